@@ -1,0 +1,83 @@
+"""Loads our libllama through llama_cpp, and its log.
+
+llama_cpp reads LLAMA_CPP_LIB_PATH once, when it is imported, so this module is the one place
+that imports it first.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from .errors import ForeignLibraryError
+
+LIB_DIR = Path(__file__).parent / "lib"
+ABI_VERSION = 1  # of native/alora.h
+
+logger = logging.getLogger("alora_gguf.llama")
+logger.addHandler(logging.NullHandler())
+logger.propagate = False
+
+
+def _import_llama_cpp():
+    foreign = sys.modules.get("llama_cpp.llama_cpp")
+    if foreign is None:
+        lib_dir = os.environ.get("ALORA_LIB_PATH", str(LIB_DIR))
+        if not any(Path(lib_dir).glob("*llama.*")):
+            raise ForeignLibraryError(
+                f"{lib_dir}: expected the libraries of alora_gguf, got none; install the package with `pip install .`")
+        before = os.environ.get("LLAMA_CPP_LIB_PATH")
+        os.environ["LLAMA_CPP_LIB_PATH"] = lib_dir
+        try:
+            import llama_cpp.llama_cpp as lib
+        finally:
+            # a child process decides for itself
+            os.environ.pop("LLAMA_CPP_LIB_PATH")
+            if before is not None:
+                os.environ["LLAMA_CPP_LIB_PATH"] = before
+    else:
+        lib = foreign
+    if not hasattr(lib._lib, "alora_abi_version"):
+        raise ForeignLibraryError(
+            f"llama_cpp: expected the library of alora_gguf, got {lib._lib._name}; import alora_gguf before llama_cpp")
+    got = lib._lib.alora_abi_version()
+    if got != ABI_VERSION:
+        raise ForeignLibraryError(
+            f"{lib._lib._name}: expected native interface {ABI_VERSION}, got {got}; install the package again")
+    return lib
+
+
+llama_cpp = _import_llama_cpp()
+
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
+
+# The last error of the native library, for the exception that is about to be raised.
+_last_error = ""
+
+
+@llama_cpp.llama_log_callback
+def _on_log(level: int, text: bytes, _: object) -> None:
+    global _last_error
+    line = text.decode("utf-8", errors="replace").rstrip()
+    if level == 4 and line:
+        _last_error = line
+    if line:
+        logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+llama_cpp.llama_log_set(_on_log, None)
+llama_cpp.llama_backend_init()
+
+
+def take_last_error() -> str:
+    """The library's last error line, once; "" if there was none."""
+    global _last_error
+    line, _last_error = _last_error, ""
+    return line
+
+
+def log_to_stderr() -> None:
+    """From now on llama.cpp's log goes to standard error as well."""
+    if not any(isinstance(h, logging.StreamHandler) for h in logger.handlers):
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)

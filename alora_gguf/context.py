@@ -1,0 +1,141 @@
+"""One llama_context: batches in, logits out, sequences and their activations. No policy."""
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _native
+from ._library import llama_cpp, take_last_error
+from .errors import AdapterMismatchError, ContextFullError, DecodeError, SequenceLimitError
+
+
+class Span(NamedTuple):
+    """Tokens of one sequence, at the positions from `start` on."""
+
+    seq_id: int
+    tokens: Sequence[int]
+    start: int
+    outputs: str = "last"  # which tokens get logits: "none", "last" or "all"
+
+
+class Context:
+    """Owns a llama_context. Its methods must be called with `lock` held.
+
+    `ptr` is the llama_context; it is freed by close().
+    """
+
+    def __init__(self, ptr: int, n_vocab: int, memory_rolls_back: bool):
+        self.ptr = ptr
+        self.lock = threading.RLock()
+        self.n_vocab = n_vocab
+        self.n_ctx = llama_cpp.llama_n_ctx(ptr)
+        self.n_batch = llama_cpp.llama_n_batch(ptr)
+        self.n_seq_max = llama_cpp.llama_n_seq_max(ptr)
+        self.memory_rolls_back = memory_rolls_back
+        self._memory = llama_cpp.llama_get_memory(ptr)
+        self._free_seqs = list(range(self.n_seq_max - 1, -1, -1))
+
+        n = self.n_batch
+        self._tokens = np.zeros(n, np.int32)
+        self._pos = np.zeros(n, np.int32)
+        self._seqs = np.zeros(n, np.int32)
+        self._outputs = np.zeros(n, np.int8)
+        self._n_seqs = np.ones(n, np.int32)
+        self._seq_ptrs = self._seqs.ctypes.data + 4 * np.arange(n, dtype=np.uint64)
+        self._batch = llama_cpp.llama_batch(
+            0, _as(self._tokens, ctypes.c_int32), None, _as(self._pos, ctypes.c_int32), _as(self._n_seqs, ctypes.c_int32),
+            _as(self._seq_ptrs, ctypes.POINTER(ctypes.c_int32)), _as(self._outputs, ctypes.c_int8))
+
+    def close(self) -> None:
+        if self.ptr:
+            llama_cpp.llama_free(self.ptr)
+            self.ptr = None
+
+    # batches
+
+    def decode(self, spans: Sequence[Span]) -> list[int]:
+        """Decodes the spans, at most n_batch tokens, as one batch.
+
+        Returns the index of each span's last token in the batch, for logits() and samplers.
+        Raises ContextFullError (then nothing was decoded) or DecodeError.
+        """
+        ends, n = [], 0
+        for span in spans:
+            end = n + len(span.tokens)
+            self._tokens[n:end] = span.tokens
+            self._pos[n:end] = np.arange(span.start, span.start + len(span.tokens))
+            self._seqs[n:end] = span.seq_id
+            self._outputs[n:end] = span.outputs == "all"
+            self._outputs[end - 1] = span.outputs != "none"
+            ends.append(end - 1)
+            n = end
+        self._batch.n_tokens = n
+        take_last_error()
+        status = llama_cpp.llama_decode(self.ptr, self._batch)
+        if status == 1:
+            raise ContextFullError(
+                f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
+                "close a conversation, shorten the prompt or give a larger n_ctx")
+        if status != 0:
+            raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_last_error() or 'no reason given'}")
+        return ends
+
+    def logits(self, first: int, n: int) -> np.ndarray:
+        """A copy of the logits of `n` tokens from batch index `first` on: float32 [n, n_vocab].
+
+        Every token from `first` on must have been an output.
+        """
+        row = llama_cpp.llama_get_logits_ith(self.ptr, first)
+        return np.ctypeslib.as_array(row, shape=(n, self.n_vocab)).copy()
+
+    # sequences
+
+    def acquire(self) -> int:
+        """A free, empty sequence."""
+        if not self._free_seqs:
+            raise SequenceLimitError(
+                f"sequences: expected a free one, got all {self.n_seq_max} in use; close a conversation or give a larger n_seq_max")
+        return self._free_seqs.pop()
+
+    def release(self, seq_id: int) -> None:
+        self.clear(seq_id)
+        self._free_seqs.append(seq_id)
+
+    def clear(self, seq_id: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
+
+    def truncate(self, seq_id: int, n: int) -> bool:
+        """Keeps the first `n` tokens of the sequence; False if this memory cannot (then nothing is changed)."""
+        return llama_cpp.llama_memory_seq_rm(self._memory, seq_id, n, -1)
+
+    def fork(self, src: int, dst: int, n: int) -> None:
+        """Makes the first `n` tokens of `src` those of the empty `dst`. Copies nothing but tags."""
+        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, n if self.memory_rolls_back else -1)
+
+    def activate(self, seq_id: int, adapter: int, start: int, scale: float = 1.0) -> None:
+        """From position `start` on, `adapter` (an alora_adapter *) is active on the sequence."""
+        check(_native.alora_seq_activate(self.ptr, seq_id, adapter, start, scale))
+
+    def deactivate(self, seq_id: int) -> None:
+        check(_native.alora_seq_deactivate(self.ptr, seq_id, None))
+
+    def activations(self, seq_id: int) -> list[tuple[int, int, float]]:
+        """(adapter, start, scale) of each adapter that is active on the sequence."""
+        out = (_native.alora_activation * 16)()
+        n = check(_native.alora_seq_activations(self.ptr, seq_id, out, len(out)))
+        return [(a.adapter, a.start, a.scale) for a in out[:n]]
+
+
+def check(status: int) -> int:
+    """The status of an alora_ function, unless it is an error: that is raised."""
+    if status >= 0:
+        return status
+    message = _native.alora_last_error().decode("utf-8", errors="replace")
+    raise (AdapterMismatchError if status == _native.ERROR_MISMATCH else DecodeError)(message)
+
+
+def _as(array: np.ndarray, ctype):
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(ctype))

@@ -1,0 +1,55 @@
+"""Every error that this package raises by design.
+
+The text of each is one line: which file or object, what was expected, what came, what to do.
+"""
+
+
+class AloraError(Exception):
+    """The base of them all."""
+
+
+class ForeignLibraryError(AloraError, ImportError):
+    """llama_cpp was imported before alora_gguf, with a library that has no activated LoRA in it."""
+
+
+class ModelLoadError(AloraError):
+    """The base model cannot be loaded, or no context can be made for it."""
+
+
+class AdapterFileError(AloraError):
+    """The adapter file cannot be read, or is damaged."""
+
+
+class AdapterMismatchError(AloraError):
+    """The adapter was made for another base model."""
+
+
+class NoInvocationError(AloraError):
+    """The adapter has no invocation tokens, so it cannot be invoked in a conversation."""
+
+
+class UnknownAdapterError(AloraError, KeyError):
+    """No adapter of this name is loaded."""
+
+    def __str__(self) -> str:  # KeyError would quote it
+        return str(self.args[0])
+
+
+class PromptError(AloraError, ValueError):
+    """Messages, tokens or options that cannot be a prompt."""
+
+
+class ContextFullError(AloraError):
+    """The KV cache has no room for the tokens of this call."""
+
+
+class SequenceLimitError(AloraError):
+    """More conversations and forks at once than the context has sequences."""
+
+
+class DecodeError(AloraError):
+    """The computation failed in the native library."""
+
+
+class ConversionError(AloraError):
+    """A PEFT adapter cannot be converted exactly."""

@@ -1,0 +1,79 @@
+"""How the next token is chosen: llama.cpp's samplers, made from the usual arguments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from ._library import llama_cpp
+from .errors import PromptError
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The usual arguments, with llama.cpp's meaning. `temperature` 0 is greedy. `seed` None is another each time."""
+
+    max_tokens: int = 512
+    temperature: float = 0.2
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_last_n: int = 64
+    seed: int | None = None
+    stop: Sequence[str] = ()
+
+    def __post_init__(self):
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        for name, good, wanted in (
+            ("max_tokens", self.max_tokens >= 1, "a number from 1 on"),
+            ("temperature", self.temperature >= 0, "a number from 0 on"),
+            ("top_p", 0 <= self.top_p <= 1, "a number from 0 to 1"),
+            ("min_p", 0 <= self.min_p <= 1, "a number from 0 to 1"),
+            ("repeat_penalty", self.repeat_penalty > 0, "a number above 0"),
+            ("stop", all(isinstance(s, str) and s for s in self.stop), "strings that are not empty"),
+        ):
+            if not good:
+                raise PromptError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def of(cls, given: dict, **defaults) -> "SamplingParams":
+        """From keyword arguments; an unknown one is refused by name."""
+        known = {f.name for f in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise PromptError(f"{name}: expected one of {', '.join(sorted(known))}, got an unknown argument")
+        return cls(**{**defaults, **given})
+
+
+class Sampler:
+    """A llama_sampler chain with its own state. free() it."""
+
+    def __init__(self, params: SamplingParams, prompt: Sequence[int]):
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
+        if params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty:
+            add(llama_cpp.llama_sampler_init_penalties(
+                params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+            for token in prompt[-params.penalty_last_n :]:
+                llama_cpp.llama_sampler_accept(chain, token)
+        if params.temperature == 0:
+            add(llama_cpp.llama_sampler_init_greedy())
+        else:
+            add(llama_cpp.llama_sampler_init_top_k(params.top_k))
+            add(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+            add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+            add(llama_cpp.llama_sampler_init_temp(params.temperature))
+            seed = llama_cpp.LLAMA_DEFAULT_SEED if params.seed is None else params.seed & 0xFFFFFFFF
+            add(llama_cpp.llama_sampler_init_dist(seed))
+        self._chain = chain
+
+    def sample(self, context: int, index: int) -> int:
+        """The next token after the one at batch `index`; the chain has accepted it."""
+        return llama_cpp.llama_sampler_sample(self._chain, context, index)
+
+    def free(self) -> None:
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None

@@ -1,0 +1,41 @@
+"""Chat messages to text, by the model's own Jinja template, in Jinja's sandbox."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .errors import PromptError
+
+Message = dict[str, str]
+
+
+class ChatTemplate:
+    """A compiled template. `bos_token` and `eos_token` are text, as templates expect them."""
+
+    def __init__(self, source: str, bos_token: str, eos_token: str):
+        # the environment that transformers renders chat templates in
+        env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        env.globals["raise_exception"] = _raise
+        env.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        try:
+            self._template = env.from_string(source)
+        except jinja2.TemplateError as e:
+            raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._tokens)
+        except (jinja2.TemplateError, TypeError, ValueError) as e:
+            raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

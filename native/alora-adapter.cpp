@@ -1,0 +1,315 @@
+#include "alora-adapter.h"
+
+#include "ggml-backend.h"
+#include "ggml-cpp.h"
+#include "gguf.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
+static std::atomic<uint64_t> next_id { 1 };
+
+[[noreturn]] static void refuse(alora_status status, const std::string & path, const std::string & what) {
+    throw alora_error(status, path + ": " + what);
+}
+
+static std::string shape_of(const ggml_tensor * t) {
+    std::string res = "[";
+    for (int i = 0; i < ggml_n_dims(t); ++i) {
+        res += (i ? ", " : "") + std::to_string(t->ne[i]);
+    }
+    return res + "]";
+}
+
+//
+// shapes
+//
+
+static bool has_shape(const ggml_tensor * t, int64_t ne0, int64_t ne1, int64_t ne2) {
+    return t->ne[0] == ne0 && t->ne[1] == ne1 && t->ne[2] == ne2 && t->ne[3] == 1;
+}
+
+static int64_t rank_of(alora_role role, const ggml_tensor * a) {
+    return role == ALORA_ROLE_ROWS ? a->ne[0] : a->ne[1];
+}
+
+static bool fits(alora_role role, const ggml_tensor * w, const ggml_tensor * a, const ggml_tensor * b) {
+    const int64_t r = rank_of(role, a);
+    switch (role) {
+        case ALORA_ROLE_MATRIX:  return w->ne[2] == 1 && has_shape(a, w->ne[0], r, 1) && has_shape(b, r, w->ne[1], 1);
+        case ALORA_ROLE_EXPERTS: return has_shape(a, w->ne[0], r, w->ne[2]) && has_shape(b, r, w->ne[1], w->ne[2]);
+        case ALORA_ROLE_ROWS:    return has_shape(a, r, w->ne[1], 1) && has_shape(b, r, w->ne[0], 1);
+    }
+    return false;
+}
+
+static std::string expected_shapes(alora_role role, const ggml_tensor * w) {
+    const std::string in = std::to_string(w->ne[0]), out = std::to_string(w->ne[1]), n = std::to_string(w->ne[2]);
+    switch (role) {
+        case ALORA_ROLE_MATRIX:  return "lora_a [" + in + ", r] and lora_b [r, " + out + "]";
+        case ALORA_ROLE_EXPERTS: return "lora_a [" + in + ", r, " + n + "] and lora_b [r, " + out + ", " + n + "]";
+        case ALORA_ROLE_ROWS:    return "lora_a [r, " + out + "] and lora_b [r, " + in + "]";
+    }
+    return "";
+}
+
+// The weight that the pair `name` adapts. A tied output head has no tensor of its own: its
+// pair is called output.weight and adapts the matrix use of the token embeddings.
+static alora_weights::const_iterator find_weight(
+        const alora_weights & weights, const std::string & path, const std::string & name,
+        const ggml_tensor * a, const ggml_tensor * b) {
+    auto known = weights.end();
+    for (const auto & key_name : { name, std::string(name == "output.weight" ? "token_embd.weight" : "") }) {
+        for (auto role : { ALORA_ROLE_ROWS, ALORA_ROLE_MATRIX, ALORA_ROLE_EXPERTS }) {
+            if (key_name != name && role != ALORA_ROLE_MATRIX) {
+                continue;
+            }
+            const auto it = weights.find({ key_name, role });
+            if (it == weights.end() || !it->second) {
+                continue;
+            }
+            if (fits(role, it->second, a, b)) {
+                return it;
+            }
+            known = it;
+        }
+        if (known != weights.end()) {
+            break;
+        }
+    }
+    if (known == weights.end()) {
+        refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + name + "': expected a weight that this model multiplies through its "
+                "adapted paths, got a name that is none; use the base model that the adapter was made for");
+    }
+    refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + name + "': expected " + expected_shapes(known->first.second, known->second) +
+            ", got " + shape_of(a) + " and " + shape_of(b) + "; use the base model that the adapter was made for");
+}
+
+//
+// metadata
+//
+
+static int64_t find_key(const gguf_context * gguf, const std::string & path, const char * key, gguf_type type) {
+    const int64_t id = gguf_find_key(gguf, key);
+    if (id < 0) {
+        refuse(ALORA_ERROR_FILE, path, std::string("key '") + key + "': expected " + gguf_type_name(type) +
+                ", got nothing; convert the adapter again");
+    }
+    if (gguf_get_kv_type(gguf, id) != type) {
+        refuse(ALORA_ERROR_FILE, path, std::string("key '") + key + "': expected " + gguf_type_name(type) +
+                ", got " + gguf_type_name(gguf_get_kv_type(gguf, id)) + "; convert the adapter again");
+    }
+    return id;
+}
+
+static void check_str(const gguf_context * gguf, const std::string & path, const char * key, const std::string & expected, alora_status status) {
+    const std::string got = gguf_get_val_str(gguf, find_key(gguf, path, key, GGUF_TYPE_STRING));
+    if (got != expected) {
+        refuse(status, path, std::string("key '") + key + "': expected '" + expected + "', got '" + got + "'; " +
+                (status == ALORA_ERROR_MISMATCH ? "use the base model that the adapter was made for" : "this is not a LoRA adapter"));
+    }
+}
+
+//
+// data
+//
+
+static bool all_finite(const ggml_tensor * t, const std::vector<uint8_t> & data) {
+    const auto finite_16 = [&](size_t offset, size_t stride, uint16_t exponent) {
+        for (size_t i = offset; i + sizeof(uint16_t) <= data.size(); i += stride) {
+            uint16_t bits;
+            memcpy(&bits, data.data() + i, sizeof(bits));
+            if ((bits & exponent) == exponent) {
+                return false;
+            }
+        }
+        return true;
+    };
+    switch (t->type) {
+        case GGML_TYPE_F32: {
+            const float * x = (const float *) data.data();
+            return std::all_of(x, x + data.size()/sizeof(float), [](float v) { return std::isfinite(v); });
+        }
+        case GGML_TYPE_F16:  return finite_16(0, sizeof(uint16_t), 0x7c00);
+        case GGML_TYPE_BF16: return finite_16(0, sizeof(uint16_t), 0x7f80);
+        case GGML_TYPE_Q8_0: return finite_16(0, ggml_type_size(GGML_TYPE_Q8_0), 0x7c00); // a block begins with its f16 scale
+        default:             return false;
+    }
+}
+
+static void check_type(const std::string & path, const ggml_tensor * t) {
+    switch (t->type) {
+        case GGML_TYPE_F32: case GGML_TYPE_F16: case GGML_TYPE_BF16: case GGML_TYPE_Q8_0:
+            return;
+        default:
+            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected f32, f16, bf16 or q8_0, got " +
+                    ggml_type_name(t->type) + "; convert the adapter with another --outtype");
+    }
+}
+
+//
+// devices
+//
+
+// An adapter lies where its weight lies, but for the CPU's repacking buffers: those take only
+// weights whose layout they rewrite.
+static ggml_backend_buffer_type_t buft_for(const ggml_tensor * w) {
+    auto * buft = ggml_backend_buffer_get_type(w->buffer);
+    auto * cpu  = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    auto * get_extra_bufts = (ggml_backend_dev_get_extra_bufts_t)
+        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts");
+    auto * extra = get_extra_bufts ? get_extra_bufts(cpu) : nullptr;
+    for (; extra && *extra; ++extra) {
+        if (*extra == buft) {
+            return ggml_backend_dev_buffer_type(cpu);
+        }
+    }
+    return buft;
+}
+
+//
+// alora_adapter
+//
+
+alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_weights & weights) : id(next_id++), path(path_) {
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    if (!file) {
+        refuse(ALORA_ERROR_FILE, path, std::string("expected a GGUF file, got: ") + strerror(errno));
+    }
+    const uint64_t file_size = (uint64_t) file.tellg();
+
+    ggml_context * meta_raw = nullptr;
+    gguf_context_ptr gguf { gguf_init_from_file(path_, { /*.no_alloc =*/ true, /*.ctx =*/ &meta_raw }) };
+    ggml_context_ptr meta { meta_raw };
+    if (!gguf) {
+        refuse(ALORA_ERROR_FILE, path, "expected a GGUF file, got something else or a damaged one; convert the adapter again");
+    }
+
+    check_str(gguf.get(), path, "general.type",         "adapter", ALORA_ERROR_FILE);
+    check_str(gguf.get(), path, "adapter.type",         "lora",    ALORA_ERROR_FILE);
+    check_str(gguf.get(), path, "general.architecture", arch,      ALORA_ERROR_MISMATCH);
+
+    const float alpha = gguf_get_val_f32(gguf.get(), find_key(gguf.get(), path, "adapter.lora.alpha", GGUF_TYPE_FLOAT32));
+    if (!std::isfinite(alpha)) {
+        refuse(ALORA_ERROR_FILE, path, "key 'adapter.lora.alpha': expected a finite number, got another; convert the adapter again");
+    }
+
+    // the file's tensors, by the weight's name
+    struct file_pair { ggml_tensor * a = nullptr; ggml_tensor * b = nullptr; };
+    std::map<std::string, file_pair> file_pairs;
+    for (auto * t = ggml_get_first_tensor(meta.get()); t; t = ggml_get_next_tensor(meta.get(), t)) {
+        const std::string name = t->name;
+        const size_t dot = name.rfind('.');
+        const std::string suffix = dot == std::string::npos ? "" : name.substr(dot);
+        if (suffix != ".lora_a" && suffix != ".lora_b") {
+            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a name that ends in .lora_a or .lora_b, got another; "
+                    "this adapter has tensors that cannot be applied");
+        }
+        check_type(path, t);
+        auto & fp = file_pairs[name.substr(0, dot)];
+        (suffix == ".lora_a" ? fp.a : fp.b) = t;
+    }
+    if (file_pairs.empty()) {
+        refuse(ALORA_ERROR_FILE, path, "expected lora_a and lora_b tensors, got none; convert the adapter again");
+    }
+
+    // one context of tensors a buffer type
+    std::map<ggml_backend_buffer_type_t, ggml_context *> ctx_of;
+    const auto ctx_for = [&](ggml_backend_buffer_type_t buft) {
+        auto & ctx = ctx_of[buft];
+        if (!ctx) {
+            ctx = ggml_init({ /*.mem_size =*/ 2*file_pairs.size()*ggml_tensor_overhead(), /*.mem_buffer =*/ nullptr, /*.no_alloc =*/ true });
+            if (!ctx) {
+                refuse(ALORA_ERROR_MEMORY, path, "expected memory for its tensors, got none");
+            }
+            ctxs.emplace_back(ctx);
+        }
+        return ctx;
+    };
+
+    std::vector<std::pair<ggml_tensor *, ggml_tensor *>> copies; // from the file's to the device's
+    for (const auto & [name, fp] : file_pairs) {
+        if (!fp.a || !fp.b) {
+            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a lora_a and a lora_b, got only " +
+                    (fp.a ? "lora_a" : "lora_b") + "; convert the adapter again");
+        }
+        const auto weight = find_weight(weights, path, name, fp.a, fp.b);
+        const auto role   = weight->first.second;
+        auto * ctx = ctx_for(buft_for(weight->second));
+
+        alora_pair pair;
+        pair.a = ggml_dup_tensor(ctx, fp.a);
+        pair.b = ggml_dup_tensor(ctx, fp.b);
+        ggml_set_name(pair.a, fp.a->name);
+        ggml_set_name(pair.b, fp.b->name);
+
+        const int64_t rank = rank_of(role, fp.a);
+        const alora_block block = { rank, alpha == 0.0f ? 1.0f : alpha/(float) rank };
+        auto it = std::find(blocks.begin(), blocks.end(), block);
+        if (it == blocks.end()) {
+            it = blocks.insert(it, block);
+        }
+        pair.block = it - blocks.begin();
+
+        if (!pairs.emplace(weight->first, pair).second) {
+            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected one pair for this weight, got two; convert the adapter again");
+        }
+        copies.emplace_back(fp.a, pair.a);
+        copies.emplace_back(fp.b, pair.b);
+    }
+
+    for (const auto & [buft, ctx] : ctx_of) {
+        ggml_backend_buffer_ptr buf { ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft) };
+        if (!buf) {
+            refuse(ALORA_ERROR_MEMORY, path, std::string("expected memory on ") + ggml_backend_buft_name(buft) + " for its tensors, got none");
+        }
+        // so that the scheduler multiplies by them where they are, as it does with the base's weights
+        ggml_backend_buffer_set_usage(buf.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        bufs.emplace_back(std::move(buf));
+    }
+
+    std::vector<uint8_t> data;
+    for (const auto & [src, dst] : copies) {
+        const uint64_t offset = gguf_get_data_offset(gguf.get()) + gguf_get_tensor_offset(gguf.get(), gguf_find_tensor(gguf.get(), src->name));
+        const uint64_t size   = ggml_nbytes(src);
+        if (offset > file_size || size > file_size - offset) {
+            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected " + std::to_string(size) + " bytes at offset " +
+                    std::to_string(offset) + ", got a file of " + std::to_string(file_size) + "; it is cut short, copy it again");
+        }
+        data.resize(size);
+        file.seekg((std::streamoff) offset);
+        if (!file.read((char *) data.data(), (std::streamsize) size)) {
+            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected to read " + std::to_string(size) + " bytes, got: " + strerror(errno));
+        }
+        if (!all_finite(src, data)) {
+            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected finite values, got NaN or infinity; the adapter is damaged");
+        }
+        ggml_backend_tensor_set(dst, data.data(), 0, size);
+    }
+}
+
+const alora_pair * alora_adapter::pair(const ggml_tensor * w, alora_role role) const {
+    const auto it = pairs.find({ w->name, role });
+    return it == pairs.end() ? nullptr : &it->second;
+}
+
+void alora_adapter::check(const alora_weights & weights) const {
+    for (const auto & [key, pair] : pairs) {
+        const auto it = weights.find(key);
+        if (it == weights.end() || !it->second || !fits(key.second, it->second, pair.a, pair.b)) {
+            refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + key.first + "': expected a weight of this shape in the context's model, got none; "
+                    "load the adapter with a context of this model");
+        }
+    }
+}
+
+uint64_t alora_adapter::n_bytes() const {
+    uint64_t res = 0;
+    for (const auto & buf : bufs) {
+        res += ggml_backend_buffer_get_size(buf.get());
+    }
+    return res;
+}

@@ -1,0 +1,150 @@
+#include "alora.h"
+
+#include "alora-context.h"
+
+#include "llama-arch.h"
+#include "llama-context.h"
+#include "llama-model.h"
+
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <new>
+
+static thread_local std::string last_error;
+
+static std::mutex adapters_mutex;
+static std::map<const alora_adapter *, alora_adapter_ptr> adapters;
+
+static alora_adapter_ptr find_adapter(const alora_adapter * adapter) {
+    std::lock_guard<std::mutex> lock(adapters_mutex);
+    const auto it = adapters.find(adapter);
+    return it == adapters.end() ? nullptr : it->second;
+}
+
+// No exception crosses the C surface.
+template <typename F>
+static int32_t guarded(F && f) {
+    try {
+        last_error.clear();
+        return f();
+    } catch (const alora_error & e) {
+        last_error = e.what();
+        return e.status;
+    } catch (const std::bad_alloc &) {
+        last_error = "expected memory, got none";
+        return ALORA_ERROR_MEMORY;
+    } catch (const std::exception & e) {
+        last_error = e.what();
+        return ALORA_ERROR_FILE;
+    }
+}
+
+static alora_context & live(llama_context * ctx) {
+    auto * res = alora_context_find(ctx);
+    if (!res) {
+        throw alora_error(ALORA_ERROR_CONTEXT, "ctx: expected a live context, got NULL or one that was freed");
+    }
+    if (!ctx->get_memory()) {
+        throw alora_error(ALORA_ERROR_CONTEXT, "ctx: expected a context with a memory, got one without; positions are not kept there");
+    }
+    return *res;
+}
+
+static alora_adapter_ptr live(const alora_adapter * adapter) {
+    auto res = find_adapter(adapter);
+    if (!res) {
+        throw alora_error(ALORA_ERROR_ADAPTER, "adapter: expected a loaded adapter, got NULL or one that was freed");
+    }
+    return res;
+}
+
+static void check_seq(llama_context * ctx, llama_seq_id seq_id) {
+    if (seq_id < 0 || (uint32_t) seq_id >= ctx->n_seq_max()) {
+        throw alora_error(ALORA_ERROR_ARGUMENT, "seq_id: expected 0 to " + std::to_string(ctx->n_seq_max() - 1) +
+                ", got " + std::to_string(seq_id) + "; raise n_seq_max");
+    }
+}
+
+int32_t alora_abi_version(void) {
+    return ALORA_ABI_VERSION;
+}
+
+const char * alora_last_error(void) {
+    return last_error.c_str();
+}
+
+int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter ** adapter) {
+    return guarded([&]() -> int32_t {
+        if (!path || !adapter) {
+            throw alora_error(ALORA_ERROR_ARGUMENT, "path, adapter: expected pointers, got NULL");
+        }
+        *adapter = nullptr;
+        const auto & alora = live(ctx);
+        auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
+
+        std::lock_guard<std::mutex> lock(adapters_mutex);
+        *adapter = loaded.get();
+        adapters[loaded.get()] = std::move(loaded);
+        return ALORA_OK;
+    });
+}
+
+int32_t alora_adapter_free(alora_adapter * adapter) {
+    return guarded([&]() -> int32_t {
+        if (!adapter) {
+            return ALORA_OK;
+        }
+        const auto keep = live(adapter);
+        {
+            std::lock_guard<std::mutex> lock(adapters_mutex);
+            adapters.erase(adapter);
+        }
+        alora_contexts_forget(adapter);
+        return ALORA_OK;
+    });
+}
+
+uint64_t alora_adapter_size(const alora_adapter * adapter) {
+    const auto found = find_adapter(adapter);
+    return found ? found->n_bytes() : 0;
+}
+
+int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter, llama_pos start, float scale) {
+    return guarded([&]() -> int32_t {
+        auto & alora = live(ctx);
+        const auto found = live(adapter);
+        check_seq(ctx, seq_id);
+        if (start < 0) {
+            throw alora_error(ALORA_ERROR_ARGUMENT, "start: expected a position from 0 on, got " + std::to_string(start));
+        }
+        if (!std::isfinite(scale)) {
+            throw alora_error(ALORA_ERROR_ARGUMENT, "scale: expected a finite number, got NaN or infinity");
+        }
+        alora.activate(seq_id, found, start, scale);
+        return ALORA_OK;
+    });
+}
+
+int32_t alora_seq_deactivate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter) {
+    return guarded([&]() -> int32_t {
+        auto & alora = live(ctx);
+        check_seq(ctx, seq_id);
+        return alora.deactivate(seq_id, adapter ? live(adapter).get() : nullptr);
+    });
+}
+
+int32_t alora_seq_activations(llama_context * ctx, llama_seq_id seq_id, alora_activation * out, int32_t n_max) {
+    return guarded([&]() -> int32_t {
+        const auto & alora = live(ctx);
+        check_seq(ctx, seq_id);
+        if (n_max < 0 || (n_max > 0 && !out)) {
+            throw alora_error(ALORA_ERROR_ARGUMENT, "out, n_max: expected a buffer for n_max activations, got none");
+        }
+        const auto & acts = alora.activations(seq_id);
+        for (size_t i = 0; i < acts.size() && i < (size_t) n_max; ++i) {
+            out[i] = { acts[i].adapter.get(), acts[i].start, acts[i].scale };
+        }
+        return (int32_t) acts.size();
+    });
+}

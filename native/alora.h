@@ -1,0 +1,94 @@
+// alora.h - activated LoRA for llama.cpp: the public C surface.
+//
+// An adapter is active for a sequence from a position on. A token of a batch is adapted by every
+// adapter that is active for its sequence at its position, and by no other: one llama_decode may
+// mix sequences with any adapters, starts and scales, and sequences without any.
+//
+// Errors. A function that returns int32_t returns ALORA_OK (or a count) or a negative
+// alora_status; alora_last_error() then has one line that says what was expected and what came.
+// Nothing here aborts on bad arguments, and a handle that was freed is recognised as such.
+//
+// Threads. Calls on one context must not overlap each other nor a llama_decode on it, as in
+// llama.h. Different contexts are independent. alora_last_error() is per thread.
+
+#ifndef ALORA_H
+#define ALORA_H
+
+#include "llama.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ALORA_ABI_VERSION 1
+
+enum alora_status {
+    ALORA_OK             =  0,
+    ALORA_ERROR_CONTEXT  = -1, // not a live context, or one without a memory of positions
+    ALORA_ERROR_ADAPTER  = -2, // not a live adapter
+    ALORA_ERROR_ARGUMENT = -3, // sequence, start, scale or buffer out of range
+    ALORA_ERROR_FILE     = -4, // the adapter file cannot be read or is damaged
+    ALORA_ERROR_MISMATCH = -5, // the adapter does not fit the model of this context
+    ALORA_ERROR_MEMORY   = -6, // no memory for the adapter's tensors on its device
+};
+
+struct alora_adapter;
+
+struct alora_activation {
+    struct alora_adapter * adapter; // borrowed; valid until alora_adapter_free
+    llama_pos              start;   // first adapted position
+    float                  scale;   // factor on top of the adapter's own alpha / rank
+};
+
+// ALORA_ABI_VERSION of the library that is loaded.
+LLAMA_API int32_t alora_abi_version(void);
+
+// The calling thread's last error, one line, never NULL. Valid until its next alora_ call.
+LLAMA_API const char * alora_last_error(void);
+
+// Loads a GGUF adapter (general.type = adapter, adapter.type = lora) for the model of `ctx`, each
+// pair of tensors beside the weight that it adapts. Every pair must have the shape of a weight
+// that this model's graph multiplies through its adapted paths; anything else is refused.
+// The adapter may be used with every context of the same model. On error *adapter is NULL.
+LLAMA_API int32_t alora_adapter_load(
+        struct llama_context  * ctx,
+        const char            * path,
+        struct alora_adapter ** adapter);
+
+// Frees the adapter and ends its activations in every context. NULL is allowed.
+LLAMA_API int32_t alora_adapter_free(struct alora_adapter * adapter);
+
+// Bytes of its tensors on their devices; 0 for a handle that is not live.
+LLAMA_API uint64_t alora_adapter_size(const struct alora_adapter * adapter);
+
+// From position `start` on, adapt the tokens of `seq_id` by `adapter`, times `scale`. Several
+// adapters may be active on one sequence; the same adapter again moves its start and scale.
+// The activation ends when llama_memory_* takes away the cells from `start` on (seq_rm, seq_keep,
+// clear, loading a state), moves with them (seq_add, seq_div) and is copied with them (seq_cp; what
+// the destination had before ends).
+LLAMA_API int32_t alora_seq_activate(
+        struct llama_context * ctx,
+        llama_seq_id           seq_id,
+        struct alora_adapter * adapter,
+        llama_pos              start,
+        float                  scale);
+
+// Ends the activation of `adapter` (NULL: of all adapters) on `seq_id`. Returns how many ended.
+LLAMA_API int32_t alora_seq_deactivate(
+        struct llama_context * ctx,
+        llama_seq_id           seq_id,
+        struct alora_adapter * adapter);
+
+// Writes up to n_max activations of `seq_id`, in the order in which they were made; `out` may be
+// NULL if n_max is 0. Returns how many there are.
+LLAMA_API int32_t alora_seq_activations(
+        struct llama_context    * ctx,
+        llama_seq_id              seq_id,
+        struct alora_activation * out,
+        int32_t                   n_max);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // ALORA_H
