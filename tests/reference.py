@@ -65,8 +65,9 @@ def add_random_adapter(model, name: str, seed: int):
     torch.manual_seed(seed)
     for key, parameter in model.named_parameters():
         if f".{name}." in key:
-            # B is zero at first: make the adapter as strong as a trained one
-            torch.nn.init.normal_(parameter.data, std=0.02 if "lora_A" in key else 0.05)
+            # B is zero at first. Much stronger than this, and single rows become so ill-conditioned
+            # that PEFT in float32 is off from PEFT in float64 by more than the tolerance.
+            torch.nn.init.normal_(parameter.data, std=0.02)
     return model.eval()
 
 

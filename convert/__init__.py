@@ -1,0 +1,23 @@
+"""Converts PEFT LoRA and aLoRA adapters to GGUF, and reads what it wrote.
+
+Imports numpy only; torch, transformers and llama_cpp are never needed.
+"""
+
+from ..errors import AdapterFileError, ConversionError
+from .base import base_fingerprint
+from .converter import Conversion, convert
+from .reader import AdapterFile, AdapterMetadata, read_adapter_metadata
+from .show import describe, render
+
+__all__ = [
+    "AdapterFile",
+    "AdapterFileError",
+    "AdapterMetadata",
+    "Conversion",
+    "ConversionError",
+    "base_fingerprint",
+    "convert",
+    "describe",
+    "read_adapter_metadata",
+    "render",
+]

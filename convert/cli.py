@@ -1,0 +1,68 @@
+"""The console script `alora-convert`: arguments in, a summary or one line of error out."""
+
+import argparse
+import json
+import signal
+import sys
+
+from ..errors import AloraError
+from .converter import Conversion, convert
+from .tensor_types import OUTTYPES
+from .text import human_bytes, printable
+
+EXIT_ERROR = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after one line on stderr."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
+    try:
+        done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run)
+    except AloraError as error:
+        print(f"alora-convert: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("alora-convert: stopped, nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    print(json.dumps(done.as_dict(), indent=2) if args.json else summary(done))
+    return 0
+
+
+def summary(done: Conversion) -> str:
+    """A few lines about a conversion, safe to print."""
+    size = human_bytes(done.n_bytes) if done.written else "dry run, nothing written"
+    lines = [
+        ("wrote" if done.written else "checked", f"{done.outfile} ({size}, {done.seconds:.2f} s)"),
+        ("adapter", f"{done.name}: {done.kind}, {done.outtype}, rank {_numbers(done.ranks)}, alpha {done.alpha:g}"),
+        ("modules", f"{', '.join(done.modules)} ({done.n_pairs} pairs)"),
+        ("base", f"{done.base} ({done.architecture}, fingerprint {done.fingerprint[:12]})"),
+    ]
+    if done.invocation_tokens:
+        lines.append(("invocation", f"{done.invocation_text!r} {done.invocation_tokens}"))
+    return "\n".join(f"{label:<11}{printable(text, limit=1000)}" for label, text in lines)
+
+
+def _numbers(values: list[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alora-convert",
+        description="Converts a PEFT LoRA or aLoRA adapter to GGUF, exactly, or says in one line why not.",
+    )
+    parser.add_argument("adapter", help="folder with adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("outfile", help="GGUF file to write; an earlier adapter there is replaced")
+    parser.add_argument("--base", help="GGUF of the base model, or a folder with one; found by itself where the"
+                                       " adapter's config names a local or cached one")
+    parser.add_argument("--outtype", choices=OUTTYPES, default="f16",
+                        help="type of the tensors; q8_0 falls back to f16 where the rank is no multiple of 32, auto"
+                             " keeps the adapter's own precision (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

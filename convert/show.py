@@ -1,0 +1,108 @@
+"""`alora show`: an adapter GGUF as plain data, and that data as a page for people."""
+
+import re
+
+from .gguf_file import ARRAY, GGUFFile
+from .reader import AdapterFile, AdapterPair
+from .text import human_bytes, printable
+
+HIDDEN = ("alora.io_yaml",)  # a file of its own; its size is shown
+
+
+def describe(path) -> dict:
+    """Everything the file at `path` says, of JSON's types only. Raises AdapterFileError.
+
+    modules has one entry per module and kind of pair, tensors one per tensor; shapes are in
+    ggml's order.
+    """
+    adapter = AdapterFile(path)
+    known = adapter.metadata
+    return {
+        "path": str(known.path),
+        "name": known.name,
+        "kind": known.kind,
+        "architecture": known.architecture,
+        "alpha": known.alpha,
+        "invocation_tokens": known.invocation_tokens,
+        "invocation_text": known.invocation_text,
+        "n_tensors": known.n_tensors,
+        "n_bytes": known.n_bytes,
+        "metadata": _metadata(adapter.file),
+        "modules": _modules(adapter.pairs),
+        "tensors": [
+            {"name": t.name, "shape": list(t.ne), "type": t.type.name, "n_bytes": t.n_bytes}
+            for pair in adapter.pairs for t in (pair.a, pair.b)
+        ],
+    }
+
+
+def render(description: dict) -> str:
+    """A page of text without control characters, whatever the file's strings hold."""
+    d = description
+    lines = [f"{printable(d['name'])} ({d['kind']}, {printable(d['architecture'])})", ""]
+    lines += [f"  {printable(key):<{_width(d['metadata'])}}  {_shown(key, value)}" for key, value in d["metadata"].items()]
+    header = ("module", "layers", "rank", "scale", "lora_a", "lora_b", "type", "size")
+    rows = [
+        (m["module"], m["layers"], str(m["rank"]), f"{m['scale']:g}", _shape(m["shape_a"]), _shape(m["shape_b"]),
+         "/".join(dict.fromkeys((m["type_a"], m["type_b"]))), human_bytes(m["n_bytes"]))
+        for m in d["modules"]
+    ]
+    lines += ["", *_table([header, *rows]), "", f"  {d['n_tensors']} tensors, {human_bytes(d['n_bytes'])}"]
+    return "\n".join(lines)
+
+
+def layer_ranges(layers: list[int]) -> str:
+    """[0, 1, 2, 5] -> '0-2, 5'."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _metadata(file: GGUFFile) -> dict:
+    return {key: file.items(value) if gguf_type == ARRAY else value for key, (gguf_type, value) in file.metadata.items()}
+
+
+def _modules(pairs: list[AdapterPair]) -> list[dict]:
+    groups: dict[tuple, list[AdapterPair]] = {}
+    for pair in pairs:
+        module = re.sub(r"^blk\.\d+\.|\.weight$", "", pair.weight)
+        groups.setdefault((module, pair.scale, pair.a.ne, pair.b.ne, pair.a.type, pair.b.type), []).append(pair)
+    return [
+        {
+            "module": module,
+            "layers": layer_ranges([int(m[1]) for pair in group if (m := re.match(r"blk\.(\d{1,9})\.", pair.weight))]),
+            "n_pairs": len(group),
+            "rank": group[0].rank,
+            "scale": scale,
+            "shape_a": list(ne_a),
+            "shape_b": list(ne_b),
+            "type_a": type_a.name,
+            "type_b": type_b.name,
+            "n_bytes": sum(pair.a.n_bytes + pair.b.n_bytes for pair in group),
+        }
+        for (module, scale, ne_a, ne_b, type_a, type_b), group in groups.items()
+    ]
+
+
+def _shown(key: str, value) -> str:
+    if key in HIDDEN:
+        return human_bytes(len(str(value).encode("utf-8", "replace")))
+    return printable(value if isinstance(value, str) else str(value), limit=100)
+
+
+def _shape(ne: list[int]) -> str:
+    return "[" + ", ".join(map(str, ne)) + "]"
+
+
+def _width(metadata: dict) -> int:
+    return max((len(printable(key)) for key in metadata), default=0)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]

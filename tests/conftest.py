@@ -1,0 +1,91 @@
+"""What the tests share: the embedded model, its float32 twin, PEFT on the same weights, random adapters."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / "bin"))
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def unpatched_lib() -> Path:
+    """The folder of llama.cpp's libraries without our patch."""
+    path = Path(os.environ["ALORA_UNPATCHED_LIB"])
+    if not list(path.glob("libllama.*")):
+        pytest.fail(f"{path}: expected llama.cpp without the patch, got nothing; run the tests with `make test`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def base_q4() -> Path:
+    from alora_gguf import default_model
+
+    return default_model()
+
+
+@pytest.fixture(scope="session")
+def base_f32(base_q4: Path) -> Path:
+    """The embedded model with every weight in float32: what PEFT computes with. Kept from run to run."""
+    from reference import dequantize
+
+    path = REPO / "build" / "tests" / "base-f32.gguf"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dequantize(base_q4, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def peft_model(base_q4: Path):
+    """PEFT's model with every adapter of RANDOM_ADAPTERS."""
+    from reference import RANDOM_ADAPTERS, add_random_adapter, load_base
+
+    model = load_base(base_q4)
+    for seed, name in enumerate(RANDOM_ADAPTERS):
+        model = add_random_adapter(model, name, seed)
+    return model
+
+
+@pytest.fixture(scope="session")
+def adapter_files(peft_model, base_f32: Path, tmp_path_factory) -> dict[str, Path]:
+    """The same adapters, saved by PEFT and converted, in float32."""
+    from alora_gguf.convert import convert
+    from reference import RANDOM_ADAPTERS
+
+    folder = tmp_path_factory.mktemp("adapters")
+    peft_model.save_pretrained(folder)
+    for name in RANDOM_ADAPTERS:
+        convert(folder / name, folder / f"{name}.gguf", base=base_f32, outtype="f32")
+    return {name: folder / f"{name}.gguf" for name in RANDOM_ADAPTERS}
+
+
+@pytest.fixture(scope="session")
+def answerability(base_q4: Path, tmp_path_factory) -> Path:
+    """The repository's own adapter, converted."""
+    from alora_gguf.convert import convert
+
+    path = tmp_path_factory.mktemp("answerability") / "answerability.gguf"
+    convert(REPO / "intrinsics" / "answerability" / "adapter", path, base=base_q4)
+    return path
+
+
+@pytest.fixture
+def model(base_q4: Path, answerability: Path):
+    """The embedded model with the repository's own adapter."""
+    from alora_gguf import Model
+
+    with Model(base_q4, n_ctx=4096) as model:
+        model.load_adapter(answerability)
+        yield model
