@@ -30,6 +30,11 @@ test: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unp
 bench: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
 	$(BIN)/python benchmarks/first_token.py --adapter build/adapters/answerability.gguf
 
+# the README's picture of the demo
+docs/demo.svg: docs/demo.py examples/demo.txt build/adapters/answerability.gguf
+	@$(BIN)/pip install --quiet --disable-pip-version-check rich==15.0.0
+	$(BIN)/python docs/demo.py
+
 clean:
 	rm -rf build $(VENV)
 
