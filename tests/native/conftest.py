@@ -1,5 +1,6 @@
 """Tiny models and adapters on disk, and what their logits must be."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,23 @@ class Zoo:
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory) -> Zoo:
     return Zoo(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def archive(unpatched_lib) -> Path:
+    """The source distribution that the build downloaded."""
+    return next(unpatched_lib.parent.glob("llama_cpp_python-*.tar.gz"))
+
+
+@pytest.fixture(scope="session")
+def pristine(archive, tmp_path_factory) -> Path:
+    """llama.cpp's own source, as it comes in the archive."""
+    out = tmp_path_factory.mktemp("source")
+    with tarfile.open(archive) as tar:
+        prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
+        for member in tar:
+            name = member.name.removeprefix(prefix)
+            if member.isfile() and name.startswith(("CMakeLists.txt", "LICENSE", "src/", "include/", "ggml/include/")):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_bytes(tar.extractfile(member).read())
+    return out

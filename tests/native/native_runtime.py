@@ -27,7 +27,7 @@ class Refused(Exception):
     """A negative status of an alora_ function, and its one line."""
 
     def __init__(self, status: int):
-        self.status, self.line = status, _native.alora_last_error().decode()
+        self.status, self.line = status, _native.alora_last_error().decode(errors="replace")
         super().__init__(self.line)
 
 
