@@ -20,7 +20,7 @@ else:
     from alora_gguf import _native
     from alora_gguf._library import llama_cpp
 
-Row = tuple[int, list[int], int]  # sequence, tokens, position of the first
+Row = tuple[int, list[int] | np.ndarray, int]  # sequence, tokens or embeddings [n, n_embd], position of the first
 
 
 class Refused(Exception):
@@ -66,11 +66,16 @@ class Runtime:
     def decode(self, *rows: Row, outputs: str = "all", also: tuple[int, ...] = ()) -> int:
         """llama_decode's status for one batch; every token belongs to the sequences `also` too."""
         n = sum(len(tokens) for _, tokens, _ in rows)
-        batch = llama_cpp.llama_batch_init(n, 0, 1 + len(also))
+        n_embd = rows[0][1].shape[1] if isinstance(rows[0][1], np.ndarray) else 0
+        batch = llama_cpp.llama_batch_init(n, n_embd, 1 + len(also))
         i = 0
         for seq, tokens, start in rows:
             for k, token in enumerate(tokens):
-                batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, start + k, 1 + len(also)
+                if n_embd:
+                    np.ctypeslib.as_array(batch.embd, shape=(n, n_embd))[i] = token
+                else:
+                    batch.token[i] = token
+                batch.pos[i], batch.n_seq_id[i] = start + k, 1 + len(also)
                 for s, seq_id in enumerate((seq, *also)):
                     batch.seq_id[i][s] = seq_id
                 batch.logits[i] = outputs == "all" or outputs == "last" and k == len(tokens) - 1

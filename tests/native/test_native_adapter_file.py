@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_runtime import Refused, Runtime, prompt
+from native_runtime import Refused, Runtime, llama_cpp, prompt
 
 from alora_gguf import AdapterFileError, AdapterMismatchError, Model, _native
 
@@ -196,6 +196,18 @@ def test_two_pairs_for_one_weight_are_refused(zoo, tmp_path):
         both = pair((64, 4), (4, 300), "output.weight") + pair((64, 4), (4, 300), "token_embd.weight")
         with pytest.raises(Refused, match="one pair for this weight, got two"):
             runtime.load(write(tmp_path / "adapter.gguf", both))
+
+
+def test_a_weight_that_no_adapted_path_multiplies_by_is_refused(zoo, tmp_path):
+    """llama.cpp takes such a pair and ignores it."""
+    with Runtime(zoo.base("hybrid")) as runtime:
+        n_out, n_in = zoo.model("hybrid").tensors["blk.0.ssm_conv1d.weight"].shape
+        tensors = pair((n_in, 4), (4, n_out), "blk.0.ssm_conv1d.weight")
+        path = write(tmp_path / "adapter.gguf", tensors, keys(architecture=(STRING, "granitehybrid")))
+        with pytest.raises(Refused, match="ssm_conv1d") as refused:
+            runtime.load(path)
+        assert refused.value.status == MISMATCH
+        assert llama_cpp.llama_adapter_lora_init(runtime.model, str(path).encode())
 
 
 @pytest.mark.parametrize("path", ["", "no/such/file.gguf", "."])

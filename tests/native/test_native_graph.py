@@ -1,9 +1,11 @@
 """Every path of a graph that an adapter can enter, on tiny models, against the same models with the adapter merged in."""
 
+import ctypes
+
 import gguf
 import numpy as np
 import pytest
-from native_runtime import Runtime, prompt, relative_error
+from native_runtime import Runtime, llama_cpp, prompt, relative_error
 from tiny_models import TinyAdapter, write_adapter
 
 TOLERANCE = 2e-5
@@ -141,3 +143,34 @@ def test_streams_of_their_own_equal_a_unified_cache(zoo, kind):
         got = runtime.logits(*rows)
     for (seq, tokens, _), row in zip(rows, got):
         assert relative_error(row, zoo.expected(kind, tokens, 3 if seq == 1 else 8, (adapter, 1.0))) < TOLERANCE
+
+
+def test_embeddings_given_instead_of_tokens_are_adapted_but_for_their_lookup(zoo):
+    """An image's embeddings, for example: there is no row of the embedding matrix to adapt."""
+    kind, tokens = "dense", prompt(9, 12)
+    adapter = zoo.adapter(kind)
+    rest = TinyAdapter({name: pair for name, pair in adapter.pairs.items() if name != "token_embd.weight"}, adapter.alpha)
+    embeddings = zoo.model(kind).tensors["token_embd.weight"][tokens]
+    with Runtime(zoo.base(kind)) as runtime:
+        runtime.activate(0, zoo.load(runtime, kind, adapter), 5)
+        got = runtime.logits((0, embeddings, 0))[0]
+        runtime.clear()
+        runtime.activate(0, zoo.load(runtime, kind, adapter), 5)
+        as_tokens = runtime.logits((0, tokens, 0))[0]  # and back to tokens in one context
+    assert relative_error(got, zoo.expected(kind, tokens, 5, (rest, 1.0))) < TOLERANCE
+    assert relative_error(as_tokens, zoo.expected(kind, tokens, 5, (adapter, 1.0))) < TOLERANCE
+
+
+def test_an_adapter_of_the_whole_context_and_one_of_a_sequence_add_up(zoo, kind):
+    """llama.cpp's own adapters, which read the same file, go on working."""
+    whole, part = zoo.adapter(kind, 1, weights=["blk.1.attn_q.weight", "blk.1.attn_output.weight"]), zoo.adapter(kind, 2)
+    tokens = prompt(10, 12)
+    with Runtime(zoo.base(kind)) as runtime:
+        upstream = llama_cpp.llama_adapter_lora_init(
+            runtime.model, str(write_adapter(zoo.path(), zoo.model(kind).architecture, whole)).encode())
+        assert upstream
+        scale = (ctypes.c_float * 1)(0.5)
+        llama_cpp.llama_set_adapters_lora(runtime.ctx, (type(upstream) * 1)(upstream), 1, scale)
+        runtime.activate(0, zoo.load(runtime, kind, part), 0)
+        got = runtime.logits((0, tokens, 0))[0]
+    assert relative_error(got, zoo.expected(kind, tokens, 0, (whole, 0.5), (part, 1.0))) < TOLERANCE

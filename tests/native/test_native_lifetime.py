@@ -321,6 +321,13 @@ def test_an_adapter_outlives_the_context_that_loaded_it(dense):
     dense.goes_on(3, [], 2, TOKENS)
 
 
+def test_an_adapter_outlives_its_model(dense):
+    with Runtime(dense.zoo.base("dense")) as other:
+        ptr = dense.zoo.load(other, "dense", dense.adapter)
+    dense.runtime.activate(3, ptr, 2)
+    dense.goes_on(3, [], 2, TOKENS)
+
+
 def test_a_new_context_begins_with_nothing(dense):
     """Also where it lies in the memory of one that was freed."""
     for _ in range(3):
