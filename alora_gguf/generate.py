@@ -29,7 +29,7 @@ class Branch:
         self.finish_reason: str | None = None
         self.cancelled = False  # set from outside: ends before its next step
         self._vocab = vocab
-        self._sampler = Sampler(params, self.tokens)
+        self._sampler = Sampler(params, self.tokens, vocab.n_tokens)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._text = TextUntilStop(params.stop)
         self._t_start = self._t_first = self._t_last = t_start  # time.perf_counter(), in seconds

@@ -70,13 +70,13 @@ class Sampler:
 
     _chain = None
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int]):
+    def __init__(self, params: SamplingParams, prompt: Sequence[int], n_vocab: int):
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
         if penalised and params.penalty_last_n:
             add(llama_cpp.llama_sampler_init_penalties(
-                params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+                n_vocab, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
             for token in prompt[-params.penalty_last_n :]:
                 llama_cpp.llama_sampler_accept(chain, token)
         if params.temperature == 0:
