@@ -122,6 +122,20 @@ def test_a_graph_that_is_reused_has_the_new_scales(zoo, kind):
     assert relative_error(other[1], rows[7]) > 100 * TOLERANCE < relative_error(other[2], rows[8])
 
 
+def test_a_graph_is_its_adapters_own(zoo, kind):
+    """Two of one shape take turns, so that nothing but the adapter tells their graphs apart."""
+    first, second, tokens = zoo.adapter(kind, 1), zoo.adapter(kind, 2), [5, 6, 7, 8]
+    with Runtime(zoo.base(kind)) as runtime:
+        runtime.activate(0, zoo.load(runtime, kind, first))
+        runtime.activate(1, zoo.load(runtime, kind, second))
+        rows = [[], []]
+        for i, token in enumerate(tokens):
+            for seq in (0, 1):
+                rows[seq] += runtime.logits((seq, [token], i))
+    for row, adapter in zip(rows, (first, second)):
+        assert relative_error(np.concatenate(row), zoo.expected(kind, tokens, 0, (adapter, 1.0))) < TOLERANCE
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["one sequence", "a sequence each"])
 def test_a_dozen_adapters_on_every_weight_at_once(zoo, kind, together, reserves):
     """More nodes than a context plans for at first: it makes room once or twice, and never aborts."""
