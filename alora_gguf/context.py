@@ -88,6 +88,12 @@ class Context:
             raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
         return ends
 
+    def check_room(self, n: int) -> None:
+        """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""
+        if n > self.n_ctx:
+            raise ContextFullError(
+                f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
+
     def logits(self, first: int, n: int) -> np.ndarray:
         """A copy of the logits of `n` tokens from batch index `first` on: float32 [n, n_vocab].
 

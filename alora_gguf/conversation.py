@@ -128,10 +128,12 @@ class Conversation:
         _check_messages(messages)
         text = self._model.render(messages, add_generation_prompt=add_generation_prompt)
         if self._text and text.startswith(self._text):
-            return text, self._tokens + self._model.tokenize(text[len(self._text) :])
-        vocab = self._model.vocab
-        add_bos = vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos]))
-        return text, vocab.tokenize(text, add_bos=add_bos)
+            tokens = self._tokens + self._model.tokenize(text[len(self._text) :])
+        else:
+            vocab = self._model.vocab
+            tokens = vocab.tokenize(text, add_bos=vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
+        self._context.check_room(len(tokens))
+        return text, tokens
 
     def _shared(self, tokens: Sequence[int], n_most: int) -> int:
         """How many of the first `n_most` of `tokens` are in this conversation's cells."""

@@ -199,6 +199,7 @@ class Model:
         chosen = [self.adapter(name) if name is not None else None for _, name in rows]
         rows = [(self.vocab.check(tokens), name) for tokens, name in rows]
         context, seqs = self.context, []
+        context.check_room(sum(len(tokens) for tokens, _ in rows))
         with context.lock:
             try:
                 todo = []
