@@ -26,6 +26,7 @@ _HOME = {
     "AdapterFileError": "errors",
     "AdapterMismatchError": "errors",
     "AloraError": "errors",
+    "ClosedError": "errors",
     "ContextFullError": "errors",
     "ConversionError": "errors",
     "DecodeError": "errors",

@@ -1,6 +1,7 @@
 """An adapter that is loaded beside the weights of a model."""
 
 import ctypes
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ class Adapter:
     """
 
     def __init__(self, context: Context, path: str | PathLike[str], name: str | None, fingerprint: str | None):
+        context.check_open()
         metadata = read_adapter_metadata(path)
         if fingerprint and metadata.fingerprint not in (None, fingerprint):
             raise AdapterMismatchError(
@@ -51,7 +53,7 @@ class Adapter:
 
 def _load(context: Context, path: Path) -> int:
     ptr = ctypes.c_void_p()
-    status = _native.alora_adapter_load(context.ptr, str(path).encode(), ctypes.byref(ptr))
+    status = _native.alora_adapter_load(context.ptr, os.fsencode(path), ctypes.byref(ptr))
     if status == _native.OK:
         return ptr.value
     error = {_native.ERROR_FILE: AdapterFileError, _native.ERROR_MISMATCH: AdapterMismatchError}.get(status, DecodeError)

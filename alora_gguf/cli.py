@@ -2,21 +2,31 @@
 
 import argparse
 import dataclasses
+import io
 import json
+import os
 import sys
+from pathlib import Path
 
 from . import __version__
-from .errors import AloraError
+from .convert.text import printable
+from .errors import AloraError, PromptError
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # better a wrong character than no answer
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
     except AloraError as e:
-        print(f"alora: error: {e}", file=sys.stderr)
+        print(f"alora: error: {printable(str(e), limit=2000)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
         return 0
     except KeyboardInterrupt:
         return 130
@@ -62,9 +72,14 @@ def _show(args: argparse.Namespace) -> int:
 
 def _chat(args: argparse.Namespace) -> int:
     from . import Model, default_model
+    from .chat import HELP
 
+    if args.prompt is None and (args.invoke or args.no_answer or args.json):
+        raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     with Model(args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads) as model:
         for path in args.adapter:
+            if (name := Path(path).stem) in (*model.adapters, *HELP):
+                raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
         return (_talk if args.prompt is None else _ask_once)(args, model, sampling)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _native
-from ._library import llama_cpp, take_last_error
-from .errors import AdapterMismatchError, ContextFullError, DecodeError, SequenceLimitError
+from ._library import llama_cpp, take_error
+from .errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
 
 
 class Span(NamedTuple):
@@ -52,7 +52,11 @@ class Context:
     def close(self) -> None:
         if self.ptr:
             llama_cpp.llama_free(self.ptr)
-            self.ptr = None
+            self.ptr = self._memory = None  # of no memory, llama_memory_* takes away nothing
+
+    def check_open(self) -> None:
+        if not self.ptr:
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
 
     # batches
 
@@ -60,8 +64,9 @@ class Context:
         """Decodes the spans, at most n_batch tokens, as one batch.
 
         Returns the index of each span's last token in the batch, for logits() and samplers.
-        Raises ContextFullError (then nothing was decoded) or DecodeError.
+        Raises ContextFullError (then nothing was decoded), DecodeError or ClosedError.
         """
+        self.check_open()
         ends, n = [], 0
         for span in spans:
             end = n + len(span.tokens)
@@ -73,15 +78,21 @@ class Context:
             ends.append(end - 1)
             n = end
         self._batch.n_tokens = n
-        take_last_error()
+        take_error()
         status = llama_cpp.llama_decode(self.ptr, self._batch)
         if status == 1:
             raise ContextFullError(
                 f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
                 "close a conversation, shorten the prompt or give a larger n_ctx")
         if status != 0:
-            raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_last_error() or 'no reason given'}")
+            raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
         return ends
+
+    def check_room(self, n: int) -> None:
+        """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""
+        if n > self.n_ctx:
+            raise ContextFullError(
+                f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
 
     def logits(self, first: int, n: int) -> np.ndarray:
         """A copy of the logits of `n` tokens from batch index `first` on: float32 [n, n_vocab].
@@ -94,7 +105,8 @@ class Context:
     # sequences
 
     def acquire(self) -> int:
-        """A free, empty sequence."""
+        """A free, empty sequence. Raises SequenceLimitError or ClosedError."""
+        self.check_open()
         if not self._free_seqs:
             raise SequenceLimitError(
                 f"sequences: expected a free one, got all {self.n_seq_max} in use; close a conversation or give a larger n_seq_max")
@@ -111,9 +123,9 @@ class Context:
         """Keeps the first `n` tokens of the sequence; False if this memory cannot (then nothing is changed)."""
         return llama_cpp.llama_memory_seq_rm(self._memory, seq_id, n, -1)
 
-    def fork(self, src: int, dst: int, n: int) -> None:
-        """Makes the first `n` tokens of `src` those of the empty `dst`. Copies nothing but tags."""
-        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, n if self.memory_rolls_back else -1)
+    def fork(self, src: int, dst: int, n: int, start: int = 0) -> None:
+        """Makes the tokens of `src` from `start` to `n` those of `dst`, which has `start` tokens. Copies nothing but tags."""
+        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, start, n if self.memory_rolls_back else -1)
 
     def activate(self, seq_id: int, adapter: int, start: int, scale: float = 1.0) -> None:
         """From position `start` on, `adapter` (an alora_adapter *) is active on the sequence."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
 from .context import Span
-from .errors import NoInvocationError, PromptError
+from .errors import ClosedError, NoInvocationError, PromptError
 from .generate import Branch, generate
 from .reply import Reply, Stream
 from .sampling import SamplingParams
@@ -32,15 +32,15 @@ class Conversation:
     """
 
     def __init__(self, model: "Model", messages: Sequence[Message]):
+        _check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
-        for i, message in enumerate(self.messages):
-            _check_message(f"messages[{i}]", message)
         self._model = model
         self._context = model.context
         self._text = ""
         self._tokens: list[int] = []
         self._n_cached = 0
         self._in_call = threading.Lock()
+        self._closed = False
         with self._context.lock:
             self._seq: int | None = self._context.acquire()
 
@@ -49,7 +49,7 @@ class Conversation:
     def add(self, role: str, content: str) -> None:
         """Adds a message that nobody answers. It is computed when it is needed."""
         message = {"role": role, "content": content}
-        _check_message("message", message)
+        _check_messages([message])
         self.messages.append(message)
 
     def ask(
@@ -62,11 +62,7 @@ class Conversation:
         Raises ContextFullError or PromptError.
         """
         t_start = time.perf_counter()
-        params = SamplingParams.of(sampling)
-        messages = [*self.messages, {"role": "user", "content": content}]
-        _check_message("message", messages[-1])
-        text, tokens = self._prompt(messages, add_generation_prompt=True)
-        answer = self._answer(messages, text, tokens, params, t_start)
+        answer = self._answer({"role": "user", "content": content}, SamplingParams.of(sampling), t_start)
         return answer if stream else _drain(answer, on_text)
 
     def invoke(
@@ -80,8 +76,8 @@ class Conversation:
         results = self.invoke_all([name], stream=True, **sampling)
 
         def pieces():
-            yield
             with closing(results):
+                yield
                 for _, piece in results:
                     yield piece
 
@@ -94,22 +90,26 @@ class Conversation:
         """Runs several intrinsics at once, in one batch. As invoke; pieces come as (name, text)."""
         t_start = time.perf_counter()
         params = SamplingParams.of(sampling, temperature=0, max_tokens=64)
+        if isinstance(names, str):
+            raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
         adapters = [self._model.adapter(name) for name in dict.fromkeys(names)]
         for adapter in adapters:
             if not adapter.is_activated:
                 raise NoInvocationError(
                     f"adapter {adapter.name!r}: expected invocation tokens, got an ordinary LoRA; "
                     "convert it with `alora-convert --invocation TEXT`")
-        text, tokens = self._prompt(self.messages, add_generation_prompt=False)
-        results = self._forks(adapters, text, tokens, params, t_start)
+        results = self._forks(adapters, params, t_start)
         return results if stream else _drain(results, on_text and (lambda item: on_text(*item)))
 
     def close(self) -> None:
-        """Gives its cells and its sequence back."""
-        if self._seq is not None and self._context.ptr:
-            with self._context.lock:
-                self._context.release(self._seq)
-        self._seq = None
+        """Gives its cells and its sequence back; those of a call in progress when that ends."""
+        self._closed = True
+        if self._in_call.acquire(blocking=False):
+            if self._seq is not None:
+                with self._context.lock:
+                    self._context.release(self._seq)
+            self._seq = None
+            self._in_call.release()
 
     def __enter__(self) -> "Conversation":
         return self
@@ -125,16 +125,19 @@ class Conversation:
 
     def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[str, list[int]]:
         """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
+        _check_messages(messages)
         text = self._model.render(messages, add_generation_prompt=add_generation_prompt)
         if self._text and text.startswith(self._text):
-            return text, self._tokens + self._model.tokenize(text[len(self._text) :])
-        vocab = self._model.vocab
-        add_bos = vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos]))
-        return text, vocab.tokenize(text, add_bos=add_bos)
+            tokens = self._tokens + self._model.tokenize(text[len(self._text) :])
+        else:
+            vocab = self._model.vocab
+            tokens = vocab.tokenize(text, add_bos=vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
+        self._context.check_room(len(tokens))
+        return text, tokens
 
-    def _shared(self, tokens: Sequence[int]) -> int:
-        """How many of `tokens` are in this conversation's cells; at least one is left to decode."""
-        n_max = min(self._n_cached, len(tokens) - 1)
+    def _shared(self, tokens: Sequence[int], n_most: int) -> int:
+        """How many of the first `n_most` of `tokens` are in this conversation's cells."""
+        n_max = min(self._n_cached, n_most)
         n = 0
         while n < n_max and tokens[n] == self._tokens[n]:
             n += 1
@@ -145,23 +148,29 @@ class Conversation:
     @contextmanager
     def _busy(self):
         """One call at a time: two would decode over each other's cells."""
-        if self._seq is None or not self._context.ptr:
-            raise PromptError("conversation: expected an open one, got one that was closed; begin a new one")
         if not self._in_call.acquire(blocking=False):
             raise PromptError("conversation: expected no other call on it, got one in progress; exhaust or close its stream first")
         try:
+            if self._closed:
+                raise ClosedError("conversation: expected an open one, got one that was closed; begin a new one")
+            self._context.check_open()
             yield
         finally:
             self._in_call.release()
+            if self._closed:
+                self.close()
 
-    def _answer(self, messages: list[Message], text: str, tokens: list[int], params: SamplingParams, t_start: float):
+    def _answer(self, message: Message, params: SamplingParams, t_start: float):
         branch: Branch
 
         def pieces():
             nonlocal branch
             with self._busy():
+                text, tokens = self._prompt([*self.messages, message], add_generation_prompt=True)
+                if not tokens:
+                    raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
                 with self._context.lock:
-                    n = self._cut(self._shared(tokens))
+                    n = self._cut(self._shared(tokens, len(tokens) - 1))
                 branch = Branch(self._seq, tokens, n, params, self._model.vocab, t_start)
                 done = False
                 try:
@@ -174,15 +183,15 @@ class Conversation:
                     done = True  # what was said until then counts
                 finally:
                     with self._context.lock:
-                        self._keep(branch, text, messages) if done else self._cut(n)
+                        self._keep(branch, text, message) if done else self._cut(n)
 
         return Stream(pieces(), lambda: branch.reply(), lambda: setattr(branch, "cancelled", True))
 
-    def _keep(self, branch: Branch, text: str, messages: list[Message]) -> None:
-        """Makes the branch's tokens this conversation's own, and its text a message."""
+    def _keep(self, branch: Branch, text: str, message: Message) -> None:
+        """Makes the branch's tokens this conversation's own, and its text the answer to the message."""
         self._text, self._tokens, self._n_cached = text + branch.raw_text, branch.tokens, branch.n_decoded
         if len(branch.tokens) > branch.n_prompt or branch.finish_reason == "stop":
-            self.messages = [*messages, {"role": "assistant", "content": branch.reply().text}]
+            self.messages += [message, {"role": "assistant", "content": branch.reply().text}]
 
     def _cut(self, n: int) -> int:
         """Cuts the cells back to the first `n` tokens, or to none if this memory cannot; returns how many are left."""
@@ -192,26 +201,29 @@ class Conversation:
         self._n_cached = n
         return n
 
-    def _forks(self, adapters: list[Adapter], text: str, tokens: list[int], params: SamplingParams, t_start: float):
+    def _forks(self, adapters: list[Adapter], params: SamplingParams, t_start: float):
         context = self._context
         branches: dict[Branch, str] = {}
 
         def pieces():
             seqs: list[int] = []
             with self._busy():
+                text, tokens = self._prompt(self.messages, add_generation_prompt=False)
                 try:
                     with context.lock:
-                        if len(tokens) - self._shared(tokens) > _N_RIDE_ALONG:
+                        n_reused = self._shared(tokens, len(tokens))
+                        if len(tokens) - n_reused > _N_RIDE_ALONG:
                             self._extend(text, tokens)
+                        n = self._shared(tokens, len(tokens))
                         for adapter in adapters:
-                            prompt = tokens + adapter.invocation_tokens
-                            n = self._shared(prompt)
                             seq = context.acquire()
                             seqs.append(seq)
                             if n:
                                 context.fork(self._seq, seq, n)
                             context.activate(seq, adapter.ptr, len(tokens))
-                            branches[Branch(seq, prompt, n, params, self._model.vocab, t_start)] = adapter.name
+                            branch = Branch(seq, tokens + adapter.invocation_tokens, n, params, self._model.vocab, t_start)
+                            branch.n_cached = n_reused if not branches else n  # what was computed just now, the first pays for
+                            branches[branch] = adapter.name
                     yield
                     with closing(generate(context, list(branches))) as steps:
                         for branch, piece in steps:
@@ -220,6 +232,8 @@ class Conversation:
                     pass
                 finally:
                     with context.lock:
+                        if branches:
+                            self._adopt(next(iter(branches)), text, tokens)
                         for seq in seqs:
                             context.release(seq)
 
@@ -231,7 +245,7 @@ class Conversation:
 
     def _extend(self, text: str, tokens: list[int]) -> None:
         """Computes `tokens` in this conversation's own sequence."""
-        n = kept = self._cut(self._shared(tokens))
+        n = kept = self._cut(self._shared(tokens, len(tokens)))
         try:
             while n < len(tokens):
                 chunk = tokens[n : n + self._context.n_batch]
@@ -242,10 +256,18 @@ class Conversation:
             raise
         self._text, self._tokens, self._n_cached = text, tokens, n
 
+    def _adopt(self, fork: Branch, text: str, tokens: list[int]) -> None:
+        """Takes over what a fork computed of `tokens`: before its invocation the cells are the base's own."""
+        n = self._shared(tokens, len(tokens))
+        if n < len(tokens) <= fork.n_decoded and self._context.memory_rolls_back:
+            self._context.fork(fork.seq_id, self._seq, len(tokens), self._cut(n))
+            self._text, self._tokens, self._n_cached = text, tokens, len(tokens)
 
-def _check_message(where: str, message: Message) -> None:
-    if not (isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
-        raise PromptError(f"{where}: expected role and content as text, got {message!r:.80}")
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    for i, message in enumerate(messages):
+        if not (isinstance(message, Mapping) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
+            raise PromptError(f"messages[{i}]: expected role and content as text, got {message!r:.80}")
 
 
 def _drain(stream: Stream, on_item: Callable[[Any], Any] | None):
@@ -253,7 +275,6 @@ def _drain(stream: Stream, on_item: Callable[[Any], Any] | None):
         for item in stream:
             if on_item:
                 on_item(item)
-    except BaseException:
-        stream.close()
-        raise
+    except BaseException as e:
+        stream.throw(e)  # the call fails with it
     return stream.result

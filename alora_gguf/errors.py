@@ -47,6 +47,10 @@ class SequenceLimitError(AloraError):
     """More conversations and forks at once than the context has sequences."""
 
 
+class ClosedError(AloraError):
+    """The model or the conversation was closed."""
+
+
 class DecodeError(AloraError):
     """The computation failed in the native library."""
 

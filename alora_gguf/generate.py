@@ -29,7 +29,7 @@ class Branch:
         self.finish_reason: str | None = None
         self.cancelled = False  # set from outside: ends before its next step
         self._vocab = vocab
-        self._sampler = Sampler(params, self.tokens)
+        self._sampler = Sampler(params, self.tokens, vocab.n_tokens)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._text = TextUntilStop(params.stop)
         self._t_start = self._t_first = self._t_last = t_start  # time.perf_counter(), in seconds
@@ -47,12 +47,13 @@ class Branch:
     def advance(self, context: Context, index: int) -> str:
         """Samples the token after batch `index`, and returns the text that is now certain to be part of the reply."""
         token = self._sampler.sample(context.ptr, index)
-        self._t_last = time.perf_counter()
+        now = time.perf_counter()
         if len(self.tokens) == self.n_prompt:
-            self._t_first = self._t_last
+            self._t_first = now
         if self._vocab.is_eog(token):
             return self.finish("stop")
         self.tokens.append(token)
+        self._t_last = now
         piece = self._text.push(self._utf8.decode(self._vocab.token_bytes(token)))
         if self._text.stopped:
             return piece + self.finish("stop")

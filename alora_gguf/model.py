@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._library import llama_cpp, log_to_stderr, take_last_error
+from ._library import llama_cpp, log_to_stderr, take_error
 from .adapter import Adapter
 from .context import Context, Span
 from .convert import base_fingerprint
@@ -20,6 +20,7 @@ from .template import ChatTemplate, Message
 from .vocab import Vocab
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_N_MOST = 2**31 - 1
 
 
 class Model:
@@ -37,6 +38,8 @@ class Model:
 
     The other arguments are as in llama_cpp.Llama. Raises ModelLoadError.
     """
+
+    context: Context | None = None  # None: not loaded
 
     def __init__(
         self,
@@ -66,7 +69,6 @@ class Model:
         rpc_servers: Sequence[str] = (),
         verbose: bool = False,
     ):
-        self._model = self.context = None
         self.path = Path(path)
         self.adapters: dict[str, Adapter] = {}
         if verbose:
@@ -74,6 +76,12 @@ class Model:
         if not self.path.is_file():
             raise ModelLoadError(f"{path}: expected a GGUF file, got {'a folder' if self.path.is_dir() else 'nothing'}; check the path")
         add_rpc_servers(rpc_servers)
+        for name, value, least, most in (
+            ("n_ctx", n_ctx, 0, _N_MOST), ("n_batch", n_batch, 1, _N_MOST), ("n_ubatch", n_ubatch, 1, _N_MOST),
+            ("n_seq_max", n_seq_max, 1, 256), ("n_threads", n_threads or 1, 1, 512), ("n_threads_batch", n_threads_batch or 1, 1, 512),
+        ):
+            if not (isinstance(value, int) and least <= value <= most):
+                raise ModelLoadError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
 
         mp = llama_cpp.llama_model_default_params()
         mp.n_gpu_layers = 0x7FFFFFFF if n_gpu_layers < 0 else n_gpu_layers
@@ -84,17 +92,14 @@ class Model:
             self._tensor_split = (ctypes.c_float * llama_cpp.LLAMA_MAX_DEVICES)(*tensor_split)
             mp.tensor_split = self._tensor_split
         mp.load_mode = _load_mode(use_mmap, use_mlock)
-        take_last_error()
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
-        if not self._model:
-            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_last_error() or 'no reason given'}; check the file")
 
         cores = os.cpu_count() or 1
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx = n_ctx
-        cp.n_batch = max(1, min(n_batch, n_ctx) if n_ctx else n_batch)
-        cp.n_ubatch = max(1, min(n_ubatch, cp.n_batch))
+        cp.n_batch = min(n_batch, n_ctx) if n_ctx else n_batch
+        cp.n_ubatch = min(n_ubatch, cp.n_batch)
         cp.n_seq_max = n_seq_max
+        cp.n_outputs_max = max(cp.n_batch, n_seq_max)  # with fewer than sequences, llama_context aborts
         cp.n_threads = n_threads or cores
         cp.n_threads_batch = n_threads_batch or n_threads or cores
         cp.kv_unified = True  # forks share cells instead of copying them
@@ -111,11 +116,17 @@ class Model:
             cp.swa_full = swa_full
         cp.rope_freq_base = rope_freq_base
         cp.rope_freq_scale = rope_freq_scale
+
+        take_error()
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
+        if not self._model:
+            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+        take_error()
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
-            self.close()
-            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_last_error() or 'no reason given'}; "
-                                 "give a smaller n_ctx")
+            llama_cpp.llama_model_free(self._model)
+            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_error() or 'no reason given'}; "
+                                 "give a smaller n_ctx or other options")
         self.vocab = Vocab(self._model)
         self.context = Context(
             context, self.vocab.n_tokens,
@@ -183,10 +194,12 @@ class Model:
         occurrence of its invocation tokens on, and nowhere if there is none; an ordinary LoRA
         everywhere. Raises PromptError, UnknownAdapterError, ContextFullError, SequenceLimitError.
         """
+        if any(isinstance(row, str) or len(row) != 2 for row in rows):
+            raise PromptError("rows: expected pairs of tokens and an adapter's name or None, got something else")
         chosen = [self.adapter(name) if name is not None else None for _, name in rows]
-        for tokens, _ in rows:
-            self.vocab.check(tokens)
+        rows = [(self.vocab.check(tokens), name) for tokens, name in rows]
         context, seqs = self.context, []
+        context.check_room(sum(len(tokens) for tokens, _ in rows))
         with context.lock:
             try:
                 todo = []
@@ -215,15 +228,14 @@ class Model:
 
     def close(self) -> None:
         """Frees the model; its conversations and adapters cannot be used any more."""
-        for adapter in self.adapters.values():
-            adapter.free()
-        self.adapters.clear()
-        if self.context:
-            self.context.close()
-            self.context = None
-        if self._model:
-            llama_cpp.llama_model_free(self._model)
-            self._model = None
+        with self.context.lock:
+            for adapter in self.adapters.values():
+                adapter.free()
+            self.adapters.clear()
+            if self.context.ptr:
+                self.context.close()
+                self.vocab.close()
+                llama_cpp.llama_model_free(self._model)
 
     def __enter__(self) -> "Model":
         return self
@@ -232,12 +244,13 @@ class Model:
         self.close()
 
     def __del__(self):
-        self.close()
+        if self.context:
+            self.close()
 
 
 def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
     """The spans in order, cut where a batch of n_batch tokens is full."""
-    batches, room = [[]], n_batch
+    batches, room = [], 0
     for span in spans:
         done = 0
         while done < len(span.tokens):
@@ -252,11 +265,10 @@ def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
 
 
 def _cache_type(name: str, value: str | int) -> int:
-    if isinstance(value, int):
-        return value
-    if value.lower() not in _CACHE_TYPES:
+    number = _CACHE_TYPES.get(value.lower()) if isinstance(value, str) else value
+    if number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
-    return _CACHE_TYPES[value.lower()]
+    return number
 
 
 def _chat_template(model: int) -> str:

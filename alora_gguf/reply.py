@@ -40,8 +40,9 @@ Result = TypeVar("Result")
 class Stream(Generic[Item, Result]):
     """The pieces of a call as they come; then `result`, which first waits for the rest.
 
-    cancel() stops the call at its next token, from any thread or signal handler; close() at once,
-    from the thread that iterates. What has come until then is the result.
+    cancel() stops the call at its next token, from any thread or signal handler; close(), or the
+    end of a `with`, at once, from the thread that iterates. What has come until then is the result.
+    throw() ends the call as one that failed, with an error.
     """
 
     def __init__(self, pieces: Generator[Item, None, None], result: Callable[[], Result], cancel: Callable[[], None]):
@@ -59,6 +60,15 @@ class Stream(Generic[Item, Result]):
     def close(self) -> None:
         self.cancel()
         self._pieces.close()
+
+    def throw(self, error: BaseException) -> None:
+        self._pieces.throw(error)
+
+    def __enter__(self) -> "Stream[Item, Result]":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     @property
     def result(self) -> Result:

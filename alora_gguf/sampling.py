@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import inf
+from numbers import Integral, Real
 
 from ._library import llama_cpp
 from .errors import PromptError
@@ -9,7 +11,11 @@ from .errors import PromptError
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The usual arguments, with llama.cpp's meaning. `temperature` 0 is greedy. `seed` None is another each time."""
+    """The usual arguments, with llama.cpp's meaning. Raises PromptError.
+
+    `temperature` 0 is greedy, `top_k` 0 is all. `seed` None is another each time. The answer ends
+    before the first of the strings `stop`.
+    """
 
     max_tokens: int = 512
     temperature: float = 0.2
@@ -21,21 +27,19 @@ class SamplingParams:
     presence_penalty: float = 0.0
     penalty_last_n: int = 64
     seed: int | None = None
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] | None = ()
 
     def __post_init__(self):
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        for name, good, wanted in (
-            ("max_tokens", self.max_tokens >= 1, "a number from 1 on"),
-            ("temperature", self.temperature >= 0, "a number from 0 on"),
-            ("top_p", 0 <= self.top_p <= 1, "a number from 0 to 1"),
-            ("min_p", 0 <= self.min_p <= 1, "a number from 0 to 1"),
-            ("repeat_penalty", self.repeat_penalty > 0, "a number above 0"),
-            ("stop", all(isinstance(s, str) and s for s in self.stop), "strings that are not empty"),
-        ):
-            if not good:
-                raise PromptError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+        for name, kind, least, most, wanted in _RANGES:
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and least <= value <= most):
+                raise PromptError(f"{name}: expected {wanted}, got {value!r}")
+        if not (self.seed is None or isinstance(self.seed, Integral)):
+            raise PromptError(f"seed: expected a whole number or None, got {self.seed!r}")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
+            raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
+        object.__setattr__(self, "stop", tuple(stop))
 
     @classmethod
     def of(cls, given: dict, **defaults) -> "SamplingParams":
@@ -47,15 +51,32 @@ class SamplingParams:
         return cls(**{**defaults, **given})
 
 
+_INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
+_RANGES = (  # name, type, least, most, in words
+    ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
+    ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
+    ("top_k", Integral, -_INT, _INT, "a whole number"),
+    ("top_p", Real, 0, 1, "a number from 0 to 1"),
+    ("min_p", Real, 0, 1, "a number from 0 to 1"),
+    ("repeat_penalty", Real, 1e-30, _FLOAT, "a number above 0"),
+    ("frequency_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("presence_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("penalty_last_n", Integral, 0, _INT, "a whole number from 0 on"),
+)
+
+
 class Sampler:
     """A llama_sampler chain with its own state. free() it."""
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int]):
+    _chain = None
+
+    def __init__(self, params: SamplingParams, prompt: Sequence[int], n_vocab: int):
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
-        if params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty:
+        penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
+        if penalised and params.penalty_last_n:
             add(llama_cpp.llama_sampler_init_penalties(
-                params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+                n_vocab, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
             for token in prompt[-params.penalty_last_n :]:
                 llama_cpp.llama_sampler_accept(chain, token)
         if params.temperature == 0:
@@ -77,3 +98,6 @@ class Sampler:
         if self._chain:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
+
+    def __del__(self):
+        self.free()

@@ -1,31 +1,48 @@
 """Text to tokens and back, by the vocabulary of the base model."""
 
 import ctypes
+import operator
 from collections.abc import Sequence
 
 from ._library import llama_cpp
-from .errors import PromptError
+from .errors import ClosedError, PromptError
 
 
 class Vocab:
-    """Borrows the vocabulary of a llama_model, which must outlive it."""
+    """Borrows the vocabulary of a llama_model; close() it before that is freed."""
 
     def __init__(self, model: int):
-        self._vocab = llama_cpp.llama_model_get_vocab(model)
-        self.n_tokens = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.bos = llama_cpp.llama_vocab_bos(self._vocab)
-        self.eos = llama_cpp.llama_vocab_eos(self._vocab)
-        self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self._ptr = llama_cpp.llama_model_get_vocab(model)
+        self.n_tokens = llama_cpp.llama_vocab_n_tokens(self._ptr)
+        self.bos = llama_cpp.llama_vocab_bos(self._ptr)
+        self.eos = llama_cpp.llama_vocab_eos(self._ptr)
+        self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+
+    def close(self) -> None:
+        self._ptr = None
+
+    @property
+    def ptr(self) -> int:
+        """The llama_vocab. Raises ClosedError."""
+        if self._ptr is None:
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
+        return self._ptr
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
-        """The tokens of `text`. With `special`, the names of control tokens in it become these tokens."""
-        data = text.encode("utf-8")
+        """The tokens of `text`. With `special`, the names of control tokens in it become these tokens.
+
+        Raises PromptError if it is not Unicode text.
+        """
+        try:
+            data = text.encode("utf-8")
+        except (AttributeError, UnicodeEncodeError) as e:
+            raise PromptError(f"text: expected Unicode text, got: {e}") from e
         n_max = len(data) + 2
         out = (llama_cpp.llama_token * n_max)()
-        n = llama_cpp.llama_tokenize(self._vocab, data, len(data), out, n_max, add_bos, special)
+        n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, n_max, add_bos, special)
         if n < 0:
             out = (llama_cpp.llama_token * -n)()
-            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), out, -n, add_bos, special)
+            n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, -n, add_bos, special)
         return list(out[:n])
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
@@ -33,7 +50,7 @@ class Vocab:
         size = 64
         while True:
             out = ctypes.create_string_buffer(size)
-            n = llama_cpp.llama_token_to_piece(self._vocab, token, out, size, 0, special)
+            n = llama_cpp.llama_token_to_piece(self.ptr, token, out, size, 0, special)
             if n >= 0:
                 return out.raw[:n]
             size = -n
@@ -42,12 +59,17 @@ class Vocab:
         return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
 
     def is_eog(self, token: int) -> bool:
-        return llama_cpp.llama_vocab_is_eog(self._vocab, token)
+        return llama_cpp.llama_vocab_is_eog(self.ptr, token)
 
-    def check(self, tokens: Sequence[int]) -> None:
-        """Raises PromptError unless `tokens` are one or more tokens of this vocabulary."""
-        if not len(tokens):
+    def check(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""
+        try:
+            tokens = [operator.index(token) for token in tokens]
+        except TypeError as e:
+            raise PromptError(f"tokens: expected a sequence of whole numbers, got: {e}") from e
+        if not tokens:
             raise PromptError("tokens: expected one or more, got none")
         for i, token in enumerate(tokens):
             if not 0 <= token < self.n_tokens:
                 raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
+        return tokens

@@ -1,6 +1,9 @@
 """What the tests share: the embedded model, its float32 twin, PEFT on the same weights, random adapters."""
 
+import gc
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin lose whole time slices beside other work
 os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / "bin"))
+
+# the attention in 32 bits, so that tokens hardly depend on the shape of the batches that they were decoded in
+PRECISE = {"type_k": "f32", "type_v": "f32", "flash_attn": False}
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +96,41 @@ def model(base_q4: Path, answerability: Path):
     with Model(base_q4, n_ctx=4096) as model:
         model.load_adapter(answerability)
         yield model
+
+
+@pytest.fixture(scope="session")
+def variants(answerability: Path, base_q4: Path, tmp_path_factory) -> dict[str, Path]:
+    """The repository's adapter; the same thrice as strong under another invocation; and as an ordinary LoRA."""
+    from alora_gguf.convert import convert
+
+    files = {"answerability": answerability}
+    for name, changes in {"other": {"alora_invocation_tokens": [1, 847, 42], "lora_alpha": 48}, "plain": {"alora_invocation_tokens": None}}.items():
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(REPO / "intrinsics" / "answerability" / "adapter", folder, dirs_exist_ok=True)
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+        files[name] = folder / f"{name}.gguf"
+        convert(folder, files[name], base=base_q4)
+    return files
+
+
+@pytest.fixture(scope="session")
+def shared_model(base_q4: Path, variants: dict[str, Path]):
+    from alora_gguf import Model
+
+    with Model(base_q4, n_ctx=2048, n_batch=64, n_seq_max=16, **PRECISE) as model:
+        for path in variants.values():
+            model.load_adapter(path)
+        yield model
+
+
+@pytest.fixture
+def shared(shared_model):
+    """The embedded model with `variants`, n_batch 64. A test has to leave it as it was."""
+    loaded = dict(shared_model.adapters)
+    yield shared_model
+    gc.collect()
+    assert shared_model.adapters == loaded
+    for chat in [shared_model.conversation() for _ in range(shared_model.context.n_seq_max)]:  # every sequence is free again
+        assert not shared_model.context.activations(chat._seq)
+        chat.close()

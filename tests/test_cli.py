@@ -1,0 +1,117 @@
+"""The command `alora`: what it prints, and that every error is one line and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from alora_gguf.cli import main
+
+PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
+
+
+@pytest.fixture
+def alora(capfd):
+    """Runs the command here; returns exit code, standard output and standard error."""
+
+    def run(*argv):
+        try:
+            code = main([str(a) for a in argv])
+        except SystemExit as e:
+            code = e.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def process(*argv, **options):
+    code = "from alora_gguf.cli import main; raise SystemExit(main())"
+    return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, check=False, **options)
+
+
+def test_prompt_invoke_json(alora, answerability):
+    code, out, err = alora("chat", "--adapter", answerability, "--prompt", PASSAGE, "--invoke", "answerability", "--json",
+                           "--temperature", "0", "--max-tokens", "4", "--system", "Be brief.")  # fmt: skip
+    result = json.loads(out)
+    assert (code, err) == (0, "")
+    assert result["reply"]["finish_reason"] == "length" and result["reply"]["usage"]["completion_tokens"] == 4
+    verdict = result["invocations"]["answerability"]
+    assert verdict["text"] in ("answerable", "unanswerable")
+    assert verdict["usage"]["cached_tokens"] == result["reply"]["usage"]["prompt_tokens"] + 3
+    assert set(verdict["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "tokens_per_second"}
+
+
+def test_without_an_answer_the_question_itself_is_judged(alora, answerability):
+    code, out, _ = alora("chat", "--adapter", answerability, "--prompt", PASSAGE, "--no-answer", "--invoke", "answerability")
+    assert code == 0 and out in ("answerability: answerable\n", "answerability: unanswerable\n")
+    code, out, _ = alora("chat", "--prompt", PASSAGE, "--no-answer", "--json")
+    assert (code, json.loads(out)) == (0, {"reply": None, "invocations": {}})
+
+
+def test_a_seed_makes_it_repeatable(alora):
+    said = [alora("chat", "--prompt", "Tell me a story.", "--seed", seed, "--temperature", "2", "--max-tokens", "8")[1] for seed in (1, 1, 2)]
+    assert said[0] == said[1] != said[2]
+
+
+def test_lines_through_a_pipe(answerability):
+    done = process("chat", "--adapter", answerability, "--temperature", "0", "--max-tokens", "3", "--ctx", "512",
+                   input=b"caf\xe9?\n/answerability\n/nobody\n")  # fmt: skip
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert lines[0] == "> caf\ufffd?" and lines[3] == "> /answerability" and lines[-1] == "/nobody: no such command; /help lists them"
+    assert "\x1b" not in done.stdout.decode()
+
+
+def test_show(alora, answerability):
+    code, out, _ = alora("show", answerability)
+    assert code == 0 and "(alora, llama)" in out.splitlines()[0]
+    code, out, _ = alora("show", answerability, "--json")
+    assert json.loads(out)["invocation_text"] == "<|im_start|>answerability\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(answerability):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", "show", str(answerability)],
+                          stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["chat", "--model", "nothing.gguf"], "nothing.gguf: expected a GGUF file, got nothing"),
+    (["chat", "--adapter", "nothing.gguf"], "nothing.gguf"),
+    (["chat", "--adapter", "ADAPTER", "--adapter", "ADAPTER"], "expected a name of its own, got 'answerability'"),
+    (["chat", "--adapter", "all.gguf"], "expected a name of its own, got 'all'"),
+    (["chat", "--prompt", "x", "--invoke", "nobody"], "adapter 'nobody': expected one that is loaded (none)"),
+    (["chat", "--invoke", "answerability"], "expected --prompt TEXT"),
+    (["chat", "--json"], "expected --prompt TEXT"),
+    (["chat", "--prompt", "x", "--temperature", "-1"], "temperature: expected a number from 0 on, got -1.0"),
+    (["chat", "--prompt", "x", "--max-tokens", "0"], "max_tokens: expected a whole number from 1 on, got 0"),
+    (["chat", "--prompt", "x\udce9"], "text: expected Unicode text"),
+    (["chat", "--prompt", "so " * 300, "--ctx", "256"], "expected at most 256 tokens"),
+    (["chat", "--ctx", "-1"], "n_ctx: expected"),
+    (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
+    (["show", "ADAPTER.txt"], "text.gguf"),
+], ids=range(14))  # fmt: skip
+def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
+    (tmp_path / "text.gguf").write_text("no adapter")
+    files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}
+    code, out, err = alora(*(files.get(a, a) for a in argv))
+    assert (code, out) == (2, "")
+    assert err.startswith("alora: error: ") and err.endswith("\n") and err.count("\n") == 1
+    assert said in err and "\x1b" not in err
+
+
+@pytest.mark.parametrize("argv", [[], ["nothing"], ["chat", "--ctx", "x"], ["show"]])
+def test_usage_is_exit_2(alora, argv):
+    code, out, err = alora(*argv)
+    assert (code, out) == (2, "") and "usage: alora" in err
+
+
+def test_version(alora):
+    from alora_gguf import __version__
+
+    assert alora("--version") == (0, f"alora_gguf {__version__}\n", "")

@@ -1,0 +1,404 @@
+"""Conversations and intrinsics on one cache: nothing is computed twice, nothing leaks from one to the other."""
+
+import signal
+import threading
+
+import pytest
+from conftest import PRECISE
+
+from alora_gguf import (
+    ClosedError,
+    ContextFullError,
+    Model,
+    NoInvocationError,
+    PromptError,
+    SequenceLimitError,
+    UnknownAdapterError,
+)
+
+PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
+GREEDY = {"temperature": 0, "max_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def small(base_q4, variants):
+    """Little room: 256 cells, three sequences."""
+    with Model(base_q4, n_ctx=256, n_batch=64, n_seq_max=3, **PRECISE) as model:
+        for path in variants.values():
+            model.load_adapter(path)
+        yield model
+
+
+def prompt_of(model, messages, generation_prompt=False):
+    return model.tokenize(model.render(messages, add_generation_prompt=generation_prompt))
+
+
+def is_greedy(model, prompt, name, reply) -> bool:
+    """Whether each token of the reply is the likeliest after those before it, in one forward over all of them.
+
+    Or as likely but for the rounding of another batch's shape.
+    """
+    rows = model.logits([(prompt + reply.tokens, name)])[0][len(prompt) - 1 :]
+    tokens = reply.tokens + [model.vocab.eos] * (reply.finish_reason == "stop")
+    return all(row[token] > row.max() - 0.1 for row, token in zip(rows, tokens))
+
+
+def start(model, n_turns=1):
+    """A conversation after some turns."""
+    chat = model.conversation(system="Be brief.")
+    for question in (PASSAGE, "And what does it cost?")[:n_turns]:
+        chat.ask(question, **GREEDY)
+    return chat
+
+
+# the cache
+
+
+def test_after_invoke_the_next_ask_decodes_only_its_own_tokens(shared):
+    with start(shared) as chat:
+        verdict = chat.invoke("answerability").usage
+        n_said = verdict.prompt_tokens - len(shared.adapter("answerability").invocation_tokens)
+        second = chat.ask("And what does it cost?", **GREEDY).usage
+        assert second.cached_tokens == n_said
+        own = "<|im_start|>user\nAnd what does it cost?<|im_end|>\n<|im_start|>assistant\n"
+        assert second.prompt_tokens == n_said + len(shared.tokenize(own))
+
+
+def test_usage_counts_what_was_in_the_cache_before_the_call(shared):
+    with shared.conversation(messages=[{"role": "user", "content": PASSAGE}]) as chat:
+        n = len(prompt_of(shared, chat.messages))
+        first, again = chat.invoke("answerability").usage, chat.invoke("answerability").usage
+        assert (first.prompt_tokens, first.cached_tokens) == (n + 4, 0)
+        assert (again.prompt_tokens, again.cached_tokens) == (n + 4, n)
+        reply = chat.ask("And back?", **GREEDY)
+        assert reply.usage.cached_tokens == n
+        assert reply.usage.completion_tokens == len(reply.tokens) == 5
+
+
+def test_together_the_prefix_is_paid_for_once(shared):
+    with shared.conversation(messages=[{"role": "user", "content": PASSAGE}]) as chat:
+        n = len(prompt_of(shared, chat.messages))
+        usages = [r.usage for r in chat.invoke_all(["other", "answerability"]).values()]
+        assert [u.cached_tokens for u in usages] == [0, n]
+        assert chat.invoke("other").usage.cached_tokens == n
+
+
+def test_usage_is_true_about_time(shared):
+    import time
+
+    with shared.conversation() as chat:
+        began = time.perf_counter()
+        usage = chat.ask("Tell me about the sea.", temperature=0, max_tokens=12).usage
+        seconds = time.perf_counter() - began
+        assert 0 < usage.ttft_ms / 1e3 < usage.ttft_ms / 1e3 + (usage.completion_tokens - 1) / usage.tokens_per_second <= seconds
+
+
+def test_messages_of_the_user_that_differ_cost_what_differs(shared):
+    with start(shared, n_turns=2) as chat:
+        before = prompt_of(shared, chat.messages)
+        chat.messages[-2]["content"] = "And what is on board?"
+        after = prompt_of(shared, chat.messages)
+        same = next(i for i, (a, b) in enumerate(zip(before, after)) if a != b)
+        reply = chat.invoke("answerability")
+        assert reply.usage.cached_tokens == same
+        assert is_greedy(shared, after + shared.adapter("answerability").invocation_tokens, "answerability", reply)
+
+
+def test_a_prompt_longer_than_a_batch(shared):
+    question = "Say which one is missing: " + ", ".join(map(str, range(100, 123)))
+    with shared.conversation() as chat:
+        reply = chat.ask(question, **GREEDY)
+        assert reply.usage.prompt_tokens > 2 * shared.context.n_batch
+        assert is_greedy(shared, prompt_of(shared, [{"role": "user", "content": question}], True), None, reply)
+    with shared.conversation(messages=[{"role": "user", "content": question}]) as chat:
+        verdict = chat.invoke("other", max_tokens=4)
+        assert is_greedy(shared, prompt_of(shared, chat.messages) + shared.adapter("other").invocation_tokens, "other", verdict)
+
+
+# intrinsics
+
+
+@pytest.mark.parametrize("name", ["answerability", "other"])
+@pytest.mark.parametrize("n_turns", [1, 2])
+def test_invoke_is_the_adapters_own_greedy_answer(shared, name, n_turns):
+    with start(shared, n_turns) as chat:
+        prompt = prompt_of(shared, chat.messages) + shared.adapter(name).invocation_tokens
+        reply = chat.invoke(name, max_tokens=6)
+        assert reply.tokens and is_greedy(shared, prompt, name, reply)
+
+
+def test_invoke_leaves_the_conversation_as_it_was(shared):
+    with start(shared) as chat:
+        before = [dict(m) for m in chat.messages]
+        chat.invoke("answerability")
+        chat.invoke_all(["other", "answerability"], max_tokens=3)
+        assert chat.messages == before
+        prompt = prompt_of(shared, [*before, {"role": "user", "content": "And back?"}], True)
+        assert is_greedy(shared, prompt, None, chat.ask("And back?", **GREEDY))
+
+
+def test_a_fork_takes_no_base_cell_after_its_start(shared):
+    """Cells of the removed answer begin with the very token that the invocation begins with."""
+    with start(shared) as chat:
+        del chat.messages[-1]
+        prompt = prompt_of(shared, chat.messages)
+        reply = chat.invoke("answerability", max_tokens=4)
+        assert reply.usage.cached_tokens <= len(prompt)
+        assert is_greedy(shared, prompt + shared.adapter("answerability").invocation_tokens, "answerability", reply)
+        want = shared.logits([(prompt + shared.adapter("answerability").invocation_tokens, "answerability")])[0][-1]
+        with shared.conversation(messages=chat.messages) as fresh:
+            assert fresh.invoke("answerability", max_tokens=4).tokens == reply.tokens
+        assert want.argmax() == reply.tokens[0]
+
+
+def test_all_together_equal_each_alone(shared):
+    with start(shared) as chat:
+        together = chat.invoke_all(["answerability", "other"], max_tokens=6)
+        assert list(together) == ["answerability", "other"]
+        for name, reply in together.items():
+            alone = chat.invoke(name, max_tokens=6)
+            assert (reply.tokens, reply.text, reply.finish_reason) == (alone.tokens, alone.text, alone.finish_reason)
+
+
+def test_base_a_base_b_a_equals_fresh_computations(shared):
+    steps = [("ask", PASSAGE), ("invoke", "answerability"), ("ask", "And what does it cost?"), ("invoke", "other"), ("invoke", "answerability")]
+    with shared.conversation(system="Be brief.") as chat:
+        for kind, argument in steps:
+            said = [dict(m) for m in chat.messages]
+            if kind == "ask":
+                reply = chat.ask(argument, **GREEDY)
+                prompt = prompt_of(shared, [*said, {"role": "user", "content": argument}], True)
+                assert is_greedy(shared, prompt, None, reply)
+            else:
+                reply = chat.invoke(argument, max_tokens=5)
+                assert is_greedy(shared, prompt_of(shared, said) + shared.adapter(argument).invocation_tokens, argument, reply)
+
+
+def test_a_message_that_nobody_answers_is_judged(shared):
+    with shared.conversation() as chat:
+        chat.add("user", PASSAGE)
+        assert chat.invoke("answerability").text in ("answerable", "unanswerable")
+        assert [m["role"] for m in chat.messages] == ["user"]
+
+
+def test_none_of_them_is_nothing(shared):
+    with start(shared) as chat:
+        assert chat.invoke_all([]) == {}
+
+
+# streams
+
+
+def test_pieces_make_the_text(shared):
+    with start(shared) as chat:
+        for begin in (lambda: chat.ask("And back?", stream=True, **GREEDY), lambda: chat.invoke("answerability", stream=True)):
+            stream = begin()
+            pieces = list(stream)
+            assert "".join(pieces) == stream.result.text == str(stream.result)
+        pieces = []
+        assert chat.ask("Once more?", on_text=pieces.append, **GREEDY).text == "".join(pieces)
+        pieces = {"answerability": "", "other": ""}
+        with chat.invoke_all(list(pieces), stream=True, max_tokens=4) as stream:
+            for name, piece in stream:
+                pieces[name] += piece
+        assert pieces == {name: r.text for name, r in stream.result.items()}
+        heard = []
+        chat.invoke_all(["answerability"], on_text=lambda name, piece: heard.append((name, piece)))
+        assert {name for name, _ in heard} == {"answerability"}
+
+
+def test_what_came_before_a_stream_was_closed_was_said(shared):
+    with shared.conversation() as chat, shared.conversation() as twin:
+        with chat.ask("Count to ten.", stream=True, temperature=0) as stream:
+            first = next(stream) + next(stream)
+        assert stream.result.finish_reason == "cancelled"
+        assert chat.messages[-1] == {"role": "assistant", "content": first}
+        twin.add("user", "Count to ten.")
+        twin.add("assistant", first)
+        assert chat.ask("Go on.", **GREEDY).tokens == twin.ask("Go on.", **GREEDY).tokens
+
+
+def test_a_stream_that_is_closed_unheard_says_nothing(shared):
+    with start(shared) as chat:
+        for begin in (lambda: chat.ask("Hm?", stream=True), lambda: chat.invoke("other", stream=True)):
+            stream = begin()
+            with pytest.raises(PromptError, match="in progress"):
+                chat.ask("Hello?", **GREEDY)
+            stream.close()
+        assert len(chat.messages) == 3
+        assert chat.ask("Hello?", **GREEDY).usage.cached_tokens > 0
+
+
+def test_cancel_ends_before_the_next_token(shared):
+    with shared.conversation() as chat:
+        stream = chat.ask("Count to ten.", stream=True, temperature=0)
+        next(stream)
+        stream.cancel()
+        assert stream.result.finish_reason == "cancelled"
+        assert stream.result.usage.completion_tokens == 1
+        stream = chat.invoke_all(["answerability", "other"], stream=True)
+        stream.cancel()
+        assert {r.finish_reason for r in stream.result.values()} == {"cancelled"}
+
+
+def test_a_message_added_while_an_answer_comes_is_kept(shared):
+    with shared.conversation() as chat:
+        with chat.ask("Hello.", stream=True, **GREEDY) as stream:
+            next(stream)
+            chat.add("system", "Be brief.")
+        assert [m["role"] for m in chat.messages] == ["system", "user", "assistant"]
+
+
+def test_a_stop_string_ends_the_answer_and_the_next_turn_is_right(shared):
+    with shared.conversation() as chat, shared.conversation() as twin:
+        whole = twin.ask("Count to ten.", temperature=0, max_tokens=12).text
+        stop = whole[5:8]
+        reply = chat.ask("Count to ten.", temperature=0, max_tokens=12, stop=stop)
+        assert (reply.text, reply.finish_reason) == (whole[: whole.index(stop)], "stop")
+        assert chat.messages[-1]["content"] == reply.text
+        after = [*chat.messages, {"role": "user", "content": "Go on."}]
+        assert is_greedy(shared, prompt_of(shared, after, True), None, chat.ask("Go on.", **GREEDY))
+
+
+# sampling
+
+
+def test_a_seed_decides(shared):
+    def said(seed):
+        with shared.conversation() as chat:
+            return chat.ask("Tell me a story.", temperature=1.5, max_tokens=8, seed=seed).tokens
+
+    assert said(1) == said(1)
+    assert len({tuple(said(seed)) for seed in (1, 2, 3)}) == 3
+
+
+# failures
+
+
+class Stop(Exception):
+    pass
+
+
+def fail(text):
+    raise Stop(text)
+
+
+def crowd(chat):
+    """A prompt that would fit, did another conversation not hold the cells."""
+    with chat._model.conversation() as other:
+        other.ask("so " * 110, max_tokens=1)
+        chat.ask("so " * 150)
+
+
+FAILURES = {
+    "unknown adapter": (UnknownAdapterError, lambda c: c.invoke("nobody")),
+    "no invocation": (NoInvocationError, lambda c: c.invoke_all(["answerability", "plain"])),
+    "one name": (PromptError, lambda c: c.invoke_all("answerability")),
+    "sampling": (PromptError, lambda c: c.ask("Hm?", temperature=-1)),
+    "sampling of an intrinsic": (PromptError, lambda c: c.invoke("other", max_tokens="many")),
+    "unknown argument": (PromptError, lambda c: c.ask("Hm?", heat=1)),
+    "content": (PromptError, lambda c: c.ask(b"Hm?")),
+    "lone surrogate": (PromptError, lambda c: c.ask("Hm \udc80?")),
+    "longer than the context": (ContextFullError, lambda c: c.ask("so " * 300)),
+    "context full": (ContextFullError, crowd),
+    "sequences": (SequenceLimitError, lambda c: c.invoke_all(["answerability", "other", "third"])),
+    "callback": (Stop, lambda c: c.ask("Count.", on_text=fail)),
+    "callback of an intrinsic": (Stop, lambda c: c.invoke("other", on_text=fail)),
+    "callback of several": (Stop, lambda c: c.invoke_all(["other", "answerability"], on_text=lambda n, t: fail(t))),
+    "Ctrl-C": (KeyboardInterrupt, lambda c: c.ask("Count.", on_text=lambda _: signal.raise_signal(signal.SIGINT))),
+    "Ctrl-C in an intrinsic": (KeyboardInterrupt, lambda c: c.invoke("other", on_text=lambda _: signal.raise_signal(signal.SIGINT))),
+}
+
+
+@pytest.fixture(scope="module")
+def untroubled(small):
+    """What a conversation that nothing happened to goes on with."""
+    with start(small) as chat:
+        reply = chat.ask("And back?", **GREEDY)
+    return reply.tokens, reply.usage.cached_tokens, reply.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("error, call", FAILURES.values(), ids=FAILURES)
+def test_a_call_that_fails_changes_nothing(small, variants, untroubled, error, call):
+    small.load_adapter(variants["other"], "third")
+    with start(small) as chat:
+        before = [dict(m) for m in chat.messages]
+        with pytest.raises(error) as raised:
+            call(chat)
+        assert "\n" not in str(raised.value)
+        assert chat.messages == before
+        reply = chat.ask("And back?", **GREEDY)
+        tokens, cached, prompt = untroubled
+        assert (reply.tokens, reply.usage.prompt_tokens) == (tokens, prompt)
+        assert cached <= reply.usage.cached_tokens <= cached + 3  # an intrinsic computes the end of the last message
+
+
+def test_a_context_that_fills_up_ends_the_answer(small):
+    with small.conversation() as chat:
+        chat.add("user", "Write a long story. " + "Really long. " * 40)
+        reply = chat.ask("Go on.", temperature=0, max_tokens=1000, repeat_penalty=1.3)
+        assert reply.finish_reason in ("length", "stop")
+        with pytest.raises(ContextFullError, match="n_ctx"):
+            for _ in range(9):
+                assert chat.ask("Go on, it has to be much longer than that.", temperature=0.5, seed=1, max_tokens=1000).text
+        assert chat.messages[-1]["role"] == "assistant"
+    with start(small) as chat:  # its cells are free again
+        assert chat.invoke("answerability").text
+
+
+@pytest.mark.parametrize("messages", [["hello"], [{"role": "user"}], [{"role": "user", "content": None}], [{"content": "x"}], [5]])
+def test_messages_that_are_none(shared, messages):
+    with pytest.raises(PromptError, match=r"messages\[0\]: expected role and content as text"):
+        shared.conversation(messages=messages)
+    with shared.conversation() as chat:
+        chat.messages = messages
+        for call in (lambda: chat.ask("Hm?"), lambda: chat.invoke("answerability")):
+            with pytest.raises(PromptError, match=r"messages\[0\]"):
+                call()
+
+
+def test_a_closed_conversation_says_so(shared):
+    chat = start(shared)
+    chat.close()
+    chat.close()
+    for call in (lambda: chat.ask("Hm?"), lambda: chat.invoke("answerability")):
+        with pytest.raises(ClosedError, match="begin a new one"):
+            call()
+
+
+def test_closing_while_an_answer_comes_lends_its_cells_to_nobody(shared):
+    chat = shared.conversation()
+    stream = chat.ask("Count to ten.", stream=True, temperature=0, max_tokens=6)
+    text = next(stream)
+    chat.close()
+    others = [shared.conversation() for _ in range(shared.context.n_seq_max - 1)]
+    with pytest.raises(SequenceLimitError):
+        shared.conversation()
+    said = [other.ask("Count to ten.", temperature=0, max_tokens=6).text for other in others[:2]]
+    assert said == [text + "".join(stream)] * 2
+    shared.conversation().close()  # the stream has ended: its sequence is free
+    for other in others:
+        other.close()
+
+
+# threads
+
+
+def test_two_threads_with_two_conversations(shared):
+    calls = []
+
+    def talk(question):
+        with shared.conversation() as chat:
+            for _ in range(2):
+                said = [*chat.messages, {"role": "user", "content": question}]
+                calls.append((prompt_of(shared, said, True), None, chat.ask(question, **GREEDY)))
+                prompt = prompt_of(shared, chat.messages) + shared.adapter("other").invocation_tokens
+                calls.append((prompt, "other", chat.invoke("other", max_tokens=3)))
+
+    threads = [threading.Thread(target=talk, args=(question,)) for question in ("Name a colour.", "Name a river.")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 8
+    assert all(is_greedy(shared, *call) for call in calls)
