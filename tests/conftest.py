@@ -17,8 +17,12 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin lose whole time slices beside other work
 os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / "bin"))
 
-# the attention in 32 bits, so that tokens hardly depend on the shape of the batches that they were decoded in
-PRECISE = {"type_k": "f32", "type_v": "f32", "flash_attn": False}
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """The tests run outside the repository, so that `python -c` finds the installed package and not its sources."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(REPO)
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +121,7 @@ def variants(answerability: Path, base_q4: Path, tmp_path_factory) -> dict[str, 
 @pytest.fixture(scope="session")
 def shared_model(base_q4: Path, variants: dict[str, Path]):
     from alora_gguf import Model
+    from reference import PRECISE
 
     with Model(base_q4, n_ctx=2048, n_batch=64, n_seq_max=16, **PRECISE) as model:
         for path in variants.values():

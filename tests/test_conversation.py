@@ -4,7 +4,7 @@ import signal
 import threading
 
 import pytest
-from conftest import PRECISE
+from reference import PRECISE
 
 from alora_gguf import (
     ClosedError,

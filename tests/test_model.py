@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import PRECISE
+from reference import PRECISE
 from reference import relative_error
 
 from alora_gguf import ClosedError, ContextFullError, Model, ModelLoadError, PromptError, SequenceLimitError, UnknownAdapterError

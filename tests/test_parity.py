@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from reference import INVOCATIONS, RANDOM_ADAPTERS, peft_logits, relative_error
+from reference import INVOCATIONS, PRECISE, RANDOM_ADAPTERS, peft_logits, relative_error
 
 from alora_gguf import Model
 
 TOLERANCE = 2e-5
-PARITY = {"n_ctx": 2048, "type_k": "f32", "type_v": "f32", "flash_attn": False}  # flash attention computes in f16
+PARITY = {"n_ctx": 2048, **PRECISE}
 
 UNPATCHED = """
 import sys, numpy as np
