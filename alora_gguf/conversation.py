@@ -97,7 +97,7 @@ class Conversation:
             if not adapter.is_activated:
                 raise NoInvocationError(
                     f"adapter {adapter.name!r}: expected invocation tokens, got an ordinary LoRA; "
-                    "convert it with `alora-convert --invocation TEXT`")
+                    "use an aLoRA, whose adapter_config.json has alora_invocation_tokens")
         results = self._forks(adapters, params, t_start)
         return results if stream else _drain(results, on_text and (lambda item: on_text(*item)))
 
