@@ -11,11 +11,11 @@ from ..errors import ConversionError
 from . import metadata
 from .base import read_base
 from .card import read_card
-from .families import family_of
+from .families import family_of, place
 from .gguf_file import STRING, GGUFFile
 from .locate import find_base
 from .peft_adapter import read_peft_adapter
-from .plan import make_plans, tensor_data, tensor_headers
+from .plan import make_plans, tensor_data
 from .tensor_types import OUTTYPES
 from .text import complaint
 from .writer import write_gguf
@@ -63,15 +63,16 @@ def convert(adapter_dir, outfile, base=None, outtype: str = "f16", dry_run: bool
     family_of(base_model)
     _check_outfile(outfile)
 
-    plans = make_plans(adapter, base_model, outtype)
+    plans = make_plans(place(adapter.updates, base_model), adapter.config.lora_alpha, outtype)
+    tensors = [tensor for plan in plans for tensor in plan.tensors]
     described = metadata.describe_adapter(adapter.config, base_model, read_card(adapter.path))
-    keys = metadata.adapter_keys(described, plans[0].type_a.file_type, _tool_version())
-    data = tensor_data(plans, adapter.file)
+    keys = metadata.adapter_keys(described, tensors[0].type.file_type, _tool_version())
+    data = tensor_data(tensors)
     if dry_run:
         deque(data, maxlen=0)  # the values are checked as they pass
         n_bytes = 0
     else:
-        n_bytes = write_gguf(outfile, keys, tensor_headers(plans), data)
+        n_bytes = write_gguf(outfile, keys, [tensor.header for tensor in tensors], data)
     return Conversion(
         outfile=outfile,
         name=described.name,
@@ -80,8 +81,8 @@ def convert(adapter_dir, outfile, base=None, outtype: str = "f16", dry_run: bool
         base=base_model.path,
         fingerprint=described.fingerprint,
         alpha=described.alpha,
-        ranks=sorted({plan.pair.rank for plan in plans}),
-        modules=sorted({plan.target.weight.split(".")[-2] for plan in plans}),
+        ranks=sorted({plan.placed.rank for plan in plans}),
+        modules=sorted({plan.placed.weight.split(".")[-2] for plan in plans}),
         n_pairs=len(plans),
         outtype=outtype,
         invocation_tokens=described.invocation_tokens,

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ConversionError
 from .base import Base
 from .text import complaint
+from .update import LINEAR, Placed, Update
 
 # (base, layer, n_rows) -> index array [n_rows], or None where the order is the same
 Rows = Callable[[Base, int, int], np.ndarray | None]
@@ -76,6 +77,36 @@ def family_of(base: Base) -> Family:
         raise ConversionError(complaint(base.path, "key general.architecture", " or ".join(FAMILIES),
                                         base.architecture, "adapters for it are not converted yet"))
     return FAMILIES[base.architecture]
+
+
+def place(updates: list[Update], base: Base) -> list[Placed]:
+    """The updates by the base's weights.
+
+    Raises ConversionError if an update has no weight in the base or not its shape, or two have one weight.
+    """
+    placed: dict[str, Placed] = {}
+    modules: dict[str, str] = {}
+    for update in updates:
+        file, what = update.a.file, f"module {update.module}"
+        target = target_of(base, update.module, file)
+        n_in, n_out = target.ne
+        if update.kind != LINEAR:
+            raise ConversionError(complaint(file, what, "a linear layer", update.kind, "adapters of it are not converted yet"))
+        if update.a.shape[1] != n_in or update.b.shape[0] != n_out:
+            raise ConversionError(complaint(
+                file, what, f"lora_A [r, {n_in}] and lora_B [{n_out}, r] for {target.weight} of {base.path}",
+                f"{list(update.a.shape)} and {list(update.b.shape)}", "name the base that the adapter was trained on with --base"))
+        if update.base_layer is not None and update.base_layer.shape != (n_out, n_in):
+            raise update.base_layer.complaint(f"shape {[n_out, n_in]}, a copy of the base's weight", list(update.base_layer.shape),
+                                              "adapters of a resized vocabulary cannot be converted")
+        if target.weight in placed:
+            raise ConversionError(complaint(file, what, f"{target.weight} once", f"it for {modules[target.weight]} too",
+                                            "save the adapter again"))
+        rows = (lambda lazy: lazy) if target.rows is None else (lambda lazy: lazy and lazy.take(target.rows))
+        placed[target.weight] = Placed(target.weight, LINEAR, update.a, rows(update.b), update.scaling, rows(update.bias),
+                                       rows(update.magnitude))
+        modules[target.weight] = update.module
+    return list(placed.values())
 
 
 def target_of(base: Base, module: str, file) -> Target:

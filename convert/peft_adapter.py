@@ -1,4 +1,4 @@
-"""A folder that PEFT's save_pretrained wrote: its config and its pairs of lora_A and lora_B."""
+"""A folder that PEFT's save_pretrained wrote: its config and its tensors, as updates."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from ..errors import ConversionError
 from .peft_config import PeftConfig, read_config
 from .safetensors_file import Entry, SafetensorsFile
 from .text import complaint
+from .update import LINEAR, Update
 
 PREFIX = "base_model.model."
 NAME = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B|base_layer)\.weight")
@@ -26,30 +27,12 @@ WHOLE_WEIGHT = ("it is a whole weight, which GGUF adapters do not hold; save the
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The adapter of one module: a is lora_A [r, n_in], b is lora_B [n_out, r].
-
-    base_layer is the copy of the base's own weight that PEFT saves with an adapted output head.
-    """
-
-    module: str
-    a: Entry
-    b: Entry
-    base_layer: Entry | None = None
-
-    @property
-    def rank(self) -> int:
-        return self.a.shape[0]
-
-
-@dataclass(frozen=True)
 class PeftAdapter:
-    """pairs are in the file's order; their shapes agree with each other and with the config's ranks."""
+    """updates are in the file's order; their shapes agree with each other and with the config's ranks."""
 
     path: Path
     config: PeftConfig
-    file: SafetensorsFile
-    pairs: list[Pair]
+    updates: list[Update]
 
 
 def read_peft_adapter(folder) -> PeftAdapter:
@@ -65,13 +48,13 @@ def read_peft_adapter(folder) -> PeftAdapter:
         raise ConversionError(complaint(folder, "adapter", "a folder written by PEFT's save_pretrained", got, "check the path"))
     config = read_config(folder / "adapter_config.json")
     file = SafetensorsFile(folder / "adapter_model.safetensors")
-    pairs = [_pair(file, module, parts) for module, parts in _parts_by_module(file).items()]
-    if not pairs:
+    updates = [_update(file, module, parts, config) for module, parts in _parts_by_module(file).items()]
+    if not updates:
         raise file.complaint("file", "lora_A and lora_B tensors", "none", "save the adapter again")
-    for pair in pairs:
-        _check_against_config(file, pair, config)
-    _check_every_target_was_saved(config, pairs)
-    return PeftAdapter(folder, config, file, pairs)
+    for update in updates:
+        _check_against_config(file, update, config)
+    _check_every_target_was_saved(config, updates)
+    return PeftAdapter(folder, config, updates)
 
 
 def _parts_by_module(file: SafetensorsFile) -> dict[str, dict[str, Entry]]:
@@ -85,31 +68,33 @@ def _parts_by_module(file: SafetensorsFile) -> dict[str, dict[str, Entry]]:
     return parts
 
 
-def _pair(file: SafetensorsFile, module: str, parts: dict[str, Entry]) -> Pair:
+def _update(file: SafetensorsFile, module: str, parts: dict[str, Entry], config: PeftConfig) -> Update:
     if not {"lora_A", "lora_B"} <= parts.keys():
         raise file.complaint(f"module {module}", "lora_A and lora_B", f"{' and '.join(sorted(parts))} only", "save the adapter again")
     a, b = parts["lora_A"], parts["lora_B"]
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or 0 in a.shape + b.shape:
         raise file.complaint(f"module {module}", "lora_A [r, n_in] and lora_B [n_out, r]",
                              f"{list(a.shape)} and {list(b.shape)}", "save the adapter again")
-    return Pair(module, a, b, parts.get("base_layer"))
+    base_layer = parts.get("base_layer")
+    return Update(module, LINEAR, file.lazy(a), file.lazy(b), config.scaling(module),
+                  base_layer=base_layer and file.lazy(base_layer))
 
 
-def _check_against_config(file: SafetensorsFile, pair: Pair, config: PeftConfig):
-    expected = config.rank(pair.module)
-    if pair.rank != expected:
-        raise file.complaint(f"module {pair.module}", f"rank {expected} as adapter_config.json says", f"rank {pair.rank}",
+def _check_against_config(file: SafetensorsFile, update: Update, config: PeftConfig):
+    expected = config.rank(update.module)
+    if update.rank != expected:
+        raise file.complaint(f"module {update.module}", f"rank {expected} as adapter_config.json says", f"rank {update.rank}",
                              "use the config that was saved with these tensors")
-    if not config.targets(pair.module):
-        raise file.complaint(f"module {pair.module}", "a module that adapter_config.json targets", "another",
+    if not config.targets(update.module):
+        raise file.complaint(f"module {update.module}", "a module that adapter_config.json targets", "another",
                              "PEFT would ignore it; use the config that was saved with these tensors")
 
 
-def _check_every_target_was_saved(config: PeftConfig, pairs: list[Pair]):
+def _check_every_target_was_saved(config: PeftConfig, updates: list[Update]):
     if not isinstance(config.target_modules, list):
         return
     for target in config.target_modules:
-        if not any(pair.module == target or pair.module.endswith(f".{target}") for pair in pairs):
+        if not any(update.module == target or update.module.endswith(f".{target}") for update in updates):
             raise ConversionError(complaint(
                 config.path, f"option target_modules, {target}", "tensors of it in adapter_model.safetensors", "none",
                 "use the config that was saved with these tensors, or take it out if the model has no such module"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConversionError
+from .lazy import Lazy
 from .text import complaint
 
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -55,6 +56,9 @@ class SafetensorsFile:
 
     def complaint(self, what: str, expected: str, got, action: str = DAMAGED) -> ConversionError:
         return ConversionError(complaint(self.path, what, expected, got, action))
+
+    def lazy(self, entry: Entry) -> Lazy:
+        return Lazy(self.path, entry.name, entry.shape, entry.dtype, lambda: self.read(entry))
 
     def read(self, entry: Entry) -> np.ndarray:
         """float32 of the entry's shape, exactly the stored values. Raises on NaN or infinity."""
