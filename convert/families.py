@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConversionError
 from .base import Base
 from .text import complaint
-from .update import LINEAR, Placed, Update
+from .update import LINEAR, MATRIX, Placed, Update
 
 # (base, layer, n_rows) -> index array [n_rows], or None where the order is the same
 Rows = Callable[[Base, int, int], np.ndarray | None]
@@ -103,7 +103,7 @@ def place(updates: list[Update], base: Base) -> list[Placed]:
             raise ConversionError(complaint(file, what, f"{target.weight} once", f"it for {modules[target.weight]} too",
                                             "save the adapter again"))
         rows = (lambda lazy: lazy) if target.rows is None else (lambda lazy: lazy and lazy.take(target.rows))
-        placed[target.weight] = Placed(target.weight, LINEAR, update.a, rows(update.b), update.scaling, rows(update.bias),
+        placed[target.weight] = Placed(target.weight, MATRIX, update.a, rows(update.b), update.scaling, rows(update.bias),
                                        rows(update.magnitude))
         modules[target.weight] = update.module
     return list(placed.values())

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from .lazy import Lazy
 
-LINEAR, EMBEDDING, EXPERTS = "linear", "embedding", "experts"
+LINEAR, EMBEDDING, EXPERTS = "linear", "embedding", "experts"  # kinds of modules
+MATRIX, ROWS = "matrix", "rows"  # with EXPERTS, the ways in which llama.cpp uses a weight
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,16 @@ class Update:
 class Placed:
     """An update of `weight`, a tensor of the base's GGUF, in that tensor's order of rows and columns.
 
-    kind, a, b, scaling, bias and magnitude are as in Update; several updates may have become one
-    (stacked experts, a fused base), or one several (a fused adapter).
+    role: how a and b are shaped.
+      matrix   a [r, n_in], b [n_out, r]
+      rows     a [n_vocab, r], b [n_embd, r]: the rows of the weight are looked up
+      experts  a [n_expert, r, n_in], b [n_expert, n_out, r]
+    scaling, bias and magnitude are as in Update. Several updates may have become one (stacked
+    experts, a fused base), or one several (a fused adapter).
     """
 
     weight: str
-    kind: str
+    role: str
     a: Lazy
     b: Lazy
     scaling: float
