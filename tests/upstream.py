@@ -1,0 +1,79 @@
+"""Upstream's own converter, from the pinned source distribution: Hugging Face folders to base GGUFs.
+
+Run as a script it is the child process: upstream brings a `gguf` package of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+NEEDED = ("conversion/", "gguf-py/gguf/")
+
+
+def upstream_source(*names: str) -> Path:
+    """The folder with the named folders and files of the pinned llama.cpp, pristine. Kept from run to run."""
+    sys.path.insert(0, str(REPO / "native"))
+    import source
+
+    out = REPO / "build" / "tests" / "upstream"
+    missing = tuple(name for name in names if not (out / name).exists())
+    if missing:
+        archive = source.download(REPO / "build" / "native")
+        prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = member.name.removeprefix(prefix)
+                if member.isfile() and name != member.name and name.startswith(missing):
+                    path = out / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(tar.extractfile(member).read())
+    return out
+
+
+def convert_models(jobs: list[dict]) -> None:
+    """Converts folders as upstream does, in one child process.
+
+    A job: `model`, a folder of save_pretrained; `gguf`, the outfile; and options of upstream's
+    converter (fuse_qkv, fuse_gate_up_exps). Tokens are those of tiny_vocabulary(): upstream knows
+    tokenizers by the hash of what they do, and a made-up one has none.
+    """
+    folder = upstream_source(*NEEDED)
+    done = subprocess.run([sys.executable, __file__, str(folder)], input=json.dumps(jobs), capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def tiny_vocabulary(n_vocab: int) -> tuple[list[bytes], list[int]]:
+    """Tokens and their types: three special ones, all bytes, then words."""
+    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)),
+              *(f"\u2581w{i}".encode() for i in range(n_vocab - 259))]
+    return tokens, [2, 3, 3, *[6] * 256, *[1] * (n_vocab - 259)]
+
+
+def _child(folder: str) -> None:
+    sys.path[:0] = [folder, str(Path(folder) / "gguf-py")]
+    import gguf
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    def set_vocab(self):
+        n_vocab = self.hparams["vocab_size"]
+        tokens, types = tiny_vocabulary(n_vocab)
+        self.gguf_writer.add_tokenizer_model("llama")
+        self.gguf_writer.add_token_list(tokens)
+        self.gguf_writer.add_token_scores([0.0] * n_vocab)
+        self.gguf_writer.add_token_types(types)
+
+    for job in json.load(sys.stdin):
+        model, out = Path(job.pop("model")), Path(job.pop("gguf"))
+        name = get_model_architecture(ModelBase.load_hparams(model, False), ModelType.TEXT)
+        cls = get_model_class(name)
+        cls.set_vocab = set_vocab
+        cls(model, gguf.LlamaFileType.ALL_F32, out, **job).write()
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1])
