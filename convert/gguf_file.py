@@ -105,9 +105,9 @@ class GGUFFile:
             strings.append(data[pos - length:pos])
         return strings
 
-    def tensor_data(self, info: TensorInfo, n_bytes: int) -> np.ndarray:
-        """uint8 [n_bytes], a copy."""
-        start = self.data_start + info.offset
+    def tensor_data(self, info: TensorInfo, n_bytes: int, skip: int = 0) -> np.ndarray:
+        """uint8 [n_bytes], a copy, from `skip` bytes after the tensor's start."""
+        start = self.data_start + info.offset + skip
         return np.frombuffer(self._data[start:start + n_bytes], np.uint8)
 
     # -- parsing -----------------------------------------------------------------------------

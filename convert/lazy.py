@@ -23,6 +23,19 @@ class Lazy:
     dtype: str
     read: Callable[[], np.ndarray]
 
+    @staticmethod
+    def saved(file: Path, name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], np.ndarray]) -> "Lazy":
+        """A tensor of a file. load: float32 of `shape`, not yet checked to be finite."""
+        lazy = Lazy(file, name, shape, dtype, lambda: lazy._finite(load()))
+        return lazy
+
+    def _finite(self, values: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(values)
+        if not finite.all():
+            at = int(np.argmin(finite))
+            raise self.complaint("finite values", f"{values.flat[at]} at index {at}", "the training diverged or the file is damaged")
+        return values
+
     def complaint(self, expected: str, got, action: str) -> ConversionError:
         return ConversionError(complaint(self.file, f"tensor {self.name}", expected, got, action))
 
@@ -53,6 +66,10 @@ class Lazy:
 
     # -- computed: F32 --------------------------------------------------------------------------
 
+    def computed(self, shape: tuple[int, ...], read: Callable[[], np.ndarray]) -> "Lazy":
+        """What `read` makes of this tensor; its complaints name this one."""
+        return self._with(shape, read, "F32")
+
     def times(self, factor: float) -> "Lazy":
         """Multiplied in double precision and rounded once. 1 is no change at all."""
         if factor == 1.0:
@@ -62,7 +79,7 @@ class Lazy:
             with np.errstate(over="ignore", invalid="ignore"):  # whoever encodes refuses what became infinite
                 return (self.read() * np.float64(factor)).astype(np.float32)
 
-        return self._with(self.shape, read, "F32")
+        return self.computed(self.shape, read)
 
     def matmul(self, other: "Lazy") -> "Lazy":
         """[..., n, k] by [..., k, m], summed in double precision and rounded once."""
@@ -70,7 +87,7 @@ class Lazy:
             with np.errstate(over="ignore", invalid="ignore"):
                 return (self.read().astype(np.float64) @ other.read()).astype(np.float32)
 
-        return self._with((*self.shape[:-1], other.shape[-1]), read, "F32")
+        return self.computed((*self.shape[:-1], other.shape[-1]), read)
 
 
 def concatenated(parts: Sequence[Lazy], axis: int) -> Lazy:
@@ -96,6 +113,18 @@ def stacked(parts: Sequence[Lazy]) -> Lazy:
     """Parts of one shape along a new first axis."""
     return concatenated([part.reshape(1, *part.shape) for part in parts], 0) if len(parts) > 1 \
         else parts[0].reshape(1, *parts[0].shape)
+
+
+def added(parts: Sequence[Lazy]) -> Lazy:
+    """The sum of parts of one shape, in double precision and rounded once."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def read() -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return sum(part.read().astype(np.float64) for part in parts).astype(np.float32)
+
+    return parts[0].computed(parts[0].shape, read)
 
 
 def zeros(like: Lazy, *shape: int) -> Lazy:

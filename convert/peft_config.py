@@ -19,7 +19,11 @@ FIX = "correct adapter_config.json or save the adapter again"
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What of a LoraConfig bears on the conversion. `invocation_tokens` is None for a plain LoRA."""
+    """What of a LoraConfig bears on the conversion.
+
+    `invocation_tokens` and `invocation_string`, which the deprecated alora package wrote in their
+    place, are None for a plain LoRA.
+    """
 
     path: Path
     r: int
@@ -31,7 +35,11 @@ class PeftConfig:
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | None = None
     layers_pattern: list[str] | None = None
+    target_parameters: list[str] = field(default_factory=list)
+    lora_bias: bool = False
+    use_dora: bool = False
     invocation_tokens: list[int] | None = None
+    invocation_string: str | None = None
     base_model_name_or_path: str | None = None
 
     def rank(self, module: str) -> int:
@@ -44,6 +52,11 @@ class PeftConfig:
         """The factor of B A in the weight's update: alpha / r, or alpha / sqrt(r) with rsLoRA."""
         r = self.rank(module)
         return self.alpha(module) / (math.sqrt(r) if self.use_rslora else r)
+
+    def parameters_of(self, module: str) -> list[str]:
+        """The parameters of `module` itself that are targeted, such as `gate_up_proj` of `...mlp.experts`."""
+        names = (target.rpartition(".")[2] for target in self.target_parameters)
+        return sorted({name for name in names if _named(self.target_parameters, f"{module}.{name}")})
 
     def targets(self, module: str) -> bool:
         """Whether PEFT would put an adapter on `module` (peft.tuners.tuners_utils.check_target_module_exists)."""
@@ -77,14 +90,18 @@ def read_config(path: Path) -> PeftConfig:
         path=path,
         r=check("r", 8, "a positive integer", _is_rank),
         lora_alpha=check("lora_alpha", 8, "a finite number", _is_number),
-        use_rslora=check("use_rslora", False, "true or false", lambda v: isinstance(v, bool)),
+        use_rslora=check("use_rslora", False, "true or false", _is_bool),
         rank_pattern=check("rank_pattern", {}, "patterns and positive integers", _is_patterns(_is_rank)),
         alpha_pattern=check("alpha_pattern", {}, "patterns and finite numbers", _is_patterns(_is_number)),
         target_modules=check("target_modules", None, "module names or one pattern", _is_modules),
         exclude_modules=check("exclude_modules", None, "module names or one pattern", _is_modules),
         layers_to_transform=_as_list(check("layers_to_transform", None, "layer indices", _is_layers)),
         layers_pattern=_as_list(check("layers_pattern", None, "layer patterns", _is_layer_patterns)),
+        target_parameters=check("target_parameters", [], "parameter names", _is_names),
+        lora_bias=check("lora_bias", False, "true or false", _is_bool),
+        use_dora=check("use_dora", False, "true or false", _is_bool),
         invocation_tokens=check("alora_invocation_tokens", None, "a non-empty list of token ids", _is_tokens),
+        invocation_string=check("invocation_string", None, "a non-empty text", lambda v: isinstance(v, str) and v != ""),
         base_model_name_or_path=check("base_model_name_or_path", None, "a string", lambda v: isinstance(v, str)),
     )
 
@@ -133,6 +150,10 @@ def _named(names: list[str] | str, module: str) -> bool:
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
+def _is_bool(value) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_int(value) -> bool:
     return type(value) is int
 
@@ -158,7 +179,11 @@ def _is_patterns(is_valid):
 
 
 def _is_modules(value) -> bool:
-    return _is_regex(value) if isinstance(value, str) else _is_list_of(value, lambda v: isinstance(v, str))
+    return _is_regex(value) if isinstance(value, str) else _is_names(value)
+
+
+def _is_names(value) -> bool:
+    return _is_list_of(value, lambda v: isinstance(v, str))
 
 
 def _is_layers(value) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .base import Base
+from .dora import row_factors
 from .lazy import Lazy
 from .tensor_types import F32, TensorType, type_for
 from .update import Placed
@@ -28,7 +30,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """An update's tensors, lora_a and lora_b first."""
+    """An update's tensors: lora_a and lora_b, then lora_bias and lora_magnitude where it has them."""
 
     placed: Placed
     tensors: list[Tensor]
@@ -48,12 +50,15 @@ def fold_factor(placed: Placed, alpha: float) -> float:
     return 1.0 if abs(fold - 1.0) < 2**-23 else fold
 
 
-def make_plans(placed: list[Placed], alpha: float, outtype: str) -> list[Plan]:
-    """A plan for every update, in the order of the outfile: by layer, then by name. alpha: adapter.lora.alpha."""
-    return [_plan(update, fold_factor(update, alpha), outtype) for update in sorted(placed, key=_layer_then_name)]
+def make_plans(placed: list[Placed], base: Base, alpha: float, outtype: str) -> list[Plan]:
+    """A plan for every update, in the order of the outfile: by layer, then by name. alpha: adapter.lora.alpha.
+
+    Raises ConversionError where DoRA needs a weight that the base does not have.
+    """
+    return [_plan(update, base, fold_factor(update, alpha), outtype) for update in sorted(placed, key=_layer_then_name)]
 
 
-def _plan(placed: Placed, fold: float, outtype: str) -> Plan:
+def _plan(placed: Placed, base: Base, fold: float, outtype: str) -> Plan:
     a, b = placed.a, placed.b.times(fold)
     tensors = [
         Tensor(f"{placed.weight}.lora_a", a, type_for(outtype, a.dtype, a.shape[-1])),
@@ -61,6 +66,8 @@ def _plan(placed: Placed, fold: float, outtype: str) -> Plan:
     ]
     if placed.bias is not None:
         tensors.append(Tensor(f"{placed.weight}.lora_bias", placed.bias.times(fold), F32))
+    if placed.magnitude is not None:
+        tensors.append(Tensor(f"{placed.weight}.lora_magnitude", row_factors(placed, base), F32))
     return Plan(placed, tensors)
 
 

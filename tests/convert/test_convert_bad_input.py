@@ -46,10 +46,6 @@ def test_invocation_token_beyond_the_vocabulary(tiny, tmp_path, refusal):
     assert f"ids below {tiny.N_VOCAB}" in line and f"got {tiny.N_VOCAB}" in line
 
 
-def test_invocation_string_of_the_deprecated_package(tiny, tmp_path, refusal):
-    assert "alora_invocation_tokens" in refusal(tiny.write_adapter(tmp_path / "a", invocation_string="<check>"))
-
-
 def test_a_hostile_name_stays_on_one_line(tiny, tmp_path, refusal):
     line = refusal(tiny.write_adapter(tmp_path / "a", **{"x\n\x1b[2J\u202e": 1}))
     assert "\x1b" not in line and "\u202e" not in line
@@ -141,9 +137,10 @@ def test_no_tensors(tiny, tmp_path, refusal):
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("base_model.model.model.embed_tokens.lora_embedding_A", "embeddings"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "DoRA"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "bias"),
+    ("base_model.model.model.embed_tokens.lora_embedding_A", "lora_embedding_A only"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "use_dora"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "lora_bias"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_RA", "NoRA"),
     ("base_model.model.lm_head.weight", "whole weight"),
     ("base_model.model.model.norm.modules_to_save.weight", "whole weight"),
     ("model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model."),

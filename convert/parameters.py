@@ -1,0 +1,43 @@
+"""PEFT's target_parameters: adapters of a parameter, such as that of all experts of a layer.
+
+PEFT wraps the parameters of one module in the order in which transformers declares them, the first
+innermost: of an experts module that has gate_up_proj and down_proj, `experts.base_layer.lora_A` is
+that of gate_up_proj and `experts.lora_A` that of down_proj. Source: peft.tuners.lora.ParamWrapper.
+"""
+
+from collections.abc import Collection
+
+from .lazy import Lazy
+from .peft_config import PeftConfig
+
+WRAPPED = ".base_layer"
+DECLARED = ("gate_up_proj", "down_proj")
+
+
+def unwrapped(module: str) -> str:
+    """The module's own name, without a base_layer for every wrapper around it."""
+    while module.endswith(WRAPPED):
+        module = module.removesuffix(WRAPPED)
+    return module
+
+
+def parameter_of(config: PeftConfig, name: str, names: Collection[str]) -> str | None:
+    """The full name of the parameter that `name` in the file is for; None if it is for none, or for nobody can tell which.
+
+    names: those of all modules in the file.
+    """
+    module = unwrapped(name)
+    levels = sorted((other for other in names if unwrapped(other) == module), key=len, reverse=True)
+    parameters = config.parameters_of(module)
+    if len(parameters) != len(levels) or len(levels) > 1 and not set(parameters) <= set(DECLARED):
+        return None
+    if len(levels) > 1:
+        parameters.sort(key=DECLARED.index)
+    return f"{module}.{parameters[levels.index(name)]}"
+
+
+def unfold(a: Lazy, b: Lazy, rank: int) -> tuple[Lazy, Lazy]:
+    """From PEFT's [n_expert * r, n_in] and [n_out, r * n_expert] to [n_expert, r, n_in] and [n_expert, n_out, r]."""
+    n_expert = a.shape[0] // rank
+    return (a.reshape(n_expert, rank, a.shape[1]),
+            b.reshape(b.shape[0], rank, n_expert).transpose(2, 0, 1))
