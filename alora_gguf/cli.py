@@ -47,14 +47,19 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="what is in an adapter file", description="Prints what is in a GGUF adapter.")
     show.add_argument("file", help="GGUF adapter")
-    show.add_argument("--json", action="store_true")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--diffable", action="store_true", help="a line for every key and tensor, with hashes, for diff")
     show.set_defaults(run=_show)
     return parser
 
 
 def _show(args: argparse.Namespace) -> int:
-    from .convert import describe, render
+    from .convert import describe, render, render_diffable
 
+    if args.diffable:
+        print(render_diffable(args.file))
+        return 0
     description = describe(args.file)
     print(json.dumps(description, indent=2, ensure_ascii=False) if args.json else render(description))
     return 0

@@ -7,7 +7,7 @@ from ..errors import AdapterFileError, ConversionError
 from .base import base_fingerprint
 from .converter import Conversion, convert
 from .reader import AdapterFile, AdapterMetadata, read_adapter_metadata
-from .show import describe, render
+from .show import describe, render, render_diffable
 
 __all__ = [
     "AdapterFile",
@@ -20,4 +20,5 @@ __all__ = [
     "describe",
     "read_adapter_metadata",
     "render",
+    "render_diffable",
 ]
