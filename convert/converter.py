@@ -17,6 +17,7 @@ from .card import read_card
 from .chain import common_invocation, summed_alpha, summed_updates
 from .families import family_of
 from .gguf_file import STRING, GGUFFile
+from .hf_base import read_hf_base
 from .invocation import invocation_tokens
 from .layout import adapter_folder
 from .locate import find_base
@@ -72,7 +73,8 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     paths = [adapter] if isinstance(adapter, str | os.PathLike) else list(adapter)
     adapters = [read_peft_adapter(adapter_folder(path)) for path in paths]
     config = adapters[0].config
-    base_model = read_base(find_base(base, config.base_model_name_or_path, config.path))
+    found = find_base(base, config.base_model_name_or_path, config.path)
+    base_model = read_hf_base(found) if found.is_dir() else read_base(found)
     family_of(base_model)
     _check_outfile(outfile)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-NORMAL, BYTE = 1, 6  # llama_token_type
+NORMAL, CONTROL, BYTE = 1, 3, 6  # llama_token_type
 
 
 @dataclass(frozen=True)
