@@ -52,6 +52,7 @@ ATTENTION = {
 MLP = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 FUSED_MLP = {"mlp.gate_up_proj": "ffn_gate_up", "mlp.down_proj": "ffn_down"}
 EXPERTS = {"mlp.gate": "ffn_gate_inp", "mlp.experts.gate_up_proj": "ffn_gate_up_exps", "mlp.experts.down_proj": "ffn_down_exps"}
+ROUTED_EXPERTS = {key.replace("mlp.gate", "mlp.router"): kind for key, kind in EXPERTS.items()}
 SHARED_EXPERT = {
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
     "mlp.shared_expert.up_proj": "ffn_up_shexp",
@@ -99,7 +100,7 @@ FAMILIES: dict[str, Family] = {
     "phi2": Family({"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
                     "self_attn.dense": "attn_output", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}),
     "phi3": Family({"self_attn.qkv_proj": "attn_qkv", "self_attn.o_proj": "attn_output"} | FUSED_MLP),
-    "phimoe": Family(ATTENTION | EXPERTS),
+    "phimoe": Family(ATTENTION | ROUTED_EXPERTS),
     "olmo": Family(ATTENTION | MLP, PERMUTED),
     "olmo2": Family(ATTENTION | MLP),
     "olmoe": Family(ATTENTION | EXPERTS),
@@ -115,7 +116,7 @@ FAMILIES: dict[str, Family] = {
     "glm4": Family(ATTENTION | FUSED_MLP),
     "glm4moe": Family(ATTENTION | MLP | EXPERTS | SHARED_EXPERTS),
     "deepseek2": Family(MLA | MLP | EXPERTS | SHARED_EXPERTS),
-    "gpt-oss": Family(ATTENTION | EXPERTS | {"mlp.router": "ffn_gate_inp"}, {"ffn_gate_up_exps": alternating_rows}),
+    "gpt-oss": Family(ATTENTION | ROUTED_EXPERTS, {"ffn_gate_up_exps": alternating_rows}),
     "starcoder2": Family(ATTENTION | FC_MLP),
     "gpt2": Family({"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"} | FC_MLP,
                    layers="transformer.h", embeddings="transformer.wte"),

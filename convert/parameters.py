@@ -41,3 +41,17 @@ def unfold(a: Lazy, b: Lazy, rank: int) -> tuple[Lazy, Lazy]:
     n_expert = a.shape[0] // rank
     return (a.reshape(n_expert, rank, a.shape[1]),
             b.reshape(b.shape[0], rank, n_expert).transpose(2, 0, 1))
+
+
+def fold(a: Lazy, b: Lazy) -> tuple[Lazy, Lazy]:
+    """The way back from unfold."""
+    n_expert, rank, n_in = a.shape
+    return a.reshape(n_expert * rank, n_in), b.transpose(1, 2, 0).reshape(b.shape[1], rank * n_expert)
+
+
+def wrapped(parameter: str, parameters: Collection[str]) -> str:
+    """The name in the file of `parameter`, one of the targeted `parameters`."""
+    module, _, name = parameter.rpartition(".")
+    outside = [other for other in DECLARED if f"{module}.{other}" in parameters and name in DECLARED
+               and DECLARED.index(other) > DECLARED.index(name)]
+    return module + WRAPPED * len(outside)

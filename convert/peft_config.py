@@ -62,7 +62,9 @@ class PeftConfig:
         """Whether PEFT would put an adapter on `module` (peft.tuners.tuners_utils.check_target_module_exists)."""
         if self.exclude_modules and _named(self.exclude_modules, module):
             return False
-        if self.target_modules is None or self.target_modules == "all-linear":
+        if self.target_modules is None:
+            return not self.target_parameters
+        if self.target_modules == "all-linear":
             return True
         if isinstance(self.target_modules, str):
             return _named(self.target_modules, module)

@@ -9,6 +9,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -64,13 +65,18 @@ class SafetensorsFile:
 
     def read(self, entry: Entry) -> np.ndarray:
         """float32 of the entry's shape, exactly the stored values."""
-        with open(self.path, "rb") as file:
-            file.seek(entry.start)
-            values = np.fromfile(file, FLOATS[entry.dtype], math.prod(entry.shape))
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(entry.start)
+                values = np.fromfile(file, FLOATS[entry.dtype], math.prod(entry.shape))
+        except OSError as e:
+            raise self.complaint(f"tensor {entry.name}", "a readable file", e.strerror or e, "check the disk") from None
         if values.size != math.prod(entry.shape):
             raise self.complaint(f"tensor {entry.name}", f"{math.prod(entry.shape)} values", values.size)
         if entry.dtype == "BF16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
+            values = values.astype(np.uint32)
+            values <<= 16
+            values = values.view(np.float32)
         return values.astype(np.float32, copy=False).reshape(entry.shape)
 
     def _entries(self, header: bytes, data_start: int, n_bytes: int):
@@ -120,3 +126,20 @@ class SafetensorsFile:
 
 def _are_counts(values) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def write_safetensors(file: BinaryIO, tensors: list[tuple[str, Lazy]]):
+    """Writes names and tensors, in their dtypes, in the order given; one tensor in memory at a time."""
+    header, start = {"__metadata__": {"format": "pt"}}, 0
+    for name, lazy in tensors:
+        end = start + math.prod(lazy.shape) * np.dtype(FLOATS[lazy.dtype]).itemsize
+        header[name] = {"dtype": lazy.dtype, "shape": list(lazy.shape), "data_offsets": [start, end]}
+        start = end
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    file.write(struct.pack("<Q", len(raw)) + raw)
+    for _, lazy in tensors:
+        values = np.ascontiguousarray(lazy.read(), np.float32)
+        if lazy.dtype == "BF16":  # the values came from BF16
+            values = (values.view(np.uint32) >> 16).astype(FLOATS["BF16"])
+        file.write(values.astype(FLOATS[lazy.dtype], copy=False).data)
