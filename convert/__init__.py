@@ -6,6 +6,7 @@ Imports numpy only; torch, transformers and llama_cpp are never needed.
 from ..errors import AdapterFileError, ConversionError
 from .base import base_fingerprint
 from .converter import Conversion, convert
+from .export import export
 from .reader import AdapterFile, AdapterMetadata, read_adapter_metadata
 from .show import describe, render, render_diffable
 
@@ -18,6 +19,7 @@ __all__ = [
     "base_fingerprint",
     "convert",
     "describe",
+    "export",
     "read_adapter_metadata",
     "render",
     "render_diffable",

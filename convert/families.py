@@ -124,7 +124,7 @@ FAMILIES: dict[str, Family] = {
                         layers="transformer.h", embeddings="transformer.wte"),
     "gptneox": Family({"attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
                        "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
-                      {"attn_qkv": grouped_qkv_rows}, "gpt_neox.layers", "gpt_neox.embed_in", "embed_out"),
+                      {"attn_qkv": grouped_qkv_rows}, "gpt_neox.layers", "gpt_neox.embed_in"),
     "bloom": Family({"self_attention.query_key_value": "attn_qkv", "self_attention.dense": "attn_output",
                      "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
                     {"attn_qkv": grouped_qkv_rows}, "transformer.h", "transformer.word_embeddings"),

@@ -51,7 +51,7 @@ def read_hf_base(folder: Path) -> Base:
 def _shapes(config: "_Config", architecture: str, n_layer: int, n_head: int, n_head_kv: int) -> dict[str, tuple[int, ...]]:
     n_embd, n_ff, n_vocab = config.count("hidden_size"), config.count("intermediate_size"), config.count("vocab_size")
     head = config.count("head_dim", default=max(1, n_embd // n_head))
-    n_expert = config.count("num_local_experts", default=config.count("num_experts", default=0), least=0)
+    n_expert = config.count("num_experts" if "num_experts" in config.fields else "num_local_experts", default=0, least=0)
     n_ff_exp = config.count("moe_intermediate_size", default=n_ff)
     layer = {
         "attn_q": (n_embd, n_head * head),
@@ -82,6 +82,8 @@ def _shapes(config: "_Config", architecture: str, n_layer: int, n_head: int, n_h
 
 
 def _vocabulary(path: Path) -> Vocabulary:
+    if not path.exists():  # a plain LoRA needs none
+        return Vocabulary("none", [], [])
     fields = _read_json(path)
     try:
         model = fields["model"]

@@ -21,16 +21,14 @@ def kind_of(base: Base, family: Family, module: str) -> tuple[int | None, str] |
 
     The language model's part of a multimodal model has its text model's names, one level down.
     """
-    module = module.replace("language_model.", "", 1).removeprefix("model.model.").removesuffix(".weight")
-    if module in (family.embeddings, family.embeddings.removeprefix("model.")):
-        return None, "token_embd"
-    if module in (family.head, f"model.{family.head}"):
-        return None, "output"
+    module = module.replace("language_model.", "", 1).replace("model.model.", "model.", 1).removesuffix(".weight")
     match = IN_LAYER.fullmatch(module)
-    if match is None or int(match[1]) >= base.n_layer:
-        return None
-    layer, leaf = int(match[1]), match[2]
-    kind = family.modules.get(leaf) or _mapped(base.architecture, module if module.startswith("model.") else f"model.{module}", layer)
+    layer = int(match[1]) if match else None
+    if match is None:
+        kind = {family.embeddings: "token_embd", family.head: "output"}.get(module)
+    else:
+        kind = family.modules.get(match[2]) if layer < base.n_layer else None
+    kind = kind or _mapped(base, module, layer)
     return (layer, kind) if kind in family.kinds else None
 
 
@@ -50,15 +48,17 @@ def fused_kind(kind: str) -> str | None:
     return next((fused for fused, parts in FUSED.items() if kind in parts), None)
 
 
-def _mapped(architecture: str, module: str, layer: int) -> str | None:
-    # the names of one layer do for all: a map of every layer takes a second for a large model
-    name = _name_map(architecture).get(module.replace(f".{layer}.", ".0.", 1))
-    return name.removeprefix("blk.0.") if name else None
+def _mapped(base: Base, module: str, layer: int | None) -> str | None:
+    if layer is None:
+        return _name_map(base.architecture).get(module)
+    # the names of one layer do for all: a map of all layers of a large model takes a while to make
+    name = _name_map(base.architecture).get(module.replace(f".{layer}.", ".0.", 1)) if layer < base.n_layer else None
+    return name and name.removeprefix("blk.0.")
 
 
 @lru_cache(maxsize=4)
 def _name_map(architecture: str) -> dict[str, str]:
-    import gguf  # 0.1 s, and adapters of known names do not need it
+    import gguf  # 0.1 s, and adapters of names that families.py has do not need it
 
     arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     return {module: name for module, (_, name) in gguf.get_tensor_name_map(arch, 1).mapping.items()}
