@@ -12,56 +12,97 @@ MLP = ["gate_proj", "up_proj", "down_proj"]
 COMMON = dict(vocab_size=N_VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
               num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0,
               tie_word_embeddings=False)
+FIRST = dict(vocab_size=N_VOCAB, bos_token_id=1, eos_token_id=2)  # of configs that name their sizes otherwise
+HEADS_OF_16 = COMMON | dict(head_dim=16)
+TIED = dict(tie_word_embeddings=True)
 MOE = dict(num_experts_per_tok=2, num_local_experts=4)
+QWEN_MOE = dict(num_experts_per_tok=2, num_experts=4, moe_intermediate_size=48)
+SHARED_MOE = dict(num_experts_per_tok=2, n_routed_experts=4, n_shared_experts=1, first_k_dense_replace=1, moe_intermediate_size=48)
 GRANITE = dict(embedding_multiplier=6.0, logits_scaling=4.0, residual_multiplier=0.4, attention_multiplier=0.2)
+GEMMA = HEADS_OF_16 | TIED | dict(query_pre_attn_scalar=16, sliding_window=64)
+HYBRID = GRANITE | dict(shared_intermediate_size=80, mamba_n_heads=8, mamba_d_head=16, mamba_d_state=16, mamba_chunk_size=16)
+MAMBA = FIRST | dict(hidden_size=64, num_hidden_layers=2, state_size=16, expand=2, pad_token_id=0)
+GPT2 = FIRST | dict(n_positions=256, n_embd=64, n_layer=2, n_head=4)
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
 
 
 @dataclass(frozen=True)
 class TinyModel:
-    """modules: PEFT's target_modules; parameters: its target_parameters, of fused experts; upstream: options of the converter."""
+    """saved: what upstream looks for in config.json and transformers 5 saves otherwise. options: of upstream's converter.
+
+    modules, parameters: PEFT's target_modules and target_parameters; without modules, the family's
+    logits are not compared.
+    """
 
     model_type: str
     config: dict
-    modules: list[str]
+    modules: list[str] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
-    upstream: dict = field(default_factory=dict)
+    saved: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
 
 
 TINY_MODELS = {
     "llama": TinyModel("llama", COMMON, [*ATTENTION, *MLP, "lm_head"]),
-    "llama (q, k, v fused)": TinyModel("llama", COMMON, [*ATTENTION, *MLP], upstream={"fuse_qkv": True}),
+    "llama, q k v fused": TinyModel("llama", COMMON, [*ATTENTION, *MLP], options={"fuse_qkv": True}),
     "mistral": TinyModel("mistral", COMMON | dict(head_dim=32, sliding_window=None), [*ATTENTION, *MLP]),
-    "mixtral": TinyModel("mixtral", COMMON | MOE | dict(sliding_window=None), ATTENTION,
-                         ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]),
-    "qwen2": TinyModel("qwen2", COMMON | dict(tie_word_embeddings=True), [*ATTENTION, *MLP]),
+    "mixtral": TinyModel("mixtral", COMMON | MOE | dict(sliding_window=None), ATTENTION, [*EXPERTS, "mlp.gate.weight"]),
+    "qwen2": TinyModel("qwen2", COMMON | TIED, [*ATTENTION, *MLP]),
+    "qwen2moe": TinyModel("qwen2_moe", COMMON | QWEN_MOE | dict(shared_expert_intermediate_size=56)),
     "qwen3": TinyModel("qwen3", COMMON | dict(head_dim=32), [*ATTENTION, *MLP]),
-    "qwen3moe": TinyModel("qwen3_moe", COMMON | dict(head_dim=16, moe_intermediate_size=48, num_experts_per_tok=2, num_experts=4),
-                          ATTENTION, ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
-    "qwen3moe (gate, up fused)": TinyModel(
-        "qwen3_moe", COMMON | dict(head_dim=16, moe_intermediate_size=48, num_experts_per_tok=2, num_experts=4),
-        ATTENTION, ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], upstream={"fuse_gate_up_exps": True}),
-    "gemma2": TinyModel("gemma2", COMMON | dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=64, tie_word_embeddings=True),
-                        [*ATTENTION, *MLP]),
-    "gemma3": TinyModel("gemma3_text", COMMON | dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=64, tie_word_embeddings=True),
-                        [*ATTENTION, *MLP]),
+    "qwen3moe": TinyModel("qwen3_moe", HEADS_OF_16 | QWEN_MOE, ATTENTION, EXPERTS),
+    "gemma": TinyModel("gemma", HEADS_OF_16 | TIED),
+    "gemma2": TinyModel("gemma2", GEMMA, [*ATTENTION, *MLP]),
+    "gemma3": TinyModel("gemma3_text", GEMMA, [*ATTENTION, *MLP]),
+    "phi2": TinyModel("phi", COMMON),
     "phi3": TinyModel("phi3", COMMON, ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
+    "phimoe": TinyModel("phimoe", COMMON | MOE, saved={
+        "architectures": ["PhiMoEForCausalLM"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 256}}),
     "granite": TinyModel("granite", COMMON | GRANITE, [*ATTENTION, *MLP]),
-    "granitemoe": TinyModel("granitemoe", COMMON | GRANITE | MOE, ATTENTION,
-                            ["experts.gate_up_proj", "experts.down_proj"]),
+    "granitemoe": TinyModel("granitemoe", COMMON | GRANITE | MOE, ATTENTION, EXPERTS),
     "granitemoeshared": TinyModel("granitemoeshared", COMMON | GRANITE | MOE | dict(shared_intermediate_size=80),
-                                  [*ATTENTION, "input_linear", "output_linear"], ["experts.gate_up_proj"]),
-    "granitemoehybrid": TinyModel(
-        "granitemoehybrid", COMMON | GRANITE | MOE | dict(
-            num_hidden_layers=3, shared_intermediate_size=80, mamba_n_heads=8, mamba_d_head=16, mamba_d_state=16, mamba_chunk_size=16,
-            layer_types=["mamba", "attention", "mamba"]),
-        [*ATTENTION, "in_proj", "out_proj", "input_linear", "output_linear"]),
-    "olmo2": TinyModel("olmo2", COMMON, [*ATTENTION, *MLP]),
+                                  [*ATTENTION, "input_linear", "output_linear"], EXPERTS),
+    "granitemoehybrid": TinyModel("granitemoehybrid", COMMON | HYBRID | MOE | dict(num_hidden_layers=3, layer_types=["mamba", "attention", "mamba"]),
+                                  [*ATTENTION, "in_proj", "out_proj", "input_linear", "output_linear"], EXPERTS,
+                                  saved={"layer_types": ["mamba", "attention", "mamba"]}),
+    "granitemoehybrid, dense": TinyModel(
+        "granitemoehybrid", COMMON | HYBRID | dict(num_local_experts=0, num_experts_per_tok=0, layer_types=["attention"] * 2,
+                                                   position_embedding_type="rope"),
+        [*ATTENTION, "input_linear", "output_linear"], saved={"layer_types": ["attention"] * 2}),
     "smollm3": TinyModel("smollm3", COMMON | dict(no_rope_layers=[1, 0]), [*ATTENTION, *MLP]),
+    "olmo": TinyModel("olmo", COMMON),
+    "olmo2": TinyModel("olmo2", COMMON, [*ATTENTION, *MLP]),
+    "olmoe": TinyModel("olmoe", COMMON | QWEN_MOE),
     "stablelm": TinyModel("stablelm", COMMON | dict(use_qkv_bias=True), [*ATTENTION, *MLP]),
-    "gpt2": TinyModel("gpt2", dict(vocab_size=N_VOCAB, n_positions=256, n_embd=64, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
-                      ["c_attn", "c_proj", "c_fc"]),
     "exaone4": TinyModel("exaone4", COMMON | dict(sliding_window=None, layer_types=["full_attention"] * 2), [*ATTENTION, *MLP]),
+    "gpt2": TinyModel("gpt2", GPT2, ["c_attn", "c_proj", "c_fc"], saved={"n_ctx": 256}),
+    "starcoder": TinyModel("gpt_bigcode", GPT2),
     "starcoder2": TinyModel("starcoder2", COMMON, [*ATTENTION, "c_fc", "c_proj"]),
+    "gptneox": TinyModel("gpt_neox", COMMON, saved={"rotary_pct": 0.25}),
+    "bloom": TinyModel("bloom", FIRST | dict(hidden_size=64, n_layer=2, n_head=4, pad_token_id=0)),
+    "falcon": TinyModel("falcon", FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
+                                               new_decoder_architecture=True, pad_token_id=0)),
+    "falcon, one key head": TinyModel("falcon", FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0),
+                                      saved={"num_kv_heads": 1}),
+    "mpt": TinyModel("mpt", FIRST | dict(d_model=64, n_layers=2, n_heads=4, max_seq_len=256, pad_token_id=0),
+                     saved={"architectures": ["MPTForCausalLM"]}),
+    "arcee": TinyModel("arcee", COMMON),
+    "apertus": TinyModel("apertus", COMMON),
+    "command-r": TinyModel("cohere", COMMON | TIED),
+    "cohere2": TinyModel("cohere2", HEADS_OF_16 | TIED, saved={"rotary_pct": 1.0}),
+    "nemotron": TinyModel("nemotron", COMMON),
+    "seed_oss": TinyModel("seed_oss", HEADS_OF_16),
+    "ernie4_5": TinyModel("ernie4_5", HEADS_OF_16),
+    "hunyuan-dense": TinyModel("hunyuan_v1_dense", HEADS_OF_16),
+    "dots1": TinyModel("dots1", HEADS_OF_16 | SHARED_MOE),
+    "glm4": TinyModel("glm4", HEADS_OF_16),
+    "glm4moe": TinyModel("glm4_moe", HEADS_OF_16 | SHARED_MOE),
+    "deepseek2": TinyModel("deepseek_v2", COMMON | SHARED_MOE | dict(
+        num_key_value_heads=4, q_lora_rank=24, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16)),
+    "gpt-oss": TinyModel("gpt_oss", HEADS_OF_16 | MOE),
+    "mamba": TinyModel("mamba", MAMBA),
+    "mamba2": TinyModel("mamba2", MAMBA | dict(num_heads=8, head_dim=16, n_groups=1, chunk_size=16)),
 }
 
 
@@ -82,25 +123,14 @@ def make_model(name: str):
 
 
 def write_models(names: list[str], folder: Path) -> dict[str, Path]:
-    """The models' GGUFs in float32; beside each a folder of its name, as transformers saved it."""
+    """The models' GGUFs in float32, by name."""
     jobs = []
-    for i, name in enumerate(names):
-        path = folder / f"model-{i}"
-        model = make_model(name)
-        model.save_pretrained(path)
-        _as_upstream_reads(path)
-        jobs.append({"model": str(path), "gguf": f"{path}.gguf", **TINY_MODELS[name].upstream})
+    for name in names:
+        path = folder / name.replace(", ", "-").replace(" ", "-")
+        make_model(name).save_pretrained(path)
+        vocab = {f"w{i}": i for i in range(N_VOCAB)}  # gemma3's converter counts it
+        (path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))
+        tiny = TINY_MODELS[name]
+        jobs.append({"model": str(path), "gguf": f"{path}.gguf", "hparams": tiny.saved, **tiny.options})
     convert_models(jobs)
     return {name: Path(job["gguf"]) for name, job in zip(names, jobs)}
-
-
-def _as_upstream_reads(folder: Path) -> None:
-    """What upstream's converters look for and transformers 5 saves otherwise."""
-    config = json.loads((folder / "config.json").read_text())
-    if config["model_type"] == "granitemoehybrid":
-        config["layer_types"] = ["mamba" if kind == "linear_attention" else "attention" for kind in config["layer_types"]]
-    if config["model_type"] == "gpt2":
-        config["n_ctx"] = config["n_positions"]
-    (folder / "config.json").write_text(json.dumps(config))
-    vocab = {f"w{i}": i for i in range(config["vocab_size"])}  # gemma3 counts it
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))

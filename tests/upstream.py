@@ -37,8 +37,8 @@ def upstream_source(*names: str) -> Path:
 def convert_models(jobs: list[dict]) -> None:
     """Converts folders as upstream does, in one child process.
 
-    A job: `model`, a folder of save_pretrained; `gguf`, the outfile; and options of upstream's
-    converter (fuse_qkv, fuse_gate_up_exps). Tokens are those of tiny_vocabulary(): upstream knows
+    A job: `model`, a folder of save_pretrained; `gguf`, the outfile; `hparams`, what replaces values of
+    config.json; and options of upstream's converter (fuse_qkv, fuse_gate_up_exps). Tokens are those of tiny_vocabulary(): upstream knows
     tokenizers by the hash of what they do, and a made-up one has none.
     """
     folder = upstream_source(*NEEDED)
@@ -69,10 +69,10 @@ def _child(folder: str) -> None:
 
     for job in json.load(sys.stdin):
         model, out = Path(job.pop("model")), Path(job.pop("gguf"))
-        name = get_model_architecture(ModelBase.load_hparams(model, False), ModelType.TEXT)
-        cls = get_model_class(name)
+        hparams = ModelBase.load_hparams(model, False) | job.pop("hparams")
+        cls = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
         cls.set_vocab = set_vocab
-        cls(model, gguf.LlamaFileType.ALL_F32, out, **job).write()
+        cls(model, gguf.LlamaFileType.ALL_F32, out, hparams=hparams, **job).write()
 
 
 if __name__ == "__main__":
