@@ -18,7 +18,7 @@ TOLERANCES = {"f32": 2e-5, "f16": 1e-3, "bf16": 1e-2, "q8_0": 3e-2}  # by the ad
 
 @dataclass(frozen=True)
 class Compared:
-    """One prompt: the relative errors's logits, the largest of its rows, in the Euclidean norm.
+    """One prompt: the relative errors of its logits, that of the worst row, in the Euclidean norm.
 
     start: where the adapter becomes active, None if nowhere. error: runtime with the adapter against
     PEFT. base_error: runtime without it against transformers. effect: PEFT with it against without.

@@ -18,7 +18,7 @@ def summed_updates(adapters: Sequence[PeftAdapter]) -> list[Update]:
     for adapter in adapters:
         for update in adapter.updates:
             by_module.setdefault(update.module, []).append(update)
-    return [_summed(updates) for updates in by_module.values()]
+    return [summed(updates) for updates in by_module.values()]
 
 
 def summed_alpha(adapters: Sequence[PeftAdapter]) -> float:
@@ -38,7 +38,8 @@ def common_invocation(adapters: Sequence[PeftAdapter]) -> tuple[list[int] | None
     return first.invocation_tokens, first.invocation_string
 
 
-def _summed(updates: list[Update]) -> Update:
+def summed(updates: list[Update]) -> Update:
+    """The sum of updates of one module. Raises ConversionError where they cannot be added."""
     if len(updates) == 1:
         return updates[0]
     first = updates[0]

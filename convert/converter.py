@@ -21,9 +21,11 @@ from .hf_base import read_hf_base
 from .invocation import invocation_tokens
 from .layout import adapter_folder
 from .locate import find_base
-from .peft_adapter import read_peft_adapter
+from .peft_adapter import PeftAdapter, read_peft_adapter
 from .place import place
 from .plan import make_plans, tensor_data
+from .reslora import CONFIG as RESLORA
+from .reslora import read_reslora
 from .tensor_types import OUTTYPES
 from .text import complaint
 from .writer import write_gguf
@@ -71,7 +73,7 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     if outtype not in OUTTYPES:
         raise ConversionError(complaint(outfile, "outtype", " or ".join(OUTTYPES), outtype, "choose one of them"))
     paths = [adapter] if isinstance(adapter, str | os.PathLike) else list(adapter)
-    adapters = [read_peft_adapter(adapter_folder(path)) for path in paths]
+    adapters = [_read_adapter(adapter_folder(path)) for path in paths]
     config = adapters[0].config
     found = find_base(base, config.base_model_name_or_path, config.path)
     base_model = read_hf_base(found) if found.is_dir() else read_base(found)
@@ -110,6 +112,10 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
         seconds=time.perf_counter() - start,
         written=not dry_run,
     )
+
+
+def _read_adapter(folder: Path) -> PeftAdapter:
+    return read_reslora(folder) if (folder / RESLORA).exists() else read_peft_adapter(folder)
 
 
 def _reported(data: Iterator[np.ndarray], total: int, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:

@@ -82,7 +82,9 @@ class PeftConfig:
 
 def read_config(path: Path) -> PeftConfig:
     """The config at `path`. Raises ConversionError on bad JSON, a bad value, or an option that cannot be converted."""
-    fields = _read_json(path)
+    fields = read_json(path)
+    if "peft_type" not in fields:
+        raise ConversionError(complaint(path, "option peft_type", '"LORA"', "no such field", FIX))
     for name, value, reason in refusals(fields):
         expected = '"LORA"' if name == "peft_type" else "an option that can be converted exactly"
         raise ConversionError(complaint(path, f"option {name}", expected, json.dumps(value), reason))
@@ -108,11 +110,11 @@ def read_config(path: Path) -> PeftConfig:
     )
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     try:
         raw = path.read_bytes()
     except OSError as e:
-        raise ConversionError(complaint(path, "file", "PEFT's adapter config", e.strerror or e,
+        raise ConversionError(complaint(path, "file", "the adapter's config", e.strerror or e,
                                         "name the folder that PEFT's save_pretrained wrote")) from None
     try:
         if len(raw) > MAX_CONFIG:
@@ -122,8 +124,6 @@ def _read_json(path: Path) -> dict:
         raise ConversionError(complaint(path, "file", "a JSON object", e, FIX)) from None
     if not isinstance(fields, dict):
         raise ConversionError(complaint(path, "file", "a JSON object", type(fields).__name__, FIX))
-    if "peft_type" not in fields:
-        raise ConversionError(complaint(path, "option peft_type", '"LORA"', "no such field", FIX))
     return fields
 
 
