@@ -31,7 +31,7 @@ def place(updates: list[Update], base: Base) -> list[Placed]:
         where = _shares_of(update, base, family)
         _check_shape(update, where, base)
         if update.kind == EMBEDDING:
-            placed.append(Placed(where[0].weight, ROWS, update.a.transpose(), update.b, update.scaling))
+            placed.append(Placed(where[0].weight, ROWS, update.a.transpose(), update.b, update.scaling, magnitude=update.magnitude))
             continue
         for share in where:
             rows.setdefault(share.weight, []).append((rows_of(update, share.rows, share.start), update))

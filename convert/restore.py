@@ -43,7 +43,7 @@ def _restored(module: str, where: list[Share], of: dict[str, Placed]) -> Update:
         start += len(share.rows)
     update = next(of[share.weight] for share in where if share.weight in of)
     if update.role == ROWS:
-        return Update(module, EMBEDDING, update.a.transpose(), update.b, update.scaling)
+        return Update(module, EMBEDDING, update.a.transpose(), update.b, update.scaling, magnitude=update.magnitude)
     try:
         whole = stack(parts, start)
     except ValueError:
