@@ -3,7 +3,7 @@
 Imports numpy only; torch, transformers and llama_cpp are never needed.
 """
 
-from ..errors import AdapterFileError, ConversionError
+from ..errors import AdapterFileError, AdapterMismatchError, ConversionError
 from .base import base_fingerprint
 from .converter import Conversion, convert
 from .export import export
@@ -14,6 +14,7 @@ __all__ = [
     "AdapterFile",
     "AdapterFileError",
     "AdapterMetadata",
+    "AdapterMismatchError",
     "Conversion",
     "ConversionError",
     "base_fingerprint",

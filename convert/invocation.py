@@ -1,11 +1,22 @@
 """The invocation tokens of an adapter: its own, or those given instead."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import AloraError, ConversionError
+from ..errors import ConversionError
 from .base import Base
 from .text import complaint
+
+GIVE = "give the tokens with --invocation-tokens"
+TOKENIZE = """
+import json, sys
+from alora_gguf.vocab import load_vocab
+with load_vocab(sys.argv[1]) as vocab:
+    print(json.dumps(vocab.tokenize(sys.stdin.buffer.read().decode())))
+"""
 
 
 def invocation_tokens(base: Base, path: Path, given: str | Sequence[int] | None,
@@ -33,29 +44,27 @@ def tokenize(base: Base, text: str) -> list[int]:
     """By the base's own tokenizer, special tokens by their names, none added.
 
     A GGUF's is llama.cpp's, which alone has every kind of vocabulary and pre-tokenizer that a GGUF
-    can name, and which is what the prompts will be tokenised by; it is loaded here only, for the
-    few adapters whose invocation is a text. A Hugging Face folder's is the tokenizers library's.
+    can name, and which is what the prompts will be tokenised by; for the few adapters whose
+    invocation is a text it is run in a process of its own, as it aborts on a vocabulary that is
+    damaged. A Hugging Face folder's is the tokenizers library's. Raises ConversionError.
     """
-    action = "give the tokens with --invocation-tokens"
-    try:
-        return _by_tokenizers(base.path, text) if base.path.is_dir() else _by_llama_cpp(base.path, text)
-    except ImportError as e:
-        raise ConversionError(complaint(base.path, "vocabulary", "a library to tokenise with", e, action)) from None
-    except AloraError as e:
-        raise ConversionError(complaint(base.path, "vocabulary", "one that llama.cpp reads", e, action)) from None
+    return _by_tokenizers(base.path, text) if base.path.is_dir() else _by_llama_cpp(base.path, text)
 
 
 def _by_llama_cpp(path: Path, text: str) -> list[int]:
-    from ..vocab import load_vocab
-
-    with load_vocab(path) as vocab:
-        return vocab.tokenize(text)
+    done = subprocess.run([sys.executable, "-c", TOKENIZE, str(path)], input=text.encode("utf-8", "replace"), capture_output=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    raise ConversionError(complaint(path, "vocabulary", "one that llama.cpp can tokenise by", reason or "a crash", GIVE))
 
 
 def _by_tokenizers(folder: Path, text: str) -> list[int]:
-    from tokenizers import Tokenizer
-
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as e:
+        raise ConversionError(complaint(folder, "vocabulary", "the tokenizers library to tokenise by it", e, GIVE)) from None
     try:
         return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     except Exception as e:  # the library raises nothing more precise
-        raise ConversionError(complaint(folder / "tokenizer.json", "file", "a tokenizer", e, "correct it")) from None
+        raise ConversionError(complaint(folder / "tokenizer.json", "file", "a tokenizer", e, GIVE)) from None
