@@ -133,7 +133,7 @@ FAMILIES: dict[str, Family] = {
                      {"attn_qkv": grouped_qkv_rows}, "transformer.h", "transformer.word_embeddings"),
     "mpt": Family({"attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down"},
                   layers="transformer.blocks", embeddings="transformer.wte"),
-    "mamba": Family({"mixer.in_proj": "ssm_in", "mixer.x_proj": "ssm_x", "mixer.dt_proj": "ssm_dt", "mixer.out_proj": "ssm_out"},
+    "mamba": Family({"mixer.in_proj": "ssm_in", "mixer.x_proj": "ssm_x", "mixer.out_proj": "ssm_out"},
                     layers="backbone.layers", embeddings="backbone.embeddings"),
     "mamba2": Family({"mixer.in_proj": "ssm_in", "mixer.out_proj": "ssm_out"},
                      layers="backbone.layers", embeddings="backbone.embeddings"),

@@ -26,6 +26,8 @@ def parameter_of(config: PeftConfig, name: str, names: Collection[str]) -> str |
 
     names: those of all modules in the file.
     """
+    if not config.target_parameters:
+        return None
     module = unwrapped(name)
     levels = sorted((other for other in names if unwrapped(other) == module), key=len, reverse=True)
     parameters = config.parameters_of(module)
