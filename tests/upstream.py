@@ -48,10 +48,10 @@ def convert_models(jobs: list[dict]) -> None:
 
 
 def tiny_vocabulary(n_vocab: int) -> tuple[list[bytes], list[int]]:
-    """Tokens and their types: three special ones, all bytes, then words."""
-    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)),
-              *(f"\u2581w{i}".encode() for i in range(n_vocab - 259))]
-    return tokens, [2, 3, 3, *[6] * 256, *[1] * (n_vocab - 259)]
+    """Tokens and their types: four special ones, all bytes, then words."""
+    tokens = [b"<unk>", b"<s>", b"</s>", b"<|endoftext|>", *(f"<0x{i:02X}>".encode() for i in range(256)),
+              *(f"\u2581w{i}".encode() for i in range(n_vocab - 260))]
+    return tokens, [2, 3, 3, 3, *[6] * 256, *[1] * (n_vocab - 260)]
 
 
 def _child(folder: str) -> None:
