@@ -9,7 +9,6 @@ from . import _native
 from .activation import find_invocation
 from .context import Context
 from .convert import read_adapter_metadata
-from .convert.text import printable
 from .errors import AdapterFileError, AdapterMismatchError, DecodeError
 
 
@@ -56,4 +55,4 @@ def _load(context: Context, path: Path) -> int:
     if status == _native.OK:
         return ptr.value
     error = {_native.ERROR_FILE: AdapterFileError, _native.ERROR_MISMATCH: AdapterMismatchError}.get(status, DecodeError)
-    raise error(printable(_native.alora_last_error().decode("utf-8", errors="replace"), limit=2000))  # it quotes the file
+    raise error(_native.alora_last_error().decode("utf-8", errors="replace"))
