@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,8 @@ def weights(shape: str) -> dict[str, tuple[str, int, int]]:
     return {
         "self_attn.q_proj": ("attn_q", n_embd, n_embd), "self_attn.k_proj": ("attn_k", n_embd, n_kv),
         "self_attn.v_proj": ("attn_v", n_embd, n_kv), "self_attn.o_proj": ("attn_output", n_embd, n_embd),
-        "mlp.gate_proj": ("ffn_gate", n_embd, n_ff), "mlp.up_proj": ("ffn_up", n_embd, n_ff), "mlp.down_proj": ("ffn_down", n_ff, n_embd),
+        "mlp.gate_proj": ("ffn_gate", n_embd, n_ff), "mlp.up_proj": ("ffn_up", n_embd, n_ff),
+        "mlp.down_proj": ("ffn_down", n_ff, n_embd),
     }
 
 
@@ -76,12 +78,12 @@ def write_base(path: Path, shape: str):
         Key("llama.attention.head_count", UINT32, n_head), Key("llama.attention.head_count_kv", UINT32, n_head_kv),
         Key("tokenizer.ggml.model", STRING, "gpt2"),
     ]
-    tokens = b"".join(len(t).to_bytes(8, "little") + t for t in (f"token{i}".encode() for i in range(n_vocab)))
+    tokens = b"".join(struct.pack("<Q", len(t)) + t for t in (f"token{i}".encode() for i in range(n_vocab)))
     head = writer.header_bytes(keys, headers)
     # an array of strings, which an adapter never has and the writer does not write
     name = b"tokenizer.ggml.tokens"
-    key = len(name).to_bytes(8, "little") + name + ARRAY.to_bytes(4, "little") + STRING.to_bytes(4, "little") + n_vocab.to_bytes(8, "little")
-    head = head[:16] + (len(keys) + 1).to_bytes(8, "little") + key + tokens + head[24:]
+    key = struct.pack("<Q", len(name)) + name + struct.pack("<IIQ", ARRAY, STRING, n_vocab) + tokens
+    head = head[:16] + struct.pack("<Q", len(keys) + 1) + key + head[24:]
     with open(path, "wb") as file:
         file.write(head)
         file.truncate(len(head) + sum(header.n_bytes for header in headers))
@@ -141,7 +143,8 @@ def main():
             largest = write_adapter(work / "adapter", shape)
             write_base(work / "base.gguf", shape)
             write_config(work / "base", shape)
-            ours = [sys.executable, "-m", "alora_gguf.convert.cli", str(work / "adapter"), str(work / "ours.gguf"), "--base", str(work / "base.gguf")]
+            ours = [sys.executable, "-m", "alora_gguf.convert.cli", str(work / "adapter"), str(work / "ours.gguf"),
+                    "--base", str(work / "base.gguf")]
             theirs = [sys.executable, str(source / "convert_lora_to_gguf.py"), str(work / "adapter"), "--base", str(work / "base"),
                       "--outtype", "f16", "--outfile", str(work / "theirs.gguf")]
             runs = {"ours": [], "theirs": []}
@@ -149,7 +152,8 @@ def main():
                 runs["ours"].append(measure(ours, {}))
                 runs["theirs"].append(measure(theirs, {"PYTHONPATH": str(source / "gguf-py"), "HF_HUB_OFFLINE": "1"}))
             same_update(work / "ours.gguf", work / "theirs.gguf")
-            row = {"shape": shape, "adapter_mb": (work / "adapter" / "adapter_model.safetensors").stat().st_size / 1e6, "largest_mb": largest / 1e6}
+            n_bytes = (work / "adapter" / "adapter_model.safetensors").stat().st_size
+            row = {"shape": shape, "adapter_mb": n_bytes / 1e6, "largest_mb": largest / 1e6}
             for name, figures in runs.items():
                 row |= {f"{name}_s": statistics.median(s for s, _ in figures), f"{name}_mb": max(n for _, n in figures) / 1e6}
             rows.append(row | {"times_faster": row["theirs_s"] / row["ours_s"], "of_memory": row["ours_mb"] / row["theirs_mb"]})
@@ -158,8 +162,8 @@ def main():
         return
     print(f"{'base':>5} {'adapter':>10} | {'alora-convert':>19} | {'upstream':>19} | {'faster':>7} {'memory':>7}")
     for r in rows:
-        print(f"{r['shape']:>5} {r['adapter_mb']:7.1f} MB | {r['ours_s']:6.2f} s {r['ours_mb']:7.1f} MB | {r['theirs_s']:6.2f} s {r['theirs_mb']:7.1f} MB"
-              f" | {r['times_faster']:6.1f}x {r['of_memory']:6.0%}")
+        print(f"{r['shape']:>5} {r['adapter_mb']:7.1f} MB | {r['ours_s']:6.2f} s {r['ours_mb']:7.1f} MB"
+              f" | {r['theirs_s']:6.2f} s {r['theirs_mb']:7.1f} MB | {r['times_faster']:6.1f}x {r['of_memory']:6.0%}")
     large = rows[-1]
     print(f"bars: 8x faster, 25% of the memory; the 8B adapter below 5 s and {1.5 * large['largest_mb'] + 100:.0f} MB "
           f"(1.5 times its largest tensor, and 100)")

@@ -50,6 +50,7 @@ ATTENTION = {
     "self_attn.o_proj": "attn_output",
 }
 MLP = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+UNGATED_MLP = {"mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 FUSED_MLP = {"mlp.gate_up_proj": "ffn_gate_up", "mlp.down_proj": "ffn_down"}
 EXPERTS = {"mlp.gate": "ffn_gate_inp", "mlp.experts.gate_up_proj": "ffn_gate_up_exps", "mlp.experts.down_proj": "ffn_down_exps"}
 ROUTED_EXPERTS = {key.replace("mlp.gate", "mlp.router"): kind for key, kind in EXPERTS.items()}
@@ -84,16 +85,17 @@ PERMUTED = {"attn_q": query_rows, "attn_k": key_rows}
 FAMILIES: dict[str, Family] = {
     # Llama, Mistral, Mixtral, SmolLM2 and all that llama.cpp stores as `llama`
     "llama": Family(ATTENTION | MLP | EXPERTS, PERMUTED),
-    "arcee": Family(ATTENTION | MLP, PERMUTED),
-    "apertus": Family(ATTENTION | MLP),
+    "arcee": Family(ATTENTION | UNGATED_MLP, PERMUTED),
+    "apertus": Family(ATTENTION | UNGATED_MLP),
     "smollm3": Family(ATTENTION | MLP, PERMUTED),
-    "granite": Family(ATTENTION | MLP | GRANITE_MOE, PERMUTED),
+    # a granitemoehybrid of attention layers without experts is a granite too
+    "granite": Family(ATTENTION | MLP | {"shared_mlp.input_linear": "ffn_gate_up", "shared_mlp.output_linear": "ffn_down"}, PERMUTED),
     "granitemoe": Family(ATTENTION | GRANITE_MOE, PERMUTED),
     "granitehybrid": Family(ATTENTION | GRANITE_MOE | MAMBA, PERMUTED),
     "qwen2": Family(ATTENTION | MLP),
-    "qwen2moe": Family(ATTENTION | MLP | EXPERTS | SHARED_EXPERT),
+    "qwen2moe": Family(ATTENTION | EXPERTS | SHARED_EXPERT),
     "qwen3": Family(ATTENTION | MLP),
-    "qwen3moe": Family(ATTENTION | MLP | EXPERTS),
+    "qwen3moe": Family(ATTENTION | EXPERTS),
     "gemma": Family(ATTENTION | MLP),
     "gemma2": Family(ATTENTION | MLP),
     "gemma3": Family(ATTENTION | MLP),
@@ -108,7 +110,7 @@ FAMILIES: dict[str, Family] = {
     "exaone4": Family(ATTENTION | MLP),
     "command-r": Family(ATTENTION | MLP),
     "cohere2": Family(ATTENTION | MLP),
-    "nemotron": Family(ATTENTION | MLP),
+    "nemotron": Family(ATTENTION | UNGATED_MLP),
     "seed_oss": Family(ATTENTION | MLP),
     "ernie4_5": Family(ATTENTION | MLP),
     "hunyuan-dense": Family(ATTENTION | MLP),

@@ -75,47 +75,44 @@ def _parts_by_module(files: TensorFiles) -> dict[str, dict[str, Lazy]]:
 
 
 def _update(files: TensorFiles, config: PeftConfig, name: str, parts: dict[str, Lazy], names: Collection[str]) -> Update:
-    def refuse(expected: str, got, action: str) -> ConversionError:
+    def refuse(expected: str, got, action: str = AGAIN) -> ConversionError:
         return files.complaint(f"module {name}", expected, got, action)
 
-    kind = EMBEDDING if any(part.startswith("lora_embedding") for part in parts) else LINEAR
-    part_a, part_b = ("lora_embedding_A", "lora_embedding_B") if kind == EMBEDDING else ("lora_A", "lora_B")
-    if not {part_a, part_b} <= parts.keys():
-        raise refuse(f"{part_a} and {part_b}", f"{' and '.join(sorted(parts))} only", AGAIN)
     parts = dict(parts)
-    a, b = parts.pop(part_a), parts.pop(part_b)
+    kind = EMBEDDING if any(part.startswith("lora_embedding") for part in parts) else LINEAR
+    sides = ("lora_embedding_A", "lora_embedding_B") if kind == EMBEDDING else ("lora_A", "lora_B")
+    if not set(sides) <= parts.keys():
+        raise refuse(" and ".join(sides), f"{' and '.join(sorted(parts))} only")
+    a, b = (parts.pop(side) for side in sides)
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or 0 in a.shape + b.shape:
-        raise refuse(f"{part_a} [r, n_in] and {part_b} [n_out, r]", f"{list(a.shape)} and {list(b.shape)}", AGAIN)
+        raise refuse(f"{sides[0]} [r, n_in] and {sides[1]} [n_out, r]", f"{list(a.shape)} and {list(b.shape)}")
 
     parameter = parameter_of(config, name, names)
-    module = parameter or name
     if parameter is None and not config.targets(name):
         raise refuse("a module that adapter_config.json targets", "another", f"PEFT would ignore it; {OTHER_CONFIG}")
-    rank = config.rank(module)
+    rank, scaling = config.rank(parameter or name), config.scaling(parameter or name)
     if a.shape[0] % rank or a.shape[0] != rank and parameter is None:
         raise refuse(f"rank {rank} as adapter_config.json says", f"rank {a.shape[0]}", OTHER_CONFIG)
     if a.shape[0] != rank:
         kind, (a, b) = EXPERTS, unfold(a, b, rank)
-    elif parameter is not None:
-        module = module.removesuffix(".weight")
-    n_out = b.shape[-2]
-
-    if kind == LINEAR:
+    elif kind == LINEAR:
         folded = fold_inner(a, b, parts)
         if folded is None:
-            raise refuse("the inner matrices of LoRA-XS or NoRA that fit lora_A and lora_B", "others", AGAIN)
+            raise refuse("the inner matrices of LoRA-XS or NoRA that fit lora_A and lora_B", "others")
         a, b = folded
-    bias, magnitude = parts.pop("lora_B.bias", None), parts.pop("lora_magnitude_vector", None)
-    base_layer = parts.pop("base_layer", None)
+
+    bias, magnitude, base_layer = (parts.pop(part, None) for part in ("lora_B.bias", "lora_magnitude_vector", "base_layer"))
     if parts:
-        raise refuse(f"{part_a} and {part_b}", f"{' and '.join(sorted(parts))} too", AGAIN)
-    if (magnitude is not None) != config.use_dora or bias is not None and not config.lora_bias:
-        got = "a lora_magnitude_vector" if magnitude is not None else "a bias of lora_B" if bias is not None else "no lora_magnitude_vector"
-        raise refuse("what use_dora and lora_bias of adapter_config.json say", got, OTHER_CONFIG)
+        raise refuse(" and ".join(sides), f"{' and '.join(sorted(parts))} too")
+    if (magnitude is not None) != config.use_dora:
+        raise refuse(f"use_dora {'and' if config.use_dora else 'or no'} lora_magnitude_vector", "one without the other", OTHER_CONFIG)
+    if bias is not None and not config.lora_bias:
+        raise refuse("lora_bias or no bias of lora_B", "one without the other", OTHER_CONFIG)
     for vector in (bias, magnitude):
-        if vector is not None and (vector.shape != (n_out,) or kind == EXPERTS):
-            raise vector.complaint(f"shape [{n_out}]", list(vector.shape), AGAIN)
-    return Update(module, kind, a, b, config.scaling(parameter or name), bias, magnitude, base_layer)
+        if vector is not None and (kind == EXPERTS or vector.shape != b.shape[:1]):
+            raise vector.complaint(f"shape {list(b.shape[:1])} beside one matrix", list(vector.shape), AGAIN)
+    module = name if parameter is None else parameter if kind == EXPERTS else parameter.removesuffix(".weight")
+    return Update(module, kind, a, b, scaling, bias, magnitude, base_layer)
 
 
 def _check_every_target_was_saved(files: TensorFiles, config: PeftConfig, updates: list[Update]):

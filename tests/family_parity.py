@@ -21,7 +21,6 @@ CASES = {
     "experts": dict(r=3, lora_alpha=6),
     "embeddings": dict(r=4, lora_alpha=8),
 }
-EMBEDDINGS = {"gpt2": ["wte", "lm_head"]}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str])
     sequences = _sequences()
     with torch.no_grad():
         base = [model(torch.tensor([tokens])).logits[0].numpy() for tokens in sequences]
-    adapter = add_adapter(model, name, case)
+    adapter = add_adapter(model, name, case, embeddings_of(gguf) if case == "embeddings" else TINY_MODELS[name].modules)
     adapter.save_pretrained(folder)
     expected = [peft_logits(adapter, tokens, "default") for tokens in sequences]
     errors = {}
@@ -66,13 +65,23 @@ def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str])
     return errors
 
 
-def add_adapter(model, name: str, case: str):
-    """PEFT's model with random A and B, and biases, of the case's options."""
+def embeddings_of(gguf: Path) -> list[str]:
+    """The names of the token embeddings and, where it takes an adapter, of the output head."""
+    from alora_gguf.convert.base import read_base
+    from alora_gguf.convert.families import family_of
+    from alora_gguf.convert.paths import unadapted
+
+    base = read_base(gguf)
+    family = family_of(base)
+    return [family.embeddings.rpartition(".")[2], *([family.head] if "output" not in unadapted(base.architecture) else [])]
+
+
+def add_adapter(model, name: str, case: str, modules):
+    """PEFT's model with random A and B, and biases, on `modules` with the case's options."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     tiny = TINY_MODELS[name]
-    modules = EMBEDDINGS.get(name, ["embed_tokens", "lm_head"]) if case == "embeddings" else tiny.modules
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=modules, init_lora_weights=False,
                         fan_in_fan_out=tiny.model_type == "gpt2",
                         target_parameters=tiny.parameters if case == "experts" else None, **CASES[case])
