@@ -11,27 +11,28 @@ import tarfile
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
-NEEDED = ("conversion/", "gguf-py/gguf/")
+NEEDED = ("conversion/", "gguf-py/gguf/", "src/")
 
 
-def upstream_source(*names: str) -> Path:
-    """The folder with the named folders and files of the pinned llama.cpp, pristine. Kept from run to run."""
+def upstream_source() -> Path:
+    """The folder with what the tests need of the pinned llama.cpp, pristine. Kept from run to run."""
     sys.path.insert(0, str(REPO / "native"))
     import source
 
     out = REPO / "build" / "tests" / "upstream"
-    missing = tuple(name for name in names if not (out / name).exists())
-    if missing:
-        archive = source.download(REPO / "build" / "native")
-        prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                name = member.name.removeprefix(prefix)
-                if member.isfile() and name != member.name and name.startswith(missing):
-                    path = out / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(tar.extractfile(member).read())
-    return out
+    if out.exists():
+        return out
+    archive = source.download(REPO / "build" / "native")
+    prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
+    part = out.with_suffix(".part")
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = member.name.removeprefix(prefix)
+            if member.isfile() and name != member.name and name.startswith(NEEDED):
+                path = part / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(tar.extractfile(member).read())
+    return part.replace(out)
 
 
 def convert_models(jobs: list[dict]) -> None:
@@ -41,7 +42,7 @@ def convert_models(jobs: list[dict]) -> None:
     config.json; and options of upstream's converter (fuse_qkv, fuse_gate_up_exps). Tokens are those of tiny_vocabulary(): upstream knows
     tokenizers by the hash of what they do, and a made-up one has none.
     """
-    folder = upstream_source(*NEEDED)
+    folder = upstream_source()
     done = subprocess.run([sys.executable, __file__, str(folder)], input=json.dumps(jobs), capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-4000:]
