@@ -134,7 +134,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="runs of each converter (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    source = upstream_source("convert_lora_to_gguf.py", "conversion/", "gguf-py/gguf/")
+    source = upstream_source()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for shape in SHAPES:

@@ -5,11 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from .. import __version__
 from ..errors import ConversionError
 from . import metadata
 from .base import read_base
@@ -86,7 +86,7 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     plans = make_plans(place(summed_updates(adapters), base_model), base_model, alpha, outtype)
     tensors = [tensor for plan in plans for tensor in plan.tensors]
     described = metadata.describe_adapter(alpha, tokens, base_model, read_card(adapters[0].path))
-    keys = metadata.adapter_keys(described, tensors[0].type.file_type, _tool_version())
+    keys = metadata.adapter_keys(described, tensors[0].type.file_type, __version__)
     headers = [tensor.header for tensor in tensors]
     data = _reported(tensor_data(tensors), sum(header.n_bytes for header in headers), progress)
     if dry_run:
@@ -145,10 +145,3 @@ def _check_outfile(outfile: Path):
         kind = None
     if kind != "adapter":
         refuse("a new file or an earlier adapter", "another file", "name another outfile or remove it")
-
-
-def _tool_version() -> str:
-    try:
-        return version("alora_gguf")
-    except PackageNotFoundError:
-        return "unknown"

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -116,7 +115,7 @@ def _exactly(module: str) -> str:
 
 def _write_folder(folder: Path, files: dict[str, bytes | None], tensors: list[tuple[str, Lazy]]):
     """All of it or nothing: written beside `folder` and then moved."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    temporary = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}.tmp")
     try:
         if folder.is_dir() and any(folder.iterdir()) or folder.is_file():
             raise ConversionError(complaint(folder, "folder", "a new or empty one", "one with files in it", "name another"))

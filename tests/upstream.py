@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
-NEEDED = ("conversion/", "gguf-py/gguf/", "src/")
+NEEDED = ("convert_lora_to_gguf.py", "conversion/", "gguf-py/gguf/", "src/")
 
 
 def upstream_source() -> Path:
