@@ -28,6 +28,7 @@ CONFIGS = {
     "regex": dict(r=4, lora_alpha=8, target_modules=r".*\.mlp\.(gate|up)_proj", fan_in_fan_out=True),
     "output_head": dict(r=4, lora_alpha=8, target_modules=["lm_head", "o_proj"]),
 }
+EMBEDDINGS = {"embeddings": dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "o_proj"])}
 
 
 def by_weight(peft_model, tiny):
@@ -121,18 +122,65 @@ def relative_error(actual, expected):
     return (np.abs(actual - expected).max(axis=1) / np.abs(expected).max(axis=1)).max()
 
 
-@pytest.mark.parametrize("name", ["plain", "all_patterns", "zero_alpha", "output_head"])
+@pytest.mark.parametrize("name", ["plain", "all_patterns", "zero_alpha", "output_head", "embeddings"])
 def test_logits_of_unpatched_llama_cpp_are_pefts(name, adapted, model, model_gguf, tmp_path, unpatched):
     tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
     with torch.no_grad():
         base_logits = model(torch.tensor([tokens])).logits[0].numpy()
-    peft_model, folder = adapted(**CONFIGS[name])
+    peft_model, folder = adapted(**(CONFIGS | EMBEDDINGS)[name])
     convert(folder, tmp_path / "out.gguf", base=model_gguf, outtype="f32")
     with torch.no_grad():
         expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
     assert relative_error(base_logits, expected) > 0.01, "the adapter does nothing"
     actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
     assert relative_error(actual, expected) < 2e-5
+
+
+@pytest.mark.parametrize(("outtype", "tolerance"), [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 2e-2), ("auto", 2e-5)])
+def test_unpatched_llama_cpp_takes_every_type(outtype, tolerance, adapted, model_gguf, tmp_path, unpatched):
+    tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
+    peft_model, folder = adapted(r=32, lora_alpha=16, target_modules=ALL_LINEAR)
+    convert(folder, tmp_path / "out.gguf", base=model_gguf, outtype=outtype)
+    with torch.no_grad():
+        expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
+    actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
+    assert relative_error(actual, expected) < tolerance
+
+
+def test_unpatched_llama_cpp_adds_a_chain(adapted, model, model_gguf, tmp_path, unpatched):
+    tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
+    peft_model, folder = adapted(r=4, lora_alpha=8, target_modules=ALL_LINEAR)
+    peft_model.add_adapter("second", peft.LoraConfig(r=7, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"],
+                                                     init_lora_weights=False, task_type="CAUSAL_LM"))
+    peft_model.save_pretrained(tmp_path / "both", selected_adapters=["second"])
+    convert([folder, tmp_path / "both" / "second"], tmp_path / "out.gguf", base=model_gguf, outtype="f32")
+    peft_model.base_model.set_adapter(["default", "second"])
+    with torch.no_grad():
+        expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
+    actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
+    assert relative_error(actual, expected) < 2e-5
+
+
+LOADS = """
+import sys
+import llama_cpp.llama_cpp as lib
+lib.llama_backend_init()
+model = lib.llama_model_load_from_file(sys.argv[1].encode(), lib.llama_model_default_params())
+print(bool(lib.llama_adapter_lora_init(model, sys.argv[2].encode())))
+"""
+
+
+@pytest.mark.parametrize(("option", "loads"), [({}, "True"), ({"use_dora": True}, "False"), ({"lora_bias": True}, "False")])
+def test_unpatched_llama_cpp_refuses_what_it_cannot_apply(option, loads, adapted, model_gguf, tmp_path):
+    """Rather than to apply a part of it."""
+    library = os.environ.get("ALORA_UNPATCHED_LIB")
+    if not library:
+        pytest.skip("ALORA_UNPATCHED_LIB names no folder with an unpatched libllama")
+    _, folder = adapted(r=4, lora_alpha=8, target_modules=["q_proj"], **option)
+    convert(folder, tmp_path / "out.gguf", base=model_gguf)
+    done = subprocess.run([sys.executable, "-c", LOADS, str(model_gguf), str(tmp_path / "out.gguf")], check=True,
+                          env={**os.environ, "LLAMA_CPP_LIB_PATH": library}, capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{loads}\n"
 
 
 def test_unpatched_llama_cpp_reads_the_invocation(adapted, model_gguf, tmp_path, unpatched):
