@@ -161,6 +161,17 @@ def test_experts_of_transformers_4_become_one_update(models):
         np.testing.assert_allclose(got[i], product(experts[i]) if i in experts else np.zeros((96, 64)), rtol=1e-6, atol=1e-6)
 
 
+def test_experts_with_rows_and_columns_swapped(models):
+    """As older versions of PEFT trained them."""
+    base = read_base(models["mixtral"])
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(4, 3, 96)).astype(np.float32), random.normal(size=(4, 64, 3)).astype(np.float32)
+    down = Update("model.layers.1.mlp.experts.down_proj", EXPERTS, tensor(a), tensor(b), 1.0)
+    swapped = replace(down, a=tensor(b.transpose(0, 2, 1)), b=tensor(a.transpose(0, 2, 1)))
+    (expected,), (got,) = place([down], base), place([swapped], base)
+    np.testing.assert_array_equal(product(got), product(expected))
+
+
 @pytest.mark.parametrize(("module", "weight"), [
     ("model.language_model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
     ("language_model.model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
@@ -186,6 +197,8 @@ def test_bias_moves_with_the_rows(models):
 @pytest.mark.parametrize(("updates", "says"), [
     (["model.layers.0.self_attn.rotary_emb"], "no adapter of it can be used on llama models"),
     (["model.layers.2.self_attn.q_proj"], "in layers 0 to 1"),
+    (["model.layers.00.self_attn.q_proj"], "no adapter of it"),
+    (["model.blocks.0.self_attn.q_proj"], "no adapter of it"),
     (["model.vision_tower.layers.0.self_attn.q_projection"], "no adapter of it"),
     (["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_proj.weight"], "blk.0.attn_q.weight once"),
     (["model.layers.0.self_attn.o_proj.weight", "model.layers.0.self_attn.k_proj"], r"lora_A \[r, 64\] and lora_B \[32, r\]"),
