@@ -6,7 +6,7 @@ from functools import lru_cache
 from .base import Base
 from .families import FUSED, Family
 
-IN_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.(.+)")
+IN_LAYER = re.compile(r"(.+?)\.(0|[1-9]\d*)\.(.+)")
 EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(.+)")  # transformers 4: a module an expert
 
 
@@ -23,13 +23,14 @@ def kind_of(base: Base, family: Family, module: str) -> tuple[int | None, str] |
     """
     module = module.replace("language_model.", "", 1).replace("model.model.", "model.", 1).removesuffix(".weight")
     match = IN_LAYER.fullmatch(module)
-    layer = int(match[1]) if match else None
     if match is None:
-        kind = {family.embeddings: "token_embd", family.head: "output"}.get(module)
+        layer, kind, mapped = None, {family.embeddings: "token_embd", family.head: "output"}.get(module), module
     else:
-        kind = family.modules.get(match[2]) if layer < base.n_layer else None
-    kind = kind or _mapped(base, module, layer)
-    return (layer, kind) if kind in family.kinds else None
+        layers, layer, leaf = match[1], int(match[2]), match[3]
+        kind, mapped = family.modules.get(leaf) if layers == family.layers else None, f"{layers}.0.{leaf}"
+    if kind is None:  # the names of one layer do for all: a map of all layers of a large model takes a while to make
+        kind = _name_map(base.architecture).get(mapped, "").removeprefix("blk.0.")
+    return (layer, kind) if kind in family.kinds and (layer or 0) < base.n_layer else None
 
 
 def modules_of(base: Base, family: Family) -> list[tuple[str, int | None, str]]:
@@ -46,14 +47,6 @@ def weight_name(layer: int | None, kind: str) -> str:
 def fused_kind(kind: str) -> str | None:
     """The kind of fused weights that `kind` is a part of."""
     return next((fused for fused, parts in FUSED.items() if kind in parts), None)
-
-
-def _mapped(base: Base, module: str, layer: int | None) -> str | None:
-    if layer is None:
-        return _name_map(base.architecture).get(module)
-    # the names of one layer do for all: a map of all layers of a large model takes a while to make
-    name = _name_map(base.architecture).get(module.replace(f".{layer}.", ".0.", 1)) if layer < base.n_layer else None
-    return name and name.removeprefix("blk.0.")
 
 
 @lru_cache(maxsize=4)

@@ -29,8 +29,11 @@ def place(updates: list[Update], base: Base) -> list[Placed]:
     rows: dict[str, list[tuple[Rows, Update]]] = {}
     for update in _with_experts_stacked(updates, base, family):
         where = _shares_of(update, base, family)
+        update = _as_stored(update, where, base)
         _check_shape(update, where, base)
         if update.kind == EMBEDDING:
+            if placed:
+                raise _refusal(update, f"{where[0].weight} once", "it for another module too", "save the adapter again")
             placed.append(Placed(where[0].weight, ROWS, update.a.transpose(), update.b, update.scaling, magnitude=update.magnitude))
             continue
         for share in where:
@@ -69,6 +72,14 @@ def _shares_of(update: Update, base: Base, family: Family) -> list[Share]:
     if not where:
         raise _refusal(update, f"{weight_name(layer, kind)} in the base {base.path}", "no such tensor", OTHER_BASE)
     return where
+
+
+def _as_stored(update: Update, where: list[Share], base: Base) -> Update:
+    """Older versions of PEFT took the rows of experts in one parameter for their columns: what it trained is (B A)^T."""
+    n_in, n_out = base.shapes[tensor_of(base, where[0].weight)][0], sum(len(share.rows) for share in where)
+    if update.kind != EXPERTS or n_in == n_out or (update.a.shape[2], update.b.shape[1]) != (n_out, n_in):
+        return update
+    return replace(update, a=update.b.transpose(0, 2, 1), b=update.a.transpose(0, 2, 1))
 
 
 def _check_shape(update: Update, where: list[Share], base: Base):

@@ -88,7 +88,9 @@ def add_adapter(model, name: str, case: str, modules):
     model = get_peft_model(model, config)
     torch.manual_seed(1)
     for key, parameter in model.named_parameters():
-        if "lora_" in key:
+        if "lora_magnitude" in key:  # about the norms of the weight's rows
+            parameter.data *= 1 + 0.2 * torch.randn_like(parameter)
+        elif "lora_" in key:
             torch.nn.init.normal_(parameter.data, std=0.05)
     return model.eval()
 
