@@ -23,6 +23,7 @@ PARTS = {  # endings of the names of a module's tensors
     ".lora_magnitude_vector": "lora_magnitude_vector",
     ".lora_magnitude_vector.weight": "lora_magnitude_vector",
     ".base_layer.weight": "base_layer",
+    ".base_layer.bias": "base_layer.bias",
     # between A and B: LoRA-XS's, as it is called in the model and as PEFT saves it, and NoRA's
     ".default_lora_latent_mapping.weight": "lora_latent_mapping",
     "_lora_latent_mapping.weight": "lora_latent_mapping",
@@ -102,6 +103,7 @@ def _update(files: TensorFiles, config: PeftConfig, name: str, parts: dict[str, 
         a, b = folded
 
     bias, magnitude, base_layer = (parts.pop(part, None) for part in ("lora_B.bias", "lora_magnitude_vector", "base_layer"))
+    parts.pop("base_layer.bias", None)  # of an output head that has one, as in phi-2
     if parts:
         raise refuse(" and ".join(sides), f"{' and '.join(sorted(parts))} too")
     if (magnitude is not None) != config.use_dora:
