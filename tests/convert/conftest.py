@@ -179,6 +179,15 @@ def model_gguf(model, tiny, tmp_path_factory) -> Path:
     return tiny.write_base(tmp_path_factory.mktemp("model") / "model.gguf", weights)
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """The GGUF of every tiny model of tests/tiny_models.py."""
+    pytest.importorskip("torch")
+    from tiny_models import TINY_MODELS, write_models
+
+    return write_models(list(TINY_MODELS), tmp_path_factory.mktemp("families"))
+
+
 @pytest.fixture
 def adapted(model, tmp_path):
     """(PEFT model, its saved folder) for a LoraConfig's options, with random A and B."""

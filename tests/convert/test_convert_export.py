@@ -89,6 +89,31 @@ def test_experts_go_back_to_their_parameters(tiny, base, tmp_path):
         assert {where: parameter_of(config, where, saved) for where in saved} == saved
 
 
+@pytest.mark.parametrize("name", ["mixtral", "phi3", "gpt2", "granitemoehybrid"])
+def test_peft_loads_it_on_every_kind_of_family(name, models, tmp_path):
+    """Experts in one parameter, fused weights, Conv1D, Mamba."""
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    from tiny_models import TINY_MODELS, make_model
+
+    tiny = TINY_MODELS[name]
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=tiny.modules, target_parameters=tiny.parameters or None,
+                             task_type="CAUSAL_LM", init_lora_weights=False)
+    adapter = peft.get_peft_model(make_model(name), config).eval()
+    for key, parameter in adapter.named_parameters():
+        if "lora_" in key:
+            torch.nn.init.normal_(parameter, std=0.1)
+    tokens = torch.tensor([[5, 9, 17, 33, 260, 3]])
+    with torch.no_grad():
+        expected, base = adapter(input_ids=tokens).logits, make_model(name)(input_ids=tokens).logits
+    adapter.save_pretrained(tmp_path / "adapter")
+    convert(tmp_path / "adapter", tmp_path / "out.gguf", base=models[name], outtype="f32")
+    export(tmp_path / "out.gguf", tmp_path / "back", models[name])
+    back = peft.PeftModel.from_pretrained(make_model(name), tmp_path / "back").eval()
+    with torch.no_grad():
+        got = back(input_ids=tokens).logits
+    assert (got - expected).abs().max() <= 1e-6 * expected.abs().max() < (expected - base).abs().max()
+
+
 # -- all or nothing ------------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -19,18 +19,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 from family_parity import cases_of, compare  # noqa: E402
-from tiny_models import TINY_MODELS, make_model, write_models  # noqa: E402
+from tiny_models import TINY_MODELS, make_model  # noqa: E402
 
 # In docs/parity.md are all cases of all families; these are what can break on its own.
 TESTED = [(name, case) for name in TINY_MODELS for case in cases_of(name)
           if case in ("alora, all scales", "experts") or case == "embeddings" and name in ("llama", "qwen2", "gemma3", "granite", "gpt2")
           or case in ("lora", "bias", "dora") and name == "llama, q k v fused"]
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> dict[str, Path]:
-    """The GGUF of every tiny model."""
-    return write_models(list(TINY_MODELS), tmp_path_factory.mktemp("families"))
 
 
 def tensor(values: np.ndarray, name: str = "tensor") -> Lazy:
