@@ -1,6 +1,6 @@
 """Converts PEFT LoRA and aLoRA adapters to GGUF, and reads what it wrote.
 
-Imports numpy only; torch, transformers and llama_cpp are never needed.
+Imports numpy only, gguf for some types and names, and torch for a `.bin`; transformers and llama_cpp are never needed.
 """
 
 from ..errors import AdapterFileError, AdapterMismatchError, ConversionError

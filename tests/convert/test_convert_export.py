@@ -83,13 +83,13 @@ def test_experts_go_back_to_their_parameters(tiny, base, tmp_path):
     from alora_gguf.convert.parameters import parameter_of, wrapped
     from alora_gguf.convert.peft_config import PeftConfig
 
-    for names in (["x.gate_up_proj", "x.down_proj"], ["x.down_proj"], ["x.gate_up_proj", "y.down_proj"]):
+    for names in (["experts.gate_up_proj", "experts.down_proj"], ["experts.down_proj"], ["0.experts.gate_up_proj", "1.experts.down_proj"]):
         config = PeftConfig("config", 4, 8, target_parameters=names)
         saved = {wrapped(name, names): name for name in names}
         assert {where: parameter_of(config, where, saved) for where in saved} == saved
 
 
-@pytest.mark.parametrize("name", ["mixtral", "phi3", "gpt2", "granitemoehybrid"])
+@pytest.mark.parametrize("name", ["qwen3moe", "phi3", "gpt2", "granitemoehybrid"])
 def test_peft_loads_it_on_every_kind_of_family(name, models, tmp_path):
     """Experts in one parameter, fused weights, Conv1D, Mamba."""
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
