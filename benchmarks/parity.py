@@ -47,12 +47,14 @@ def main(names: list[str]) -> int:
             rows.append(f"| {name} | {base:.0e} | {' | '.join(cells.values())} |")
             print(rows[-1], file=sys.stderr)
     table = "\n".join([f"| family | base | {' | '.join(CASES)} |", "|---" * (len(CASES) + 2) + "|", *rows, ""])
-    options = "".join(f"| {case} | `{', '.join(f'{key}={value!r}' for key, value in options.items())}` |\n" for case, options in CASES.items())
+    fields = {case: ", ".join(f"{key}={value!r}" for key, value in options.items()).replace("|", r"\|") for case, options in CASES.items()}
+    options = "".join(f"| {case} | `{text}` |\n" for case, text in fields.items())
     if len(rows) < sum(bool(cases_of(name)) for name in TINY_MODELS):
         print(table)
     elif not bad:
-        (REPO / "docs" / "parity.md").write_text(HEAD + table + OPTIONS + options.replace("|layers", "\\|layers").replace("|c_attn|", "\\|c_attn\\|"))
-    print(*bad, sep="\n", file=sys.stderr)
+        (REPO / "docs" / "parity.md").write_text(HEAD + table + OPTIONS + options)
+    for line in bad:
+        print(line, file=sys.stderr)
     return bool(bad)
 
 

@@ -30,7 +30,8 @@ def parameter_of(config: PeftConfig, name: str, names: Collection[str]) -> str |
         return None
     module = unwrapped(name)
     levels = sorted((other for other in names if unwrapped(other) == module), key=len, reverse=True)
-    parameters = config.parameters_of(module)
+    # a bare `down_proj`, as PEFT makes of "all-linear" on experts, is in every module's name with it
+    parameters = [name for name in config.parameters_of(module) if (name in DECLARED) == module.endswith("experts")]
     if len(parameters) != len(levels) or len(levels) > 1 and not set(parameters) <= set(DECLARED):
         return None
     if len(levels) > 1:

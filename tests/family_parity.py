@@ -9,7 +9,7 @@ from reference import peft_logits
 from tiny_models import N_VOCAB, TINY_MODELS, make_model
 
 INVOCATION = [300, 301, 300]
-# LoraConfig's options; "experts" adds the model's fused parameters, which PEFT adapts without an invocation only
+# LoraConfig's options; the experts' cases add the model's fused parameters, which PEFT adapts without an invocation only
 CASES = {
     "lora": dict(r=8, lora_alpha=16),
     "lora, all scales": dict(r=4, lora_alpha=6, use_rslora=True, rank_pattern={r"(h|layers)\.0\..*": 7}, alpha_pattern={"q_proj|c_attn|qkv_proj": 11}),
@@ -19,6 +19,7 @@ CASES = {
     "bias": dict(r=4, lora_alpha=6, lora_bias=True, alora_invocation_tokens=INVOCATION),
     "dora": dict(r=4, lora_alpha=6, use_dora=True),
     "experts": dict(r=3, lora_alpha=6),
+    "all experts": dict(r=4, lora_alpha=6),  # of "all-linear", which PEFT makes of transformers 4's modules
     "embeddings": dict(r=4, lora_alpha=8),
 }
 
@@ -37,7 +38,9 @@ class Errors:
 
 def cases_of(name: str) -> list[str]:
     tiny = TINY_MODELS[name]
-    return [case for case in CASES if tiny.modules and (case != "experts" or tiny.parameters)]
+    all_linear = name in ("mixtral", "qwen2moe", "qwen3moe", "olmoe")
+    return [case for case in CASES if tiny.modules
+            and (case != "experts" or tiny.parameters) and (case != "all experts" or all_linear)]
 
 
 def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str]) -> dict[str, Errors]:
@@ -51,7 +54,7 @@ def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str])
     sequences = _sequences()
     with torch.no_grad():
         base = [model(torch.tensor([tokens])).logits[0].numpy() for tokens in sequences]
-    adapter = add_adapter(model, name, case, embeddings_of(gguf) if case == "embeddings" else TINY_MODELS[name].modules)
+    adapter = add_adapter(model, name, case, embeddings_of(gguf))
     adapter.save_pretrained(folder)
     expected = [peft_logits(adapter, tokens, "default") for tokens in sequences]
     errors = {}
@@ -76,12 +79,13 @@ def embeddings_of(gguf: Path) -> list[str]:
     return [family.embeddings.rpartition(".")[2], *([family.head] if "output" not in unadapted(base.architecture) else [])]
 
 
-def add_adapter(model, name: str, case: str, modules):
-    """PEFT's model with random A and B, and biases, on `modules` with the case's options."""
+def add_adapter(model, name: str, case: str, embeddings: list[str]):
+    """PEFT's model with random A and B, biases and magnitudes, with the case's options."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     tiny = TINY_MODELS[name]
+    modules = {"embeddings": embeddings, "all experts": "all-linear"}.get(case, tiny.modules)
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=modules, init_lora_weights=False,
                         fan_in_fan_out=tiny.model_type == "gpt2",
                         target_parameters=tiny.parameters if case == "experts" else None, **CASES[case])
