@@ -57,16 +57,62 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="what is in an adapter file", description="Prints what is in a GGUF adapter.")
     show.add_argument("file", help="GGUF adapter")
-    show.add_argument("--json", action="store_true")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--diffable", action="store_true", help="a line for every key and tensor, with hashes, for diff")
     show.set_defaults(run=_show)
+
+    verify = commands.add_parser("verify", help="compare an adapter file with PEFT", description=(
+        "Runs PEFT and this runtime on the same random prompts and prints the relative errors of the logits; "
+        "exit code 1 above the tolerance. Needs the extra [verify]."))
+    verify.add_argument("adapter", help="PEFT's folder")
+    verify.add_argument("file", help="GGUF adapter made of it")
+    verify.add_argument("--base", metavar="GGUF", required=True, help="base model")
+    verify.add_argument("--hf-base", metavar="FOLDER", help="the base as transformers loads it (default: it reads the GGUF)")
+    verify.add_argument("--tolerance", metavar="X", type=float, help="default: by the adapter's type, 2e-5 for f32")
+    verify.add_argument("--seed", metavar="N", type=int, default=0, help="of the prompts (default: %(default)s)")
+    verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.set_defaults(run=_verify)
+
+    export = commands.add_parser("export", help="an adapter file back to a PEFT folder", description=(
+        "Writes a GGUF adapter as a folder that PEFT loads, with the very values that the file holds."))
+    export.add_argument("file", help="GGUF adapter")
+    export.add_argument("folder", help="folder to write; must be new or empty")
+    export.add_argument("--base", metavar="GGUF", required=True, help="base model that the adapter was made for")
+    export.set_defaults(run=_export)
     return parser
 
 
 def _show(args: argparse.Namespace) -> int:
-    from .convert import describe, render
+    from .convert import describe, render, render_diffable
 
+    if args.diffable:
+        print(render_diffable(args.file))
+        return 0
     description = describe(args.file)
     print(json.dumps(description, indent=2, ensure_ascii=False) if args.json else render(description))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .verify import verify
+
+    done = verify(args.adapter, args.file, args.base, hf_base=args.hf_base, tolerance=args.tolerance, seed=args.seed)
+    if args.json:
+        print(json.dumps({**dataclasses.asdict(done), "limit": done.limit, "passed": done.passed}, indent=2))
+        return 0 if done.passed else 1
+    print(f"{'active from':>11}  {'error':>9}  {'base error':>10}  {'effect':>9}")
+    for prompt in done.prompts:
+        start = "nowhere" if prompt.start is None else prompt.start
+        print(f"{start:>11}  {prompt.error:9.2e}  {prompt.base_error:10.2e}  {prompt.effect:9.2e}")
+    print(f"{'passed' if done.passed else 'FAILED'}: at most {done.limit:.1e} is allowed")
+    return 0 if done.passed else 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .convert import export
+
+    print(f"wrote {export(args.file, args.folder, args.base)}")
     return 0
 
 

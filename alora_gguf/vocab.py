@@ -2,10 +2,13 @@
 
 import ctypes
 import operator
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from ._library import llama_cpp
-from .errors import ClosedError, PromptError
+from ._library import llama_cpp, take_error
+from .errors import ClosedError, ModelLoadError, PromptError
 
 
 class Vocab:
@@ -72,4 +75,25 @@ class Vocab:
         for i, token in enumerate(tokens):
             if not 0 <= token < self.n_tokens:
                 raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
-        return tokens
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ._library import llama_cpp, take_last_error
+from .errors import ModelLoadError, PromptError
+
+
+@contextmanager
+def load_vocab(path: Path) -> Iterator[Vocab]:
+    """The vocabulary of the GGUF model at `path`, without its weights. Raises ModelLoadError."""
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    take_error()
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+    try:
+        yield Vocab(model)
+    finally:
+        llama_cpp.llama_model_free(model)

@@ -1,23 +1,27 @@
 """Converts PEFT LoRA and aLoRA adapters to GGUF, and reads what it wrote.
 
-Imports numpy only; torch, transformers and llama_cpp are never needed.
+Imports numpy only, gguf for some types and names, and torch for a `.bin`; transformers and llama_cpp are never needed.
 """
 
-from ..errors import AdapterFileError, ConversionError
+from ..errors import AdapterFileError, AdapterMismatchError, ConversionError
 from .base import base_fingerprint
 from .converter import Conversion, convert
+from .export import export
 from .reader import AdapterFile, AdapterMetadata, read_adapter_metadata
-from .show import describe, render
+from .show import describe, render, render_diffable
 
 __all__ = [
     "AdapterFile",
     "AdapterFileError",
     "AdapterMetadata",
+    "AdapterMismatchError",
     "Conversion",
     "ConversionError",
     "base_fingerprint",
     "convert",
     "describe",
+    "export",
     "read_adapter_metadata",
     "render",
+    "render_diffable",
 ]

@@ -3,11 +3,14 @@
 import hashlib
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ConversionError
-from .gguf_file import ARRAY, STRING, UINT16, UINT32, Array, GGUFFile
+from .gguf_file import ARRAY, STRING, UINT16, UINT32, Array, GGUFFile, TensorInfo
+from .text import complaint
 from .vocabulary import Vocabulary
 
 MAX_LAYERS = 1000
@@ -15,7 +18,10 @@ MAX_LAYERS = 1000
 
 @dataclass(frozen=True)
 class Base:
-    """shapes: tensor name -> ne (ggml's order). n_head, n_head_kv: one number a layer."""
+    """shapes: tensor name -> ne (ggml's order). n_head, n_head_kv: one number a layer.
+
+    fingerprint: None, and parts empty, for a Hugging Face folder.
+    """
 
     path: Path
     architecture: str
@@ -26,7 +32,52 @@ class Base:
     n_head_kv: tuple[int, ...]
     shapes: dict[str, tuple[int, ...]]
     vocabulary: Vocabulary
-    fingerprint: str
+    fingerprint: str | None
+    parts: tuple[GGUFFile, ...] = field(default=(), repr=False)
+
+    def weight(self, name: str) -> "BaseWeight":
+        """The matrix `name`, or that of the embeddings for the output head tied to them.
+
+        Raises ConversionError if there is none, or it is of a type that gguf cannot dequantise.
+        """
+        name = name if name in self.shapes else {"output.weight": "token_embd.weight"}.get(name, name)
+        for part in self.parts:
+            if name in part.tensors:
+                return BaseWeight(part, part.tensors[name])
+        raise ConversionError(complaint(self.path, f"tensor {name}", "the base's weight, for DoRA's norms", "none",
+                                        "name the base model's GGUF with --base"))
+
+
+class BaseWeight:
+    """A matrix of the base, dequantised by rows. shape: numpy's order [n_rows, n_values]."""
+
+    def __init__(self, file: GGUFFile, info: TensorInfo):
+        import gguf
+
+        self._file, self._info = file, info
+        what = f"tensor {info.name}"
+        try:
+            self._type = gguf.GGMLQuantizationType(info.ggml_type)
+        except ValueError:
+            raise file.complaint(what, "a type that gguf knows", f"ggml type {info.ggml_type}", "use another quantisation") from None
+        block, block_bytes = gguf.GGML_QUANT_SIZES[self._type]
+        n_values, n_rows = (*info.ne, 1)[:2]
+        if len(_without_trailing_ones(info.ne)) > 2 or n_values % block:
+            raise file.complaint(what, f"a matrix of rows of whole blocks of {block}", list(info.ne))
+        self.shape, self._row_bytes = (n_rows, n_values), n_values // block * block_bytes
+        end = file.data_start + info.offset + n_rows * self._row_bytes
+        if end > file.n_bytes:
+            raise file.complaint(what, f"{end} bytes in the file", file.n_bytes)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """float32 [stop - start, n_values]."""
+        import gguf
+
+        raw = self._file.tensor_data(self._info, (stop - start) * self._row_bytes, start * self._row_bytes)
+        try:
+            return gguf.dequantize(raw.reshape(stop - start, -1), self._type).reshape(stop - start, -1)
+        except NotImplementedError as e:
+            raise self._file.complaint(f"tensor {self._info.name}", "a type that gguf dequantises", e, "use another quantisation") from None
 
 
 def read_base(path) -> Base:
@@ -55,6 +106,7 @@ def read_base(path) -> Base:
         shapes=_shapes(parts),
         vocabulary=_vocabulary(file),
         fingerprint=_fingerprint(parts),
+        parts=tuple(parts),
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 
 from ..errors import AloraError
 from .converter import Conversion, convert
@@ -18,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
-        done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run)
+        done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run,
+                       invocation=args.invocation_tokens or args.invocation, progress=_progress())
     except AloraError as error:
         print(f"alora-convert: error: {error}", file=sys.stderr)
         return EXIT_ERROR
@@ -36,15 +38,37 @@ def summary(done: Conversion) -> str:
         ("wrote" if done.written else "checked", f"{done.outfile} ({size}, {done.seconds:.2f} s)"),
         ("adapter", f"{done.name}: {done.kind}, {done.outtype}, rank {_numbers(done.ranks)}, alpha {done.alpha:g}"),
         ("modules", f"{', '.join(done.modules)} ({done.n_pairs} pairs)"),
-        ("base", f"{done.base} ({done.architecture}, fingerprint {done.fingerprint[:12]})"),
+        ("base", f"{done.base} ({done.architecture}, {_fingerprint(done)})"),
     ]
     if done.invocation_tokens:
         lines.append(("invocation", f"{done.invocation_text!r} {done.invocation_tokens}"))
     return "\n".join(f"{label:<11}{printable(text, limit=1000)}" for label, text in lines)
 
 
+def _fingerprint(done: Conversion) -> str:
+    return f"fingerprint {done.fingerprint[:12]}" if done.fingerprint else "no fingerprint: it is no GGUF"
+
+
+def _progress():
+    """A line on a terminal that is rewritten, once a conversion takes longer than a second; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    start = time.monotonic()
+
+    def show(done: int, total: int):
+        if time.monotonic() - start > 1:
+            end = "\r\x1b[K" if done == total else ""  # the summary takes its place
+            print(f"\r{human_bytes(done)} of {human_bytes(total)}{end}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
 def _numbers(values: list[int]) -> str:
     return ", ".join(map(str, values))
+
+
+def token_ids(text: str) -> list[int]:
+    return [int(token) for token in text.split(",")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,10 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="alora-convert",
         description="Converts a PEFT LoRA or aLoRA adapter to GGUF, exactly, or says in one line why not.",
     )
-    parser.add_argument("adapter", help="folder with adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("adapter", nargs="+", help="folder with adapter_config.json and its tensors, or a hub layout with one in it;"
+                                                   " of several adapters the exact sum is written")
     parser.add_argument("outfile", help="GGUF file to write; an earlier adapter there is replaced")
-    parser.add_argument("--base", help="GGUF of the base model, or a folder with one; found by itself where the"
-                                       " adapter's config names a local or cached one")
+    parser.add_argument("--base", help="GGUF of the base model, or a folder with one or with Hugging Face's"
+                                       " config.json and tokenizer.json; found by itself where the adapter's config names a"
+                                       " local or cached one")
+    invocation = parser.add_mutually_exclusive_group()
+    invocation.add_argument("--invocation", metavar="TEXT", help="in place of the adapter's own, tokenised by the base's vocabulary")
+    invocation.add_argument("--invocation-tokens", metavar="IDS", type=token_ids, help="in place of the adapter's own: 1,2,3")
     parser.add_argument("--outtype", choices=OUTTYPES, default="f16",
                         help="type of the tensors; q8_0 falls back to f16 where the rank is no multiple of 32, auto"
                              " keeps the adapter's own precision (default: %(default)s)")

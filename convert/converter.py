@@ -1,21 +1,31 @@
-"""From a PEFT adapter and its base's GGUF to an adapter GGUF."""
+"""From PEFT adapters and their base to an adapter GGUF."""
 
 import os
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+
+from .. import __version__
 from ..errors import ConversionError
 from . import metadata
 from .base import read_base
 from .card import read_card
+from .chain import common_invocation, summed_alpha, summed_updates
 from .families import family_of
 from .gguf_file import STRING, GGUFFile
+from .hf_base import read_hf_base
+from .invocation import invocation_tokens
+from .layout import adapter_folder
 from .locate import find_base
-from .peft_adapter import read_peft_adapter
-from .plan import make_plans, tensor_data, tensor_headers
+from .peft_adapter import PeftAdapter, read_peft_adapter
+from .place import place
+from .plan import make_plans, tensor_data
+from .reslora import CONFIG as RESLORA
+from .reslora import read_reslora
 from .tensor_types import OUTTYPES
 from .text import complaint
 from .writer import write_gguf
@@ -30,7 +40,7 @@ class Conversion:
     kind: str
     architecture: str
     base: Path
-    fingerprint: str
+    fingerprint: str | None
     alpha: float
     ranks: list[int]
     modules: list[str]
@@ -46,32 +56,44 @@ class Conversion:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
 
-def convert(adapter_dir, outfile, base=None, outtype: str = "f16", dry_run: bool = False) -> Conversion:
-    """Converts the PEFT adapter in `adapter_dir` to the GGUF `outfile`, replacing an earlier adapter.
+def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = False,
+            invocation: str | Sequence[int] | None = None, progress: Callable[[int, int], None] | None = None) -> Conversion:
+    """Converts a PEFT adapter to the GGUF `outfile`, replacing an earlier adapter.
 
+    adapter: PEFT's folder, or a hub layout or cache folder with one in it; of several the sum is converted.
     base: the base model's GGUF or a folder with one; None looks where the adapter's config points.
     outtype: f32, f16, bf16, q8_0 (f16 where a row is no whole number of blocks) or auto (loses nothing).
     dry_run: does everything but write.
+    invocation: a text or token ids in place of the adapter's own.
+    progress: called with the bytes done and those in all after every tensor.
     Raises ConversionError for whatever cannot be converted exactly; then `outfile` is as it was.
     """
     start = time.perf_counter()
     outfile = Path(outfile)
     if outtype not in OUTTYPES:
         raise ConversionError(complaint(outfile, "outtype", " or ".join(OUTTYPES), outtype, "choose one of them"))
-    adapter = read_peft_adapter(adapter_dir)
-    base_model = read_base(find_base(base, adapter.config.base_model_name_or_path, adapter.config.path))
+    paths = [adapter] if isinstance(adapter, str | os.PathLike) else list(adapter)
+    adapters = [_read_adapter(adapter_folder(path)) for path in paths]
+    config = adapters[0].config
+    found = find_base(base, config.base_model_name_or_path, config.path)
+    base_model = read_hf_base(found) if found.is_dir() else read_base(found)
     family_of(base_model)
     _check_outfile(outfile)
 
-    plans = make_plans(adapter, base_model, outtype)
-    described = metadata.describe_adapter(adapter.config, base_model, read_card(adapter.path))
-    keys = metadata.adapter_keys(described, plans[0].type_a.file_type, _tool_version())
-    data = tensor_data(plans, adapter.file)
+    saved = common_invocation(adapters) if invocation is None else (None, None)
+    tokens = invocation_tokens(base_model, config.path, invocation, *saved)
+    alpha = summed_alpha(adapters)
+    plans = make_plans(place(summed_updates(adapters), base_model), base_model, alpha, outtype)
+    tensors = [tensor for plan in plans for tensor in plan.tensors]
+    described = metadata.describe_adapter(alpha, tokens, base_model, read_card(adapters[0].path))
+    keys = metadata.adapter_keys(described, tensors[0].type.file_type, __version__)
+    headers = [tensor.header for tensor in tensors]
+    data = _reported(tensor_data(tensors), sum(header.n_bytes for header in headers), progress)
     if dry_run:
         deque(data, maxlen=0)  # the values are checked as they pass
         n_bytes = 0
     else:
-        n_bytes = write_gguf(outfile, keys, tensor_headers(plans), data)
+        n_bytes = write_gguf(outfile, keys, headers, data)
     return Conversion(
         outfile=outfile,
         name=described.name,
@@ -80,8 +102,8 @@ def convert(adapter_dir, outfile, base=None, outtype: str = "f16", dry_run: bool
         base=base_model.path,
         fingerprint=described.fingerprint,
         alpha=described.alpha,
-        ranks=sorted({plan.pair.rank for plan in plans}),
-        modules=sorted({plan.target.weight.split(".")[-2] for plan in plans}),
+        ranks=sorted({plan.placed.rank for plan in plans}),
+        modules=sorted({plan.placed.weight.split(".")[-2] for plan in plans}),
         n_pairs=len(plans),
         outtype=outtype,
         invocation_tokens=described.invocation_tokens,
@@ -90,6 +112,19 @@ def convert(adapter_dir, outfile, base=None, outtype: str = "f16", dry_run: bool
         seconds=time.perf_counter() - start,
         written=not dry_run,
     )
+
+
+def _read_adapter(folder: Path) -> PeftAdapter:
+    return read_reslora(folder) if (folder / RESLORA).exists() else read_peft_adapter(folder)
+
+
+def _reported(data: Iterator[np.ndarray], total: int, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
+    done = 0
+    for values in data:
+        yield values
+        done += values.nbytes
+        if progress is not None:
+            progress(done, total)
 
 
 def _check_outfile(outfile: Path):
@@ -110,10 +145,3 @@ def _check_outfile(outfile: Path):
         kind = None
     if kind != "adapter":
         refuse("a new file or an earlier adapter", "another file", "name another outfile or remove it")
-
-
-def _tool_version() -> str:
-    try:
-        return version("alora_gguf")
-    except PackageNotFoundError:
-        return "unknown"

@@ -7,7 +7,9 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import mmap
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +92,18 @@ class GGUFFile:
     def items(self, array: Array) -> list:
         """The decoded items; bytes that are not UTF-8 become U+FFFD."""
         if array.item_type == STRING:
-            return [raw.decode("utf-8", "replace") for raw in self.raw_strings(array)]
+            return [raw.decode("utf-8", "replace") for raw in self.decode_strings(array)]
         return np.frombuffer(self._data, SCALARS[array.item_type], array.n, array.start).tolist()
 
     def raw(self, array: Array) -> bytes:
         """The bytes of the array's items as the file has them."""
         return self._data[array.start:array.end]
 
-    def raw_strings(self, array: Array) -> list[bytes]:
+    def raw_strings(self, array: Array) -> "Strings":
+        """Decoded when the first is asked for: a vocabulary takes a tenth of a second."""
+        return Strings(self, array)
+
+    def decode_strings(self, array: Array) -> list[bytes]:
         data, pos, strings = self._data, array.start, []
         for _ in range(array.n):
             (length,) = _U64.unpack_from(data, pos)
@@ -105,9 +111,9 @@ class GGUFFile:
             strings.append(data[pos - length:pos])
         return strings
 
-    def tensor_data(self, info: TensorInfo, n_bytes: int) -> np.ndarray:
-        """uint8 [n_bytes], a copy."""
-        start = self.data_start + info.offset
+    def tensor_data(self, info: TensorInfo, n_bytes: int, skip: int = 0) -> np.ndarray:
+        """uint8 [n_bytes], a copy, from `skip` bytes after the tensor's start."""
+        start = self.data_start + info.offset + skip
         return np.frombuffer(self._data[start:start + n_bytes], np.uint8)
 
     # -- parsing -----------------------------------------------------------------------------
@@ -203,6 +209,23 @@ class GGUFFile:
         if min(ne) == 0 or max(ne) >= 2**63:
             raise self.complaint(f"tensor {name}", "positive dimensions", list(ne))
         return TensorInfo(name, ne, self._scalar("<I", f"tensor {name}"), self._scalar("<Q", f"tensor {name}"))
+
+
+class Strings(Sequence):
+    """The strings of an array, as bytes."""
+
+    def __init__(self, file: GGUFFile, array: Array):
+        self._file, self._array = file, array
+
+    def __len__(self) -> int:
+        return self._array.n
+
+    def __getitem__(self, i):
+        return self._decoded[i]
+
+    @cached_property
+    def _decoded(self) -> list[bytes]:
+        return self._file.decode_strings(self._array)
 
 
 _U64 = struct.Struct("<Q")

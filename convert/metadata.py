@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..errors import ConversionError
 from .base import Base
 from .card import Card
 from .gguf_file import ARRAY, FLOAT32, STRING, UINT32
-from .peft_config import PeftConfig
-from .text import complaint
 from .writer import Key
 
 FORMAT_VERSION = 1
@@ -38,7 +35,7 @@ ALORA, LORA = "alora", "lora"
 
 @dataclass(frozen=True)
 class Description:
-    """An adapter without its tensors. Optional texts are None where nobody wrote them."""
+    """An adapter without its tensors. Optional texts are None where nobody wrote them, the fingerprint for a base that is no GGUF."""
 
     name: str
     kind: str
@@ -46,7 +43,7 @@ class Description:
     alpha: float
     invocation_tokens: list[int]
     invocation_text: str | None
-    fingerprint: str
+    fingerprint: str | None
     base_name: str | None
     base_organization: str | None
     description: str | None
@@ -54,21 +51,15 @@ class Description:
     io_yaml: str | None
 
 
-def describe_adapter(config: PeftConfig, base: Base, card: Card) -> Description:
-    """Raises ConversionError if an invocation token is not in the base's vocabulary."""
-    tokens = config.invocation_tokens or []
-    for token in tokens:
-        if token >= len(base.vocabulary):
-            raise ConversionError(complaint(
-                config.path, "option alora_invocation_tokens", f"ids below {len(base.vocabulary)}, the vocabulary of {base.path}",
-                token, "name the base that the adapter was trained on with --base"))
+def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, card: Card) -> Description:
+    """alpha: adapter.lora.alpha. invocation_tokens: ids of the base's vocabulary, none for a plain LoRA."""
     return Description(
         name=card.name,
-        kind=ALORA if tokens else LORA,
+        kind=ALORA if invocation_tokens else LORA,
         architecture=base.architecture,
-        alpha=float(config.lora_alpha),
-        invocation_tokens=list(tokens),
-        invocation_text=base.vocabulary.text(tokens) if tokens else None,
+        alpha=float(alpha),
+        invocation_tokens=invocation_tokens,
+        invocation_text=base.vocabulary.text(invocation_tokens) if invocation_tokens else None,
         fingerprint=base.fingerprint,
         base_name=base.name,
         base_organization=base.organization,

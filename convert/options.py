@@ -38,7 +38,7 @@ BASE_KEEPING_INITS = (None, True, False, "gaussian", "eva", "orthogonal", "mica"
 
 OPTIONS: dict[str, Option] = {
     # what kind of adapter
-    "peft_type": refused("only LoRA adapters are converted", lambda v: v == "LORA"),
+    "peft_type": refused("only LoRA adapters are converted", lambda v: v in ("LORA", "ALORA")),
     "task_type": refused("only causal language models are converted", lambda v: v in (None, "CAUSAL_LM")),
     "alora_invocation_tokens": exact("adapter.alora.invocation_tokens"),
     # the update of a weight
@@ -47,11 +47,14 @@ OPTIONS: dict[str, Option] = {
     "use_rslora": exact("folded into lora_b"),
     "rank_pattern": exact("the rank of the tensors; its part of the scale is folded into lora_b"),
     "alpha_pattern": exact("folded into lora_b"),
+    "lora_bias": exact("lora_bias, beside the pair"),
+    "use_dora": exact("lora_magnitude, beside the pair: the magnitudes over the norms of the adapted weight's rows"),
     # which weights
     "target_modules": exact("the tensors that were saved, checked against it"),
     "exclude_modules": exact("the tensors that were saved, checked against it"),
     "layers_to_transform": exact("the tensors that were saved, checked against it"),
     "layers_pattern": exact("the tensors that were saved, checked against it"),
+    "target_parameters": exact("the tensors that were saved, one pair for all experts of a layer"),
     # training, saving and devices
     "auto_mapping": neutral("how PEFT finds the model class"),
     "base_model_name_or_path": neutral("where the base is looked for"),
@@ -68,7 +71,6 @@ OPTIONS: dict[str, Option] = {
     "corda_config": neutral("used at initialisation only"),
     "lora_ga_config": neutral("used at initialisation only"),
     "velora_config": neutral("changes the backward pass only"),
-    "ensure_weight_tying": neutral("which embeddings share tensors; embeddings are refused as such"),
     # refused
     "init_lora_weights": refused(
         "it subtracts the initial adapter from the base weights, so the adapter does not fit the plain base; save it"
@@ -79,9 +81,7 @@ OPTIONS: dict[str, Option] = {
     "modules_to_save": refused(f"{EVERY_TOKEN}, and GGUF adapters hold no whole weights"),
     "trainable_token_indices": refused(f"{EVERY_TOKEN}, and GGUF adapters hold no embeddings"),
     "layer_replication": refused(f"{EVERY_TOKEN} and makes another model of the base"),
-    "lora_bias": refused("GGUF adapters hold no bias of lora_B"),
-    "target_parameters": refused("adapters of plain parameters, such as fused experts, are not converted yet"),
-    "use_dora": refused("DoRA's magnitudes are not converted yet"),
+    "ensure_weight_tying": refused("it ties the adapters of the embeddings and the output head"),
     "use_qalora": refused("its pooled inputs have no counterpart in GGUF adapters"),
     "use_bdlora": refused("its block-diagonal factors are not converted"),
     "arrow_config": refused("its routing between adapters has no counterpart in GGUF adapters"),
@@ -92,7 +92,7 @@ OPTIONS: dict[str, Option] = {
 
 # Fields of other writers of adapter_config.json.
 FOREIGN: dict[str, Option] = {
-    "invocation_string": refused("the deprecated alora package's config is not converted yet; set alora_invocation_tokens"),
+    "invocation_string": exact("adapter.alora.invocation_tokens, by the base's vocabulary"),  # the deprecated alora package
     "enable_lora": refused("merged projections of PEFT 0.2 are not converted"),
     "merge_weights": neutral("PEFT 0.2, training only"),
 }

@@ -19,7 +19,11 @@ FIX = "correct adapter_config.json or save the adapter again"
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What of a LoraConfig bears on the conversion. `invocation_tokens` is None for a plain LoRA."""
+    """What of a LoraConfig bears on the conversion.
+
+    `invocation_tokens` and `invocation_string`, which the deprecated alora package wrote in their
+    place, are None for a plain LoRA.
+    """
 
     path: Path
     r: int
@@ -31,7 +35,11 @@ class PeftConfig:
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | None = None
     layers_pattern: list[str] | None = None
+    target_parameters: list[str] = field(default_factory=list)
+    lora_bias: bool = False
+    use_dora: bool = False
     invocation_tokens: list[int] | None = None
+    invocation_string: str | None = None
     base_model_name_or_path: str | None = None
 
     def rank(self, module: str) -> int:
@@ -45,11 +53,18 @@ class PeftConfig:
         r = self.rank(module)
         return self.alpha(module) / (math.sqrt(r) if self.use_rslora else r)
 
+    def parameters_of(self, module: str) -> list[str]:
+        """The parameters of `module` itself that are targeted, such as `gate_up_proj` of `...mlp.experts`."""
+        names = (target.rpartition(".")[2] for target in self.target_parameters)
+        return sorted({name for name in names if _named(self.target_parameters, f"{module}.{name}")})
+
     def targets(self, module: str) -> bool:
         """Whether PEFT would put an adapter on `module` (peft.tuners.tuners_utils.check_target_module_exists)."""
         if self.exclude_modules and _named(self.exclude_modules, module):
             return False
-        if self.target_modules is None or self.target_modules == "all-linear":
+        if self.target_modules is None:
+            return not self.target_parameters
+        if self.target_modules == "all-linear":
             return True
         if isinstance(self.target_modules, str):
             return _named(self.target_modules, module)
@@ -67,7 +82,9 @@ class PeftConfig:
 
 def read_config(path: Path) -> PeftConfig:
     """The config at `path`. Raises ConversionError on bad JSON, a bad value, or an option that cannot be converted."""
-    fields = _read_json(path)
+    fields = read_json(path)
+    if "peft_type" not in fields:
+        raise ConversionError(complaint(path, "option peft_type", '"LORA"', "no such field", FIX))
     for name, value, reason in refusals(fields):
         expected = '"LORA"' if name == "peft_type" else "an option that can be converted exactly"
         raise ConversionError(complaint(path, f"option {name}", expected, json.dumps(value), reason))
@@ -77,23 +94,27 @@ def read_config(path: Path) -> PeftConfig:
         path=path,
         r=check("r", 8, "a positive integer", _is_rank),
         lora_alpha=check("lora_alpha", 8, "a finite number", _is_number),
-        use_rslora=check("use_rslora", False, "true or false", lambda v: isinstance(v, bool)),
+        use_rslora=check("use_rslora", False, "true or false", _is_bool),
         rank_pattern=check("rank_pattern", {}, "patterns and positive integers", _is_patterns(_is_rank)),
         alpha_pattern=check("alpha_pattern", {}, "patterns and finite numbers", _is_patterns(_is_number)),
         target_modules=check("target_modules", None, "module names or one pattern", _is_modules),
         exclude_modules=check("exclude_modules", None, "module names or one pattern", _is_modules),
         layers_to_transform=_as_list(check("layers_to_transform", None, "layer indices", _is_layers)),
         layers_pattern=_as_list(check("layers_pattern", None, "layer patterns", _is_layer_patterns)),
+        target_parameters=check("target_parameters", [], "parameter names", _is_names),
+        lora_bias=check("lora_bias", False, "true or false", _is_bool),
+        use_dora=check("use_dora", False, "true or false", _is_bool),
         invocation_tokens=check("alora_invocation_tokens", None, "a non-empty list of token ids", _is_tokens),
+        invocation_string=check("invocation_string", None, "a non-empty text", lambda v: isinstance(v, str) and v != ""),
         base_model_name_or_path=check("base_model_name_or_path", None, "a string", lambda v: isinstance(v, str)),
     )
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     try:
         raw = path.read_bytes()
     except OSError as e:
-        raise ConversionError(complaint(path, "file", "PEFT's adapter config", e.strerror or e,
+        raise ConversionError(complaint(path, "file", "the adapter's config", e.strerror or e,
                                         "name the folder that PEFT's save_pretrained wrote")) from None
     try:
         if len(raw) > MAX_CONFIG:
@@ -103,8 +124,6 @@ def _read_json(path: Path) -> dict:
         raise ConversionError(complaint(path, "file", "a JSON object", e, FIX)) from None
     if not isinstance(fields, dict):
         raise ConversionError(complaint(path, "file", "a JSON object", type(fields).__name__, FIX))
-    if "peft_type" not in fields:
-        raise ConversionError(complaint(path, "option peft_type", '"LORA"', "no such field", FIX))
     return fields
 
 
@@ -133,6 +152,10 @@ def _named(names: list[str] | str, module: str) -> bool:
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
+def _is_bool(value) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_int(value) -> bool:
     return type(value) is int
 
@@ -158,7 +181,11 @@ def _is_patterns(is_valid):
 
 
 def _is_modules(value) -> bool:
-    return _is_regex(value) if isinstance(value, str) else _is_list_of(value, lambda v: isinstance(v, str))
+    return _is_regex(value) if isinstance(value, str) else _is_names(value)
+
+
+def _is_names(value) -> bool:
+    return _is_list_of(value, lambda v: isinstance(v, str))
 
 
 def _is_layers(value) -> bool:

@@ -1,4 +1,4 @@
-"""How each pair of an adapter becomes two GGUF tensors: name, shape, type, row order and scale."""
+"""How each placed update becomes GGUF tensors: name, shape, type and scale."""
 
 import re
 from collections.abc import Iterator
@@ -6,26 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConversionError
 from .base import Base
-from .families import Target, target_of
-from .peft_adapter import Pair, PeftAdapter
-from .peft_config import PeftConfig
-from .safetensors_file import Entry, SafetensorsFile
-from .tensor_types import TensorType, type_for
-from .text import complaint
+from .dora import row_factors
+from .lazy import Lazy
+from .tensor_types import F32, TensorType, type_for
+from .update import Placed
 from .writer import TensorHeader
 
 
 @dataclass(frozen=True)
-class Plan:
-    """fold: the factor that lora_b takes so that a loader's alpha / rank gives PEFT's scaling."""
+class Tensor:
+    """One tensor of the outfile."""
 
-    pair: Pair
-    target: Target
-    fold: float
-    type_a: TensorType
-    type_b: TensorType
+    name: str
+    values: Lazy
+    type: TensorType
+
+    @property
+    def header(self) -> TensorHeader:
+        ne = self.values.shape[::-1]
+        return TensorHeader(self.name, ne, self.type.ggml_type, self.type.n_bytes(ne))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An update's tensors: lora_a and lora_b, then lora_bias and lora_magnitude where it has them."""
+
+    placed: Placed
+    tensors: list[Tensor]
 
 
 def loader_scale(alpha: float, rank: int) -> float:
@@ -33,75 +41,52 @@ def loader_scale(alpha: float, rank: int) -> float:
     return alpha / rank if alpha else 1.0
 
 
-def fold_factor(config: PeftConfig, module: str) -> float:
-    """PEFT's scaling of `module` over the loader's. 1 unless rsLoRA or an alpha_pattern is at work."""
-    alpha = float(np.float32(config.lora_alpha))  # as the file holds it
-    if config.alpha(module) == config.lora_alpha and not config.use_rslora and alpha:
-        return 1.0
-    return config.scaling(module) / loader_scale(alpha, config.rank(module))
+def fold_factor(placed: Placed, alpha: float) -> float:
+    """The factor that lora_b takes so that a loader's alpha / rank gives PEFT's scaling.
 
-
-def make_plans(adapter: PeftAdapter, base: Base, outtype: str) -> list[Plan]:
-    """A plan for every pair, in the order of the outfile: by layer, then by name.
-
-    Raises ConversionError if a pair has no weight in the base, or not its shape.
+    1 unless rsLoRA, a pattern or a sum of adapters is at work; what is 1 in F32's precision is 1.
     """
-    plans: dict[str, Plan] = {}
-    for pair in adapter.pairs:
-        target = target_of(base, pair.module, adapter.file.path)
-        n_in, n_out = target.ne
-        if pair.a.shape[1] != n_in or pair.b.shape[0] != n_out:
-            raise adapter.file.complaint(
-                f"module {pair.module}", f"lora_A [r, {n_in}] and lora_B [{n_out}, r] for {target.weight} of {base.path}",
-                f"{list(pair.a.shape)} and {list(pair.b.shape)}", "name the base that the adapter was trained on with --base")
-        if pair.base_layer is not None and pair.base_layer.shape != (n_out, n_in):
-            raise adapter.file.complaint(f"tensor {pair.base_layer.name}", f"shape {[n_out, n_in]}, a copy of the base's weight",
-                                         list(pair.base_layer.shape), "adapters of a resized vocabulary cannot be converted")
-        if target.weight in plans:
-            raise adapter.file.complaint(f"module {pair.module}", f"{target.weight} once",
-                                         f"it for {plans[target.weight].pair.module} too", "save the adapter again")
-        fold = fold_factor(adapter.config, pair.module)
-        plans[target.weight] = Plan(
-            pair, target, fold,
-            type_a=type_for(outtype, pair.a.dtype, n_in, folded=False),
-            type_b=type_for(outtype, pair.b.dtype, pair.rank, folded=fold != 1.0),
-        )
-    return [plans[weight] for weight in sorted(plans, key=_layer_then_name)]
+    fold = placed.scaling / loader_scale(float(np.float32(alpha)), placed.rank)
+    return 1.0 if abs(fold - 1.0) < 2**-23 else fold
 
 
-def tensor_headers(plans: list[Plan]) -> list[TensorHeader]:
-    """lora_a [n_in, r] and lora_b [r, n_out] of every plan, in ggml's order of dimensions."""
-    headers = []
-    for plan in plans:
-        for side, entry, tensor_type in (("a", plan.pair.a, plan.type_a), ("b", plan.pair.b, plan.type_b)):
-            ne = entry.shape[::-1]
-            headers.append(TensorHeader(f"{plan.target.weight}.lora_{side}", ne, tensor_type.ggml_type, tensor_type.n_bytes(ne)))
-    return headers
+def make_plans(placed: list[Placed], base: Base, alpha: float, outtype: str) -> list[Plan]:
+    """A plan for every update, in the order of the outfile: by layer, then by name. alpha: adapter.lora.alpha.
+
+    Raises ConversionError where DoRA needs a weight that the base does not have.
+    """
+    return [_plan(update, base, fold_factor(update, alpha), outtype) for update in sorted(placed, key=_layer_then_name)]
 
 
-def tensor_data(plans: list[Plan], file: SafetensorsFile) -> Iterator[np.ndarray]:
-    """uint8 data of every header, one tensor in memory at a time. Raises ConversionError on values that do not fit."""
-    for plan in plans:
-        yield encode(plan.type_a, file.read(plan.pair.a), file, plan.pair.a)
-        b = file.read(plan.pair.b)
-        if plan.target.rows is not None:
-            b = b[plan.target.rows]
-        if plan.fold != 1.0:
-            with np.errstate(over="ignore", invalid="ignore"):  # encode refuses what became infinite
-                b = (b * np.float64(plan.fold)).astype(np.float32)
-        yield encode(plan.type_b, b, file, plan.pair.b)
+def _plan(placed: Placed, base: Base, fold: float, outtype: str) -> Plan:
+    a, b = placed.a, placed.b.times(fold)
+    tensors = [
+        Tensor(f"{placed.weight}.lora_a", a, type_for(outtype, a.dtype, a.shape[-1])),
+        Tensor(f"{placed.weight}.lora_b", b, type_for(outtype, b.dtype, b.shape[-1])),
+    ]
+    if placed.bias is not None:
+        tensors.append(Tensor(f"{placed.weight}.lora_bias", placed.bias.times(fold), F32))
+    if placed.magnitude is not None:
+        tensors.append(Tensor(f"{placed.weight}.lora_magnitude", row_factors(placed, base), F32))
+    return Plan(placed, tensors)
 
 
-def encode(tensor_type: TensorType, values: np.ndarray, file: SafetensorsFile, entry: Entry) -> np.ndarray:
-    """uint8 data of `values`, float32. Raises ConversionError on values beyond the type's range."""
-    largest = float(np.abs(values).max())
-    if not largest <= tensor_type.largest:  # a NaN is not either: 0 times a fold that overflowed
-        raise ConversionError(complaint(file.path, f"tensor {entry.name}",
-                                        f"values up to {tensor_type.largest:g} for {tensor_type.name}", f"{largest:g}",
-                                        "choose --outtype f32"))
-    return tensor_type.encode(values)
+def tensor_data(tensors: list[Tensor]) -> Iterator[np.ndarray]:
+    """uint8 data of every tensor, one in memory at a time. Raises ConversionError on values that do not fit."""
+    for tensor in tensors:
+        yield encode(tensor)
 
 
-def _layer_then_name(weight: str) -> tuple[float, str]:
-    layer = re.match(r"blk\.(\d+)\.", weight)
-    return (int(layer[1]) if layer else float("inf"), weight)
+def encode(tensor: Tensor) -> np.ndarray:
+    """uint8 data. Raises ConversionError on values beyond the type's range."""
+    values = np.ascontiguousarray(tensor.values.read())
+    largest = max(-float(values.min()), float(values.max()))
+    if not largest <= tensor.type.largest:  # a NaN is not either: 0 times a fold that overflowed
+        raise tensor.values.complaint(f"values up to {tensor.type.largest:g} for {tensor.type.name}", f"{largest:g}",
+                                      "choose --outtype f32")
+    return tensor.type.encode(values)
+
+
+def _layer_then_name(placed: Placed) -> tuple[float, str]:
+    layer = re.match(r"blk\.(\d+)\.", placed.weight)
+    return (int(layer[1]) if layer else float("inf"), placed.weight)

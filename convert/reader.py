@@ -9,14 +9,15 @@ import numpy as np
 from ..errors import AdapterFileError
 from . import metadata as keys
 from .gguf_file import ARRAY, FLOAT32, STRING, TYPE_NAMES, UINT32, GGUFFile, TensorInfo
-from .tensor_types import BY_GGML_TYPE, TensorType
+from .tensor_types import BY_GGML_TYPE, F32, TensorType
 
+SIDES = ("lora_a", "lora_b", "lora_bias", "lora_magnitude")
 AGAIN = "convert the adapter again"
 
 
 @dataclass(frozen=True)
 class AdapterTensor:
-    """One of a pair. ne: ggml's order; lora_a [n_in, r], lora_b [r, n_out], experts as third dimension."""
+    """One of a pair, or a vector beside it. ne: ggml's order; lora_a [n_in, r], lora_b [r, n_out], experts as third dimension."""
 
     name: str
     ne: tuple[int, ...]
@@ -30,13 +31,22 @@ class AdapterTensor:
 
 @dataclass(frozen=True)
 class AdapterPair:
-    """weight: the base's tensor that the pair adapts; scale: what a loader multiplies B A by."""
+    """weight: the base's tensor that the pair adapts; scale: what a loader multiplies B A x + bias by.
+
+    bias and magnitude: F32 [n_out], or None (docs/format.md).
+    """
 
     weight: str
     a: AdapterTensor
     b: AdapterTensor
     rank: int
     scale: float
+    bias: AdapterTensor | None = None
+    magnitude: AdapterTensor | None = None
+
+    @property
+    def tensors(self) -> list[AdapterTensor]:
+        return [tensor for tensor in (self.a, self.b, self.bias, self.magnitude) if tensor is not None]
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,8 @@ class AdapterFile:
         offset = 0
         for name, info in self.file.tensors.items():
             weight, _, side = name.rpartition(".")
-            if not weight or side not in ("lora_a", "lora_b"):
-                raise self.file.complaint(f"tensor {name}", "a name that ends in .lora_a or .lora_b", "another", AGAIN)
+            if not weight or side not in SIDES:
+                raise self.file.complaint(f"tensor {name}", f"a name that ends in .{' or .'.join(SIDES)}", "another", AGAIN)
             tensor = self._tensor(info)
             if info.offset != offset:
                 raise self.file.complaint(f"tensor {name}", f"offset {offset}", info.offset, AGAIN)
@@ -155,8 +165,8 @@ class AdapterFile:
         return tensor
 
     def _pair(self, weight: str, sides: dict[str, AdapterTensor]) -> AdapterPair:
-        if len(sides) != 2:
-            raise self.file.complaint(f"tensor {weight}", "lora_a and lora_b", f"{next(iter(sides))} only", AGAIN)
+        if not {"lora_a", "lora_b"} <= sides.keys():
+            raise self.file.complaint(f"tensor {weight}", "lora_a and lora_b", f"{' and '.join(sides)} only", AGAIN)
         a, b = sides["lora_a"], sides["lora_b"]
         rank = b.ne[0]
         # the rows of an embedding are looked up in lora_a, which lies the other way round
@@ -164,8 +174,13 @@ class AdapterFile:
         if rank != rank_of_a or a.ne[2:] != b.ne[2:]:
             raise self.file.complaint(f"tensor {weight}", "lora_a [n_in, r] and lora_b [r, n_out]",
                                       f"{list(a.ne)} and {list(b.ne)}", AGAIN)
+        bias, magnitude = sides.get("lora_bias"), sides.get("lora_magnitude")
+        for vector in (bias, magnitude):
+            if vector is not None and (vector.ne != b.ne[1:] or vector.type is not F32):
+                raise self.file.complaint(f"tensor {vector.name}", f"f32 {list(b.ne[1:2])} beside a pair of one matrix",
+                                          f"{vector.type.name} {list(vector.ne)}", AGAIN)
         alpha = self.metadata.alpha
-        return AdapterPair(weight, a, b, rank, alpha / rank if alpha else 1.0)
+        return AdapterPair(weight, a, b, rank, alpha / rank if alpha else 1.0, bias, magnitude)
 
 
 def read_adapter_metadata(path) -> AdapterMetadata:

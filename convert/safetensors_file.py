@@ -9,10 +9,12 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import ConversionError
+from .lazy import Lazy
 from .text import complaint
 
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -56,22 +58,26 @@ class SafetensorsFile:
     def complaint(self, what: str, expected: str, got, action: str = DAMAGED) -> ConversionError:
         return ConversionError(complaint(self.path, what, expected, got, action))
 
+    def tensors(self) -> dict[str, Lazy]:
+        """name -> Lazy, in the file's order."""
+        return {name: Lazy.saved(self.path, name, entry.shape, entry.dtype, lambda entry=entry: self.read(entry))
+                for name, entry in self.entries.items()}
+
     def read(self, entry: Entry) -> np.ndarray:
-        """float32 of the entry's shape, exactly the stored values. Raises on NaN or infinity."""
-        with open(self.path, "rb") as file:
-            file.seek(entry.start)
-            values = np.fromfile(file, FLOATS[entry.dtype], math.prod(entry.shape))
+        """float32 of the entry's shape, exactly the stored values."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(entry.start)
+                values = np.fromfile(file, FLOATS[entry.dtype], math.prod(entry.shape))
+        except OSError as e:
+            raise self.complaint(f"tensor {entry.name}", "a readable file", e.strerror or e, "check the disk") from None
         if values.size != math.prod(entry.shape):
             raise self.complaint(f"tensor {entry.name}", f"{math.prod(entry.shape)} values", values.size)
         if entry.dtype == "BF16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        values = values.astype(np.float32, copy=False)
-        finite = np.isfinite(values)
-        if not finite.all():
-            at = int(np.argmin(finite))
-            raise self.complaint(f"tensor {entry.name}", "finite values", f"{values[at]} at index {at}",
-                                 "the training diverged or the file is damaged")
-        return values.reshape(entry.shape)
+            values = values.astype(np.uint32)
+            values <<= 16
+            values = values.view(np.float32)
+        return values.astype(np.float32, copy=False).reshape(entry.shape)
 
     def _entries(self, header: bytes, data_start: int, n_bytes: int):
         described = self._json(header)
@@ -120,3 +126,20 @@ class SafetensorsFile:
 
 def _are_counts(values) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def write_safetensors(file: BinaryIO, tensors: list[tuple[str, Lazy]]):
+    """Writes names and tensors, in their dtypes, in the order given; one tensor in memory at a time."""
+    header, start = {"__metadata__": {"format": "pt"}}, 0
+    for name, lazy in tensors:
+        end = start + math.prod(lazy.shape) * np.dtype(FLOATS[lazy.dtype]).itemsize
+        header[name] = {"dtype": lazy.dtype, "shape": list(lazy.shape), "data_offsets": [start, end]}
+        start = end
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    file.write(struct.pack("<Q", len(raw)) + raw)
+    for _, lazy in tensors:
+        values = np.ascontiguousarray(lazy.read(), np.float32)
+        if lazy.dtype == "BF16":  # the values came from BF16
+            values = (values.view(np.uint32) >> 16).astype(FLOATS["BF16"])
+        file.write(values.astype(FLOATS[lazy.dtype], copy=False).data)

@@ -1,8 +1,11 @@
 """`alora show`: an adapter GGUF as plain data, and that data as a page for people."""
 
+import hashlib
+import json
 import re
 
 from .gguf_file import ARRAY, GGUFFile
+from .metadata import TOOL
 from .reader import AdapterFile, AdapterPair
 from .text import human_bytes, printable
 
@@ -31,7 +34,7 @@ def describe(path) -> dict:
         "modules": _modules(adapter.pairs),
         "tensors": [
             {"name": t.name, "shape": list(t.ne), "type": t.type.name, "n_bytes": t.n_bytes}
-            for pair in adapter.pairs for t in (pair.a, pair.b)
+            for pair in adapter.pairs for t in pair.tensors
         ],
     }
 
@@ -43,12 +46,26 @@ def render(description: dict) -> str:
     lines += [f"  {printable(key):<{_width(d['metadata'])}}  {_shown(key, value)}" for key, value in d["metadata"].items()]
     header = ("module", "layers", "rank", "scale", "lora_a", "lora_b", "type", "size")
     rows = [
-        (m["module"], m["layers"], str(m["rank"]), f"{m['scale']:g}", _shape(m["shape_a"]), _shape(m["shape_b"]),
+        (" + ".join([m["module"], *m["vectors"]]), m["layers"], str(m["rank"]), f"{m['scale']:g}", _shape(m["shape_a"]), _shape(m["shape_b"]),
          "/".join(dict.fromkeys((m["type_a"], m["type_b"]))), human_bytes(m["n_bytes"]))
         for m in d["modules"]
     ]
     lines += ["", *_table([header, *rows]), "", f"  {d['n_tensors']} tensors, {human_bytes(d['n_bytes'])}"]
     return "\n".join(lines)
+
+
+def render_diffable(path) -> str:
+    """Everything in the file that conversion decides, a line each, with a hash of every tensor's bytes. Raises AdapterFileError.
+
+    Two files with the same page are the same adapter; the path and the tool's version are left out.
+    """
+    adapter = AdapterFile(path)
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(_metadata(adapter.file).items())
+             if key != TOOL]
+    for tensor in (tensor for pair in adapter.pairs for tensor in pair.tensors):
+        digest = hashlib.sha256(adapter.file.tensor_data(tensor.info, tensor.n_bytes)).hexdigest()
+        lines.append(f"{tensor.name} {tensor.type.name} {_shape(tensor.ne)} sha256 {digest}")
+    return "\n".join(printable(line, limit=len(line) * 10) for line in lines)
 
 
 def layer_ranges(layers: list[int]) -> str:
@@ -70,7 +87,8 @@ def _modules(pairs: list[AdapterPair]) -> list[dict]:
     groups: dict[tuple, list[AdapterPair]] = {}
     for pair in pairs:
         module = re.sub(r"^blk\.\d+\.|\.weight$", "", pair.weight)
-        groups.setdefault((module, pair.scale, pair.a.ne, pair.b.ne, pair.a.type, pair.b.type), []).append(pair)
+        vectors = tuple(t.name.rpartition(".")[2] for t in pair.tensors[2:])
+        groups.setdefault((module, pair.scale, pair.a.ne, pair.b.ne, pair.a.type, pair.b.type, vectors), []).append(pair)
     return [
         {
             "module": module,
@@ -82,9 +100,10 @@ def _modules(pairs: list[AdapterPair]) -> list[dict]:
             "shape_b": list(ne_b),
             "type_a": type_a.name,
             "type_b": type_b.name,
-            "n_bytes": sum(pair.a.n_bytes + pair.b.n_bytes for pair in group),
+            "vectors": list(vectors),
+            "n_bytes": sum(t.n_bytes for pair in group for t in pair.tensors),
         }
-        for (module, scale, ne_a, ne_b, type_a, type_b), group in groups.items()
+        for (module, scale, ne_a, ne_b, type_a, type_b, vectors), group in groups.items()
     ]
 
 

@@ -56,14 +56,14 @@ BY_GGML_TYPE = {t.ggml_type: t for t in (F32, F16, Q8_0, BF16)}
 OUTTYPES = ("f32", "f16", "bf16", "q8_0", "auto")
 
 
-def type_for(outtype: str, dtype: str, row_length: int, folded: bool) -> TensorType:
-    """The type of a tensor that PEFT saved as `dtype` (F32, F16, BF16).
+def type_for(outtype: str, dtype: str, row_length: int) -> TensorType:
+    """The type of a tensor of `dtype` (F32, F16, BF16).
 
     q8_0 needs rows of whole blocks of 32 and gives way to f16 elsewhere. auto loses nothing: the
-    saved dtype, and f32 for a lora_b that a factor was folded into.
+    saved dtype, which is F32 for what was computed.
     """
     if outtype == "q8_0":
         return Q8_0 if row_length % Q8_0.block == 0 else F16
     if outtype == "auto":
-        return F32 if folded else {"F32": F32, "F16": F16, "BF16": BF16}[dtype]
+        return {"F32": F32, "F16": F16, "BF16": BF16}[dtype]
     return {"f32": F32, "f16": F16, "bf16": BF16}[outtype]

@@ -1,9 +1,10 @@
 """Token ids to text, as the base model's vocabulary spells them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-NORMAL, BYTE = 1, 6  # llama_token_type
+NORMAL, CONTROL, BYTE = 1, 3, 6  # llama_token_type
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Vocabulary:
     """tokens: raw strings of tokenizer.ggml.tokens; types: tokenizer.ggml.token_type, or empty."""
 
     model: str
-    tokens: list[bytes]
+    tokens: Sequence[bytes]
     types: list[int]
 
     def __len__(self) -> int:

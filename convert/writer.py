@@ -1,7 +1,6 @@
 """Writes a GGUF file in one pass, so that a reader sees either all of it or none."""
 
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -76,7 +75,7 @@ def header_bytes(keys: list[Key], tensors: list[TensorHeader]) -> bytes:
 @contextmanager
 def replacing(path: Path) -> Iterator:
     """A binary file that takes the place of `path` when the block ends well, and vanishes when not."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file

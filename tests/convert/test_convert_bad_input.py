@@ -46,10 +46,6 @@ def test_invocation_token_beyond_the_vocabulary(tiny, tmp_path, refusal):
     assert f"ids below {tiny.N_VOCAB}" in line and f"got {tiny.N_VOCAB}" in line
 
 
-def test_invocation_string_of_the_deprecated_package(tiny, tmp_path, refusal):
-    assert "alora_invocation_tokens" in refusal(tiny.write_adapter(tmp_path / "a", invocation_string="<check>"))
-
-
 def test_a_hostile_name_stays_on_one_line(tiny, tmp_path, refusal):
     line = refusal(tiny.write_adapter(tmp_path / "a", **{"x\n\x1b[2J\u202e": 1}))
     assert "\x1b" not in line and "\u202e" not in line
@@ -141,9 +137,10 @@ def test_no_tensors(tiny, tmp_path, refusal):
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("base_model.model.model.embed_tokens.lora_embedding_A", "embeddings"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "DoRA"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "bias"),
+    ("base_model.model.model.embed_tokens.lora_embedding_A", "lora_embedding_A only"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "use_dora"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "lora_bias"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_RA", "NoRA"),
     ("base_model.model.lm_head.weight", "whole weight"),
     ("base_model.model.model.norm.modules_to_save.weight", "whole weight"),
     ("model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model."),
@@ -189,13 +186,6 @@ def test_module_that_no_adapter_reaches(tiny, tmp_path, refusal):
     assert "rotary_emb" in refusal(tiny.write_adapter(tmp_path / "a", tensors, target_modules=["rotary_emb"]))
 
 
-def test_output_head_of_a_tied_base(tiny, tmp_path, refusal):
-    base = tiny.write_base(tmp_path / "tied.gguf", tied=True)
-    tensors = {f"base_model.model.lm_head.lora_{s}.weight": np.zeros(shape, np.float32)
-               for s, shape in (("A", (4, tiny.N_EMBD)), ("B", (tiny.N_VOCAB, 4)))}
-    assert "tied" in refusal(tiny.write_adapter(tmp_path / "a", tensors, target_modules=["lm_head"]), base)
-
-
 def test_output_head_of_a_resized_vocabulary(tiny, tmp_path, refusal):
     shapes = {"lora_A": (4, tiny.N_EMBD), "lora_B": (tiny.N_VOCAB, 4), "base_layer": (tiny.N_VOCAB + 8, tiny.N_EMBD)}
     tensors = {f"base_model.model.lm_head.{part}.weight": np.zeros(shape, np.float32) for part, shape in shapes.items()}
@@ -224,9 +214,9 @@ def test_base_that_is_an_adapter(tiny, tmp_path, refusal, base):
 
 
 def test_unknown_architecture(tiny, tmp_path, refusal):
-    base = tiny.write_base(tmp_path / "b.gguf", architecture="mamba")
+    base = tiny.write_base(tmp_path / "b.gguf", architecture="no-such")
     line = refusal(tiny.write_adapter(tmp_path / "a"), base)
-    assert "general.architecture" in line and "got mamba" in line
+    assert "general.architecture" in line and "got no-such" in line
 
 
 def test_base_that_lacks_a_part(tiny, tmp_path, refusal):
@@ -252,29 +242,3 @@ def test_text_beside_the_adapter_that_is_no_text(name, raw, tiny, tmp_path, refu
 
 def test_outtype(tiny, tmp_path, refusal):
     assert "got q4_0" in refusal(tiny.write_adapter(tmp_path / "a"), outtype="q4_0")
-
-
-# -- damage at random ----------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("target", ["adapter_config.json", "adapter_model.safetensors", "base.gguf"])
-def test_damaged_bytes_end_in_success_or_one_line(target, tiny, tmp_path, base):
-    """No exception but ConversionError, whatever bytes of a header change."""
-    from alora_gguf.convert import ConversionError, convert
-
-    folder = tiny.write_adapter(tmp_path / "a", alora_invocation_tokens=[1, 2])
-    (folder / "base.gguf").write_bytes(base.read_bytes())
-    file, rng = folder / target, np.random.default_rng(0)
-    raw = file.read_bytes()
-    n_header = {"adapter_config.json": len(raw), "base.gguf": 12000}.get(target) or 8 + struct.unpack_from("<Q", raw)[0]
-    for _ in range(120):
-        damaged = bytearray(raw)
-        for at in rng.integers(0, n_header, rng.integers(1, 4)):
-            damaged[at] = rng.choice([0, 1, 32, 34, 48, 57, 125, 255, rng.integers(256)])
-        if rng.random() < 0.2:
-            damaged = damaged[: rng.integers(len(damaged))]
-        file.write_bytes(damaged)
-        try:
-            convert(folder, tmp_path / "out.gguf", base=folder / "base.gguf", dry_run=True)
-        except ConversionError as error:
-            assert "\n" not in str(error)
-    assert not (tmp_path / "out.gguf").exists()

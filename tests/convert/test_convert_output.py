@@ -139,6 +139,15 @@ def test_auto_loses_nothing(tiny, base, tmp_path):
         assert types(tmp_path / "out.gguf") == {(name, "f32")}
 
 
+def test_output_head_of_a_tied_base(tiny, tmp_path):
+    """It has no weight of its own there; its pair is named as if it had (docs/format.md)."""
+    tied = tiny.write_base(tmp_path / "tied.gguf", tied=True)
+    shapes = {"A": (4, tiny.N_EMBD), "B": (tiny.N_VOCAB, 4)}
+    tensors = {f"base_model.model.lm_head.lora_{side}.weight": np.ones(shape, np.float32) for side, shape in shapes.items()}
+    convert(tiny.write_adapter(tmp_path / "a", tensors, target_modules=["lm_head"]), tmp_path / "out.gguf", base=tied)
+    assert [pair.weight for pair in AdapterFile(tmp_path / "out.gguf").pairs] == ["output.weight"]
+
+
 # -- all or nothing --------------------------------------------------------------------------------------
 
 def test_a_dry_run_checks_but_writes_nothing(folder, base, tmp_path):

@@ -11,7 +11,6 @@ import pytest
 from alora_gguf.convert import AdapterFile, convert
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -29,46 +28,7 @@ CONFIGS = {
     "regex": dict(r=4, lora_alpha=8, target_modules=r".*\.mlp\.(gate|up)_proj", fan_in_fan_out=True),
     "output_head": dict(r=4, lora_alpha=8, target_modules=["lm_head", "o_proj"]),
 }
-
-
-@pytest.fixture(scope="module")
-def model(tiny):
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=tiny.N_VOCAB, hidden_size=tiny.N_EMBD, intermediate_size=tiny.N_FF, num_hidden_layers=tiny.N_LAYER,
-        num_attention_heads=tiny.N_HEAD, num_key_value_heads=tiny.N_HEAD_KV, max_position_embeddings=256,
-        rms_norm_eps=1e-6, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-    model = transformers.LlamaForCausalLM(config).eval()
-    for parameter in model.parameters():  # the default 0.02 makes attention nearly uniform
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
-@pytest.fixture(scope="module")
-def model_gguf(model, tiny, tmp_path_factory):
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    return tiny.write_base(tmp_path_factory.mktemp("model") / "model.gguf", weights)
-
-
-@pytest.fixture
-def adapted(model, tmp_path):
-    """(PEFT model, its saved folder) for a LoraConfig's options, with random A and B."""
-    wrapped = []
-
-    def make(**options):
-        config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **options)
-        peft_model = peft.get_peft_model(model, config).eval()
-        wrapped.append(peft_model)
-        torch.manual_seed(1)
-        for name, parameter in peft_model.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-        peft_model.save_pretrained(tmp_path / "adapter")
-        return peft_model, tmp_path / "adapter"
-
-    yield make
-    for peft_model in wrapped:
-        peft_model.unload()
+EMBEDDINGS = {"embeddings": dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "o_proj"])}
 
 
 def by_weight(peft_model, tiny):
@@ -162,18 +122,65 @@ def relative_error(actual, expected):
     return (np.abs(actual - expected).max(axis=1) / np.abs(expected).max(axis=1)).max()
 
 
-@pytest.mark.parametrize("name", ["plain", "all_patterns", "zero_alpha", "output_head"])
+@pytest.mark.parametrize("name", ["plain", "all_patterns", "zero_alpha", "output_head", "embeddings"])
 def test_logits_of_unpatched_llama_cpp_are_pefts(name, adapted, model, model_gguf, tmp_path, unpatched):
     tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
     with torch.no_grad():
         base_logits = model(torch.tensor([tokens])).logits[0].numpy()
-    peft_model, folder = adapted(**CONFIGS[name])
+    peft_model, folder = adapted(**(CONFIGS | EMBEDDINGS)[name])
     convert(folder, tmp_path / "out.gguf", base=model_gguf, outtype="f32")
     with torch.no_grad():
         expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
     assert relative_error(base_logits, expected) > 0.01, "the adapter does nothing"
     actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
     assert relative_error(actual, expected) < 2e-5
+
+
+@pytest.mark.parametrize(("outtype", "tolerance"), [("f16", 1e-3), ("bf16", 1e-2), ("q8_0", 2e-2), ("auto", 2e-5)])
+def test_unpatched_llama_cpp_takes_every_type(outtype, tolerance, adapted, model_gguf, tmp_path, unpatched):
+    tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
+    peft_model, folder = adapted(r=32, lora_alpha=16, target_modules=ALL_LINEAR)
+    convert(folder, tmp_path / "out.gguf", base=model_gguf, outtype=outtype)
+    with torch.no_grad():
+        expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
+    actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
+    assert relative_error(actual, expected) < tolerance
+
+
+def test_unpatched_llama_cpp_adds_a_chain(adapted, model, model_gguf, tmp_path, unpatched):
+    tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
+    peft_model, folder = adapted(r=4, lora_alpha=8, target_modules=ALL_LINEAR)
+    peft_model.add_adapter("second", peft.LoraConfig(r=7, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"],
+                                                     init_lora_weights=False, task_type="CAUSAL_LM"))
+    peft_model.save_pretrained(tmp_path / "both", selected_adapters=["second"])
+    convert([folder, tmp_path / "both" / "second"], tmp_path / "out.gguf", base=model_gguf, outtype="f32")
+    peft_model.base_model.set_adapter(["default", "second"])
+    with torch.no_grad():
+        expected = peft_model(torch.tensor([tokens])).logits[0].numpy()
+    actual, _ = unpatched(model_gguf, tmp_path / "out.gguf", tokens)
+    assert relative_error(actual, expected) < 2e-5
+
+
+LOADS = """
+import sys
+import llama_cpp.llama_cpp as lib
+lib.llama_backend_init()
+model = lib.llama_model_load_from_file(sys.argv[1].encode(), lib.llama_model_default_params())
+print(bool(lib.llama_adapter_lora_init(model, sys.argv[2].encode())))
+"""
+
+
+@pytest.mark.parametrize(("option", "loads"), [({}, "True"), ({"use_dora": True}, "False"), ({"lora_bias": True}, "False")])
+def test_unpatched_llama_cpp_refuses_what_it_cannot_apply(option, loads, adapted, model_gguf, tmp_path):
+    """Rather than to apply a part of it."""
+    library = os.environ.get("ALORA_UNPATCHED_LIB")
+    if not library:
+        pytest.skip("ALORA_UNPATCHED_LIB names no folder with an unpatched libllama")
+    _, folder = adapted(r=4, lora_alpha=8, target_modules=["q_proj"], **option)
+    convert(folder, tmp_path / "out.gguf", base=model_gguf)
+    done = subprocess.run([sys.executable, "-c", LOADS, str(model_gguf), str(tmp_path / "out.gguf")], check=True,
+                          env={**os.environ, "LLAMA_CPP_LIB_PATH": library}, capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{loads}\n"
 
 
 def test_unpatched_llama_cpp_reads_the_invocation(adapted, model_gguf, tmp_path, unpatched):
