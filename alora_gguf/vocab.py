@@ -80,7 +80,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._library import llama_cpp, take_last_error
+from ._library import llama_cpp, take_error
 from .errors import ModelLoadError, PromptError
 
 

@@ -1,0 +1,346 @@
+// Compiled once for each instruction set (native.cmake): -DALORA_KERNEL_NAME is the function's name
+// and the compiler's flags decide the width of its vectors. So a library for any x86-64 has the best
+// kernel, also where ggml's own are in backends that are loaded at run time and cannot be linked to.
+//
+// Nothing that is inline may come from a header: the linker would keep one copy, perhaps the one
+// that this processor cannot run.
+
+#include "alora-kernel.h"
+
+#include <string.h>
+
+#include <utility>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__clang__) || __GNUC__ >= 12
+
+#if defined(__AVX512F__)
+#define LANES_MAX 16
+#define TOKENS_MAX 4
+#elif defined(__AVX2__)
+#define LANES_MAX 8
+#define TOKENS_MAX 2
+#else
+#define LANES_MAX 4
+#define TOKENS_MAX 2
+#endif
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace {
+
+template <int L> struct lanes;
+template <> struct lanes<4>  { typedef float f32 __attribute__((vector_size(16))); typedef uint32_t u32 __attribute__((vector_size(16)));
+                               typedef uint16_t u16 __attribute__((vector_size(8)));  typedef int8_t i8 __attribute__((vector_size(4)));  };
+template <> struct lanes<8>  { typedef float f32 __attribute__((vector_size(32))); typedef uint32_t u32 __attribute__((vector_size(32)));
+                               typedef uint16_t u16 __attribute__((vector_size(16))); typedef int8_t i8 __attribute__((vector_size(8)));  };
+template <> struct lanes<16> { typedef float f32 __attribute__((vector_size(64))); typedef uint32_t u32 __attribute__((vector_size(64)));
+                               typedef uint16_t u16 __attribute__((vector_size(32))); typedef int8_t i8 __attribute__((vector_size(16))); };
+
+typedef lanes<4>::f32 f32x4;
+
+template <typename V> inline V load(const void * p) {
+    V res;
+    memcpy(&res, p, sizeof(V));
+    return res;
+}
+
+// Compilers turn these two conversions of vectors into scalar code.
+
+template <int L> inline typename lanes<L>::f32 from_f16(const uint16_t * p) {
+#if defined(__AVX512F__)
+    if constexpr (L == 16) {
+        return (typename lanes<L>::f32) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p));
+    } else
+#endif
+#if defined(__F16C__)
+    if constexpr (L == 8) {
+        return (typename lanes<L>::f32) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p));
+    } else {
+        return (typename lanes<L>::f32) _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) p));
+    }
+#elif defined(__aarch64__)
+    return (typename lanes<L>::f32) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+#else
+    // exponent and mantissa move up, and the exponent's bias changes by 127 - 15: right for subnormals too
+    const auto h = __builtin_convertvector(load<typename lanes<L>::u16>(p), typename lanes<L>::u32);
+    const auto magnitude = (typename lanes<L>::f32) ((h & 0x7fffu) << 13) * 0x1p112f;
+    return (typename lanes<L>::f32) ((typename lanes<L>::u32) magnitude | ((h & 0x8000u) << 16));
+#endif
+}
+
+template <int L> inline typename lanes<L>::f32 from_i8(const int8_t * p) {
+#if defined(__AVX512F__)
+    if constexpr (L == 16) {
+        return (typename lanes<L>::f32) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
+    } else
+#endif
+#if defined(__AVX2__)
+    if constexpr (L == 8) {
+        return (typename lanes<L>::f32) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
+    } else
+#endif
+    return __builtin_convertvector(load<typename lanes<L>::i8>(p), typename lanes<L>::f32);
+}
+
+inline float from_f16(uint16_t h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    const uint32_t bits = (uint32_t) (h & 0x7fff) << 13;
+    const float magnitude = load<float>(&bits) * 0x1p112f;
+    return h & 0x8000 ? -magnitude : magnitude;
+#endif
+}
+
+// L values of a row from index k on
+struct row_f32 {
+    static constexpr int bytes = 4; // a value
+    template <int L> static auto at(const char * row, int64_t k) { return load<typename lanes<L>::f32>((const float *) row + k); }
+    static float one(const char * row, int64_t k) { return ((const float *) row)[k]; }
+};
+struct row_f16 {
+    static constexpr int bytes = 2; // a value
+    template <int L> static auto at(const char * row, int64_t k) { return from_f16<L>((const uint16_t *) row + k); }
+    static float one(const char * row, int64_t k) { return from_f16(((const uint16_t *) row)[k]); }
+};
+struct row_bf16 {
+    static constexpr int bytes = 2; // a value
+    template <int L> static auto at(const char * row, int64_t k) {
+        const auto h = load<typename lanes<L>::u16>((const uint16_t *) row + k);
+        return (typename lanes<L>::f32) (__builtin_convertvector(h, typename lanes<L>::u32) << 16);
+    }
+    static float one(const char * row, int64_t k) {
+        const uint32_t bits = (uint32_t) ((const uint16_t *) row)[k] << 16;
+        return load<float>(&bits);
+    }
+};
+struct row_q8_0 {
+    static constexpr int bytes = 1;
+    struct block { uint16_t d; int8_t qs[32]; };
+
+    template <int L> static auto at(const char * row, int64_t k) {
+        const auto * b = (const block *) row + k/32;
+        return from_i8<L>(b->qs + k%32) * from_f16(b->d);
+    }
+    static float one(const char * row, int64_t k) {
+        const auto * b = (const block *) row + k/32;
+        return b->qs[k%32] * from_f16(b->d);
+    }
+};
+
+// Adds up N = L vectors of L lanes, each to the lane of its number: pairs of vectors become one, in which
+// groups of N/2 lanes from the first and the second take turns, until one is left.
+template <int L, int G, bool upper, size_t... I>
+inline auto groups(typename lanes<L>::f32 a, typename lanes<L>::f32 b, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, (int) (I/(2*G)*(2*G) + I%G + (upper ? G : 0) + (I/G%2 ? L : 0))...);
+}
+template <int L, int N = L> inline auto sums(const typename lanes<L>::f32 * v) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        typename lanes<L>::f32 half[N/2];
+        UNROLL for (int i = 0; i < N/2; ++i) {
+            constexpr auto all = std::make_index_sequence<L>();
+            half[i] = groups<L, N/2, false>(v[i], v[i + N/2], all) + groups<L, N/2, true>(v[i], v[i + N/2], all);
+        }
+        return sums<L, N/2>(half);
+    }
+}
+
+inline f32x4 fold(f32x4 v) { return v; }
+#if LANES_MAX >= 8
+inline f32x4 fold(lanes<8>::f32 v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+}
+#endif
+#if LANES_MAX >= 16
+inline f32x4 fold(lanes<16>::f32 v) {
+    return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+
+// y[0, n) += v * gain[0, n)
+template <int L> inline void add(float * y, typename lanes<L>::f32 v, const float * gain, int64_t n) {
+    typedef typename lanes<L>::f32 V;
+    if (n == L) {
+        v = load<V>(y) + (gain ? v*load<V>(gain) : v);
+        memcpy(y, &v, sizeof(v));
+    } else {
+        for (int64_t i = 0; i < n; ++i) {
+            y[i] += gain ? v[i]*gain[i] : v[i];
+        }
+    }
+}
+
+// Where to fetch from while the rows from i on are multiplied: what will be read when 8 KiB more have
+// been. The processor's own prefetching starts anew at each row and each page, and gets half of what
+// memory has. nullptr if that is not known.
+inline const char * ahead(const alora_kernel_args & p, int64_t i, int64_t i1) {
+    const int64_t distance = 8192;
+    const int64_t left = (i1 - i)*p.nb - distance; // of these rows
+    if (left > 0) {
+        return (const char *) p.w + i*p.nb + distance;
+    }
+    return p.next ? (const char *) p.next - left : nullptr;
+}
+
+// into the second level of cache
+template <int n_lines> inline void fetch(const char * from) {
+    UNROLL for (int i = 0; i < n_lines; ++i) {
+        __builtin_prefetch(from + 64*i, 0, 2);
+    }
+}
+
+// Four rows by T tokens: every value of a row is converted once and used T times.
+template <int L, int T, typename Row>
+inline void tile(const char * const (&rows)[4], int64_t n, const float * const * x, f32x4 (&res)[T], const char * ahead) {
+    constexpr int n_lines = (4*L*Row::bytes + 63)/64;
+    typedef typename lanes<L>::f32 V;
+    V acc[T][4] = {};
+    int64_t k = 0;
+    for (; k + L <= n; k += L) {
+        if (ahead) {
+            fetch<n_lines>(ahead);
+            ahead += 4*L*Row::bytes;
+        }
+        UNROLL for (int r = 0; r < 4; ++r) {
+            const V w = Row::template at<L>(rows[r], k);
+            UNROLL for (int t = 0; t < T; ++t) {
+                acc[t][r] += w * load<V>(x[t] + k);
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < T; ++t) {
+        const f32x4 folded[4] = { fold(acc[t][0]), fold(acc[t][1]), fold(acc[t][2]), fold(acc[t][3]) };
+        res[t] = sums<4>(folded);
+    }
+    for (; k < n; ++k) {
+        UNROLL for (int t = 0; t < T; ++t) {
+            const float v = x[t][k];
+            res[t] += f32x4 { Row::one(rows[0], k)*v, Row::one(rows[1], k)*v, Row::one(rows[2], k)*v, Row::one(rows[3], k)*v };
+        }
+    }
+}
+
+template <int L, typename Row>
+inline void run_long(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    for (int64_t i = i0; i < i1; i += 4) {
+        const int64_t n_rows = i1 - i < 4 ? i1 - i : 4;
+        const char * from = ahead(p, i, i1);
+        const char * rows[4];
+        UNROLL for (int r = 0; r < 4; ++r) {
+            rows[r] = (const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb;
+        }
+        const float * gain = p.gain ? p.gain + i : nullptr;
+        int64_t t = 0;
+        for (; t + TOKENS_MAX <= p.n_x; t += TOKENS_MAX) {
+            f32x4 res[TOKENS_MAX];
+            tile<L, TOKENS_MAX, Row>(rows, p.n, p.x + t, res, t == 0 ? from : nullptr);
+            UNROLL for (int j = 0; j < TOKENS_MAX; ++j) {
+                add<4>(p.y[t + j] + i, res[j]*p.scale[t + j], gain, n_rows);
+            }
+        }
+        for (; t < p.n_x; ++t) {
+            f32x4 res[1];
+            tile<L, 1, Row>(rows, p.n, p.x + t, res, t == 0 ? from : nullptr);
+            add<4>(p.y[t] + i, res[0]*p.scale[t], gain, n_rows);
+        }
+    }
+}
+
+// L rows by one token: of short rows it is the adding up that costs.
+template <int L, typename Row>
+inline void run_short(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    typedef typename lanes<L>::f32 V;
+    const int64_t n  = p.n;
+    const size_t  nb = p.nb;
+    for (int64_t i = i0; i < i1; i += L) {
+        const int64_t n_rows = i1 - i < L ? i1 - i : L;
+        const char * from = ahead(p, i, i1);
+        for (size_t o = 0; from && o < L*nb; o += 64) {
+            fetch<1>(from + o);
+        }
+        const char * first = (const char *) p.w + i*nb;
+        const float * gain = p.gain ? p.gain + i : nullptr;
+        for (int64_t t = 0; t < p.n_x; ++t) {
+            const float * x = p.x[t];
+            V acc[L] = {};
+            for (int64_t k = 0; k < n; k += L) {
+                const V v = load<V>(x + k);
+                UNROLL for (int r = 0; r < L; ++r) {
+                    acc[r] += Row::template at<L>(first + (r < n_rows ? r : n_rows - 1)*nb, k) * v;
+                }
+            }
+            add<L>(p.y[t] + i, sums<L>(acc)*p.scale[t], gain, n_rows);
+        }
+    }
+}
+
+template <int L, typename Row>
+inline void run(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    constexpr int S = L < 8 ? L : 8; // wider, adding up costs more than it saves
+    if (p.n % S == 0 && p.n <= 64) {
+        run_short<S, Row>(p, i0, i1);
+    } else {
+        run_long<L, Row>(p, i0, i1);
+    }
+}
+
+// ranks are often 8, or no multiple of anything
+template <typename Row>
+inline void run(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    if (p.n % LANES_MAX == 0) {
+        return run<LANES_MAX, Row>(p, i0, i1);
+    }
+#if LANES_MAX >= 16
+    if (p.n % 8 == 0) {
+        return run<8, Row>(p, i0, i1);
+    }
+#endif
+    run<4, Row>(p, i0, i1);
+}
+
+} // namespace
+
+void ALORA_KERNEL_NAME(const alora_kernel_args & args, int64_t i0, int64_t i1) {
+    switch (args.type) {
+        case GGML_TYPE_F32:  return run<row_f32> (args, i0, i1);
+        case GGML_TYPE_F16:  return run<row_f16> (args, i0, i1);
+        case GGML_TYPE_BF16: return run<row_bf16>(args, i0, i1);
+        default:             return run<LANES_MAX, row_q8_0>(args, i0, i1);
+    }
+}
+
+#else // a compiler without vector extensions
+
+static float value(ggml_type type, const char * row, int64_t k) {
+    switch (type) {
+        case GGML_TYPE_F32:  return ((const float *) row)[k];
+        case GGML_TYPE_F16:  return ggml_fp16_to_fp32(((const ggml_fp16_t *) row)[k]);
+        case GGML_TYPE_BF16: return ggml_bf16_to_fp32(((const ggml_bf16_t *) row)[k]);
+        default: { // q8_0
+            const char * block = row + k/32*34;
+            return ((const int8_t *) block)[2 + k%32] * ggml_fp16_to_fp32(*(const ggml_fp16_t *) block);
+        }
+    }
+}
+
+void ALORA_KERNEL_NAME(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    for (int64_t i = i0; i < i1; ++i) {
+        for (int64_t t = 0; t < p.n_x; ++t) {
+            float sum = 0.0f;
+            for (int64_t k = 0; k < p.n; ++k) {
+                sum += value(p.type, (const char *) p.w + i*p.nb, k) * p.x[t][k];
+            }
+            p.y[t][i] += sum * p.scale[t] * (p.gain ? p.gain[i] : 1.0f);
+        }
+    }
+}
+
+#endif
