@@ -1,12 +1,16 @@
 """Every architecture: its weights against transformers' own, and the runtime's logits against PEFT's."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alora_gguf.convert import ConversionError
+from alora_gguf.convert import ConversionError, convert
 from alora_gguf.convert.base import read_base
 from alora_gguf.convert.families import FAMILIES
 from alora_gguf.convert.lazy import Lazy
@@ -18,7 +22,8 @@ from alora_gguf.convert.update import EMBEDDING, EXPERTS, LINEAR, ROWS, Update
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from family_parity import cases_of, compare  # noqa: E402
+from family_parity import add_adapter, cases_of, compare  # noqa: E402
+from reference import peft_logits, relative_error  # noqa: E402
 from tiny_models import TINY_MODELS, make_model  # noqa: E402
 
 # In docs/parity.md are all cases of all families; these are what can break on its own.
@@ -110,6 +115,36 @@ def test_logits_are_pefts(name, case, models, tmp_path):
         assert errors.base < 1e-3
         assert errors.change > 0.05, "the adapter does nothing"
         assert errors.adapted < errors.tolerance(outtype)
+
+
+UNPATCHED = """
+import json, sys
+import numpy as np
+import llama_cpp
+f32 = llama_cpp.GGML_TYPE_F32
+for job in json.load(sys.stdin):
+    llama = llama_cpp.Llama(job["base"], lora_path=job["adapter"], n_ctx=64, n_threads=1, logits_all=True, type_k=f32, type_v=f32,
+                            flash_attn=False, verbose=False)
+    llama.eval(job["tokens"])
+    np.save(job["out"], llama.scores[:len(job["tokens"])])
+"""
+
+
+def test_unpatched_llama_cpp_loads_and_applies_every_familys_adapter(models, tmp_path, unpatched_lib):
+    tokens, jobs, expected = [260, 281, 299, 5, 264, 277], [], []
+    for name in [name for name in TINY_MODELS if cases_of(name)]:
+        folder = tmp_path / models[name].stem
+        adapter = add_adapter(make_model(name), name, "experts" if TINY_MODELS[name].parameters else "lora", [])
+        adapter.save_pretrained(folder)
+        convert(folder, folder / "adapter.gguf", base=models[name], outtype="f32")
+        jobs.append({"base": str(models[name]), "adapter": str(folder / "adapter.gguf"), "tokens": tokens, "out": str(folder / "logits.npy")})
+        expected.append(peft_logits(adapter, tokens, "default"))
+    done = subprocess.run([sys.executable, "-c", UNPATCHED], input=json.dumps(jobs), capture_output=True, text=True,
+                          env={**os.environ, "LLAMA_CPP_LIB_PATH": str(unpatched_lib)})
+    assert done.returncode == 0, done.stderr[-2000:]
+    for job, logits in zip(jobs, expected):
+        # 16-bit GELU tables make some bases differ by 5e-4 already
+        assert relative_error(np.load(job["out"]), logits) < 1.5e-3, job["base"]
 
 
 # -- what the models above do not have ------------------------------------------------------------
