@@ -75,13 +75,7 @@ class Vocab:
         for i, token in enumerate(tokens):
             if not 0 <= token < self.n_tokens:
                 raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
-from ._library import llama_cpp, take_error
-from .errors import ModelLoadError, PromptError
+        return tokens
 
 
 @contextmanager
