@@ -53,3 +53,7 @@ class DecodeError(AloraError):
 
 class ConversionError(AloraError):
     """A PEFT adapter cannot be converted exactly."""
+
+
+class BenchError(AloraError):
+    """A benchmark cannot be run, or what an engine computed is not what it was asked for."""
