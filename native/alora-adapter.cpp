@@ -68,10 +68,10 @@ static alora_weights::const_iterator find_weight(
                 continue;
             }
             const auto it = weights.find({ key_name, role });
-            if (it == weights.end() || !it->second) {
+            if (it == weights.end() || !it->second.tensor) {
                 continue;
             }
-            if (fits(role, it->second, a, b)) {
+            if (fits(role, it->second.tensor, a, b)) {
                 return it;
             }
             known = it;
@@ -84,7 +84,7 @@ static alora_weights::const_iterator find_weight(
         refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + name + "': expected a weight that this model multiplies through its "
                 "adapted paths, got a name that is none; use the base model that the adapter was made for");
     }
-    refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + name + "': expected " + expected_shapes(known->first.second, known->second) +
+    refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + name + "': expected " + expected_shapes(known->first.second, known->second.tensor) +
             ", got " + shape_of(a) + " and " + shape_of(b) + "; use the base model that the adapter was made for");
 }
 
@@ -140,7 +140,11 @@ static bool all_finite(const ggml_tensor * t, const std::vector<uint8_t> & data)
     }
 }
 
-static void check_type(const std::string & path, const ggml_tensor * t) {
+static void check_type(const std::string & path, const ggml_tensor * t, bool is_vector) {
+    if (is_vector && t->type != GGML_TYPE_F32) {
+        refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected f32, got " + ggml_type_name(t->type) +
+                "; convert the adapter again");
+    }
     switch (t->type) {
         case GGML_TYPE_F32: case GGML_TYPE_F16: case GGML_TYPE_BF16: case GGML_TYPE_Q8_0:
             return;
@@ -198,19 +202,22 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     }
 
     // the file's tensors, by the weight's name
-    struct file_pair { ggml_tensor * a = nullptr; ggml_tensor * b = nullptr; };
+    struct file_pair {
+        std::map<std::string, ggml_tensor *> tensors; // by suffix
+        ggml_tensor * get(const char * suffix) const { const auto it = tensors.find(suffix); return it == tensors.end() ? nullptr : it->second; }
+    };
     std::map<std::string, file_pair> file_pairs;
     for (auto * t = ggml_get_first_tensor(meta.get()); t; t = ggml_get_next_tensor(meta.get(), t)) {
         const std::string name = t->name;
         const size_t dot = name.rfind('.');
         const std::string suffix = dot == std::string::npos ? "" : name.substr(dot);
-        if (suffix != ".lora_a" && suffix != ".lora_b") {
-            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a name that ends in .lora_a or .lora_b, got another; "
-                    "this adapter has tensors that cannot be applied");
+        const bool is_vector = suffix == ".lora_bias" || suffix == ".lora_magnitude";
+        if (suffix != ".lora_a" && suffix != ".lora_b" && !is_vector) {
+            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a name that ends in .lora_a, .lora_b, .lora_bias or "
+                    ".lora_magnitude, got another; this adapter has tensors that cannot be applied");
         }
-        check_type(path, t);
-        auto & fp = file_pairs[name.substr(0, dot)];
-        (suffix == ".lora_a" ? fp.a : fp.b) = t;
+        check_type(path, t, is_vector);
+        file_pairs[name.substr(0, dot)].tensors[suffix] = t;
     }
     if (file_pairs.empty()) {
         refuse(ALORA_ERROR_FILE, path, "expected lora_a and lora_b tensors, got none; convert the adapter again");
@@ -221,7 +228,7 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     const auto ctx_for = [&](ggml_backend_buffer_type_t buft) {
         auto & ctx = ctx_of[buft];
         if (!ctx) {
-            ctx = ggml_init({ /*.mem_size =*/ 2*file_pairs.size()*ggml_tensor_overhead(), /*.mem_buffer =*/ nullptr, /*.no_alloc =*/ true });
+            ctx = ggml_init({ /*.mem_size =*/ 5*file_pairs.size()*ggml_tensor_overhead(), /*.mem_buffer =*/ nullptr, /*.no_alloc =*/ true });
             if (!ctx) {
                 refuse(ALORA_ERROR_MEMORY, path, "expected memory for its tensors, got none");
             }
@@ -230,35 +237,67 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
         return ctx;
     };
 
-    std::vector<std::pair<ggml_tensor *, ggml_tensor *>> copies; // from the file's to the device's
-    for (const auto & [name, fp] : file_pairs) {
-        if (!fp.a || !fp.b) {
-            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a lora_a and a lora_b, got only " +
-                    (fp.a ? "lora_a" : "lora_b") + "; convert the adapter again");
-        }
-        const auto weight = find_weight(weights, path, name, fp.a, fp.b);
-        const auto role   = weight->first.second;
-        auto * ctx = ctx_for(buft_for(weight->second));
-
-        alora_pair pair;
-        pair.a = ggml_dup_tensor(ctx, fp.a);
-        pair.b = ggml_dup_tensor(ctx, fp.b);
-        ggml_set_name(pair.a, fp.a->name);
-        ggml_set_name(pair.b, fp.b->name);
-
-        const int64_t rank = rank_of(role, fp.a);
-        const alora_block block = { rank, alpha == 0.0f ? 1.0f : alpha/(float) rank };
+    const auto block_of = [&](alora_block block) {
         auto it = std::find(blocks.begin(), blocks.end(), block);
         if (it == blocks.end()) {
             it = blocks.insert(it, block);
         }
-        pair.block = it - blocks.begin();
+        return (size_t) (it - blocks.begin());
+    };
 
+    // from the file's to the device's, minus a number
+    struct copy { ggml_tensor * src; ggml_tensor * dst; float minus; };
+    std::vector<copy> copies;
+
+    for (const auto & [name, fp] : file_pairs) {
+        auto * a = fp.get(".lora_a");
+        auto * b = fp.get(".lora_b");
+        if (!a || !b) {
+            refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected a lora_a and a lora_b, got only " +
+                    (fp.tensors.begin()->first.substr(1)) + "; convert the adapter again");
+        }
+        const auto weight = find_weight(weights, path, name, a, b);
+        const auto role   = weight->first.second;
+        auto * ctx = ctx_for(buft_for(weight->second.tensor));
+
+        const auto add = [&](ggml_tensor * src, float minus = 0.0f) -> ggml_tensor * {
+            auto * dst = ggml_dup_tensor(ctx, src);
+            ggml_set_name(dst, src->name);
+            copies.push_back({ src, dst, minus });
+            return dst;
+        };
+        const auto vector = [&](const char * suffix) {
+            auto * src = fp.get(suffix);
+            if (src && role == ALORA_ROLE_EXPERTS) {
+                refuse(ALORA_ERROR_MISMATCH, path, std::string("tensor '") + src->name + "': expected no such vector for experts, got one; "
+                        "it cannot be applied");
+            }
+            if (src && !has_shape(src, b->ne[1], 1, 1)) {
+                refuse(ALORA_ERROR_MISMATCH, path, std::string("tensor '") + src->name + "': expected [" + std::to_string(b->ne[1]) +
+                        "], got " + shape_of(src) + "; convert the adapter again");
+            }
+            return src;
+        };
+
+        const int64_t rank  = rank_of(role, a);
+        const float   scale = alpha == 0.0f ? 1.0f : alpha/(float) rank;
+
+        alora_pair pair;
+        pair.a     = add(a);
+        pair.b     = add(b);
+        pair.block = block_of({ rank, scale, false });
+        if (auto * bias = vector(".lora_bias")) {
+            pair.bias       = add(bias);
+            pair.block_bias = block_of({ 1, scale, false });
+        }
+        if (auto * magnitude = vector(".lora_magnitude")) {
+            pair.magnitude   = add(magnitude);
+            pair.magnitude_1 = add(magnitude, 1.0f);
+            pair.block_mask  = block_of({ 1, 1.0f, true });
+        }
         if (!pairs.emplace(weight->first, pair).second) {
             refuse(ALORA_ERROR_FILE, path, "tensor '" + name + "': expected one pair for this weight, got two; convert the adapter again");
         }
-        copies.emplace_back(fp.a, pair.a);
-        copies.emplace_back(fp.b, pair.b);
     }
 
     for (const auto & [buft, ctx] : ctx_of) {
@@ -272,7 +311,7 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     }
 
     std::vector<uint8_t> data;
-    for (const auto & [src, dst] : copies) {
+    for (const auto & [src, dst, minus] : copies) {
         const uint64_t offset = gguf_get_data_offset(gguf.get()) + gguf_get_tensor_offset(gguf.get(), gguf_find_tensor(gguf.get(), src->name));
         const uint64_t size   = ggml_nbytes(src);
         if (offset > file_size || size > file_size - offset) {
@@ -287,23 +326,33 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
         if (!all_finite(src, data)) {
             refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected finite values, got NaN or infinity; the adapter is damaged");
         }
+        if (minus != 0.0f) {
+            float * x = (float *) data.data();
+            std::transform(x, x + size/sizeof(float), x, [&](float v) { return v - minus; });
+        }
         ggml_backend_tensor_set(dst, data.data(), 0, size);
     }
 }
 
-const alora_pair * alora_adapter::pair(const ggml_tensor * w, alora_role role) const {
-    const auto it = pairs.find({ w->name, role });
-    return it == pairs.end() ? nullptr : &it->second;
-}
-
-void alora_adapter::check(const alora_weights & weights) const {
+std::vector<const alora_pair *> alora_adapter::resolve(const alora_weights & weights) const {
+    std::vector<const alora_pair *> res(weights.size(), nullptr);
     for (const auto & [key, pair] : pairs) {
         const auto it = weights.find(key);
-        if (it == weights.end() || !it->second || !fits(key.second, it->second, pair.a, pair.b)) {
+        if (it == weights.end() || !it->second.tensor || !fits(key.second, it->second.tensor, pair.a, pair.b)) {
             refuse(ALORA_ERROR_MISMATCH, path, "tensor '" + key.first + "': expected a weight of this shape in the context's model, got none; "
                     "load the adapter with a context of this model");
         }
+        res[it->second.index] = &pair;
     }
+    return res;
+}
+
+uint32_t alora_adapter::n_nodes() const {
+    uint32_t res = 0;
+    for (const auto & [_, pair] : pairs) {
+        res += 8u + (pair.bias ? 5u : 0u) + (pair.magnitude ? 8u : 0u);
+    }
+    return res;
 }
 
 uint64_t alora_adapter::n_bytes() const {

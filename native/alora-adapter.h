@@ -31,25 +31,43 @@ enum alora_role {
 
 using alora_weight_key = std::pair<std::string, alora_role>;
 
-// Every weight that the graphs of a model multiply through their adapted paths, learnt while they
-// are reserved; nullptr for one whose rows are not those of the ubatch, which cannot be adapted.
-using alora_weights = std::map<alora_weight_key, const ggml_tensor *>;
+// A weight that the graphs of a model multiply through their adapted paths.
+struct alora_weight {
+    const ggml_tensor * tensor; // nullptr where its rows are not those of the ubatch: cannot be adapted
+    size_t              index;  // in the order in which they were seen
+};
+
+// All of them, learnt while the graphs are reserved.
+using alora_weights = std::map<alora_weight_key, alora_weight>;
 
 // Matrix: a [n_in, r], b [r, n_out]. Experts: the same with n_expert as third dimension.
 // Rows: a [r, n_rows], b [r, n_embd].
+// With W x the base product and s = alpha / rank times the activation's scale, the pair adds
+//   g * (s * B A x) + s * bias + (g - 1) * (W x)
+// to it, where g is 1 without a magnitude. With one, that is DoRA: PEFT's m / |W + s B A| is the file's g.
 struct alora_pair {
     ggml_tensor * a = nullptr;
     ggml_tensor * b = nullptr;
 
-    size_t block = 0; // which of the adapter's blocks has this pair's rank and scale
+    // F32 [n_out], or nullptr
+    ggml_tensor * bias        = nullptr;
+    ggml_tensor * magnitude   = nullptr; // g
+    ggml_tensor * magnitude_1 = nullptr; // g - 1
+
+    // which of the adapter's blocks the graph needs for it: one of its rank, one of 1 row of its scale, one of ones
+    size_t block      = 0;
+    size_t block_bias = 0;
+    size_t block_mask = 0;
 };
 
-// Pairs of equal rank and equal alpha / rank share one block of the graph's scale input.
+// What the graph's scale input holds for a token that the adapter is active for: `rank` times the
+// activation's scale times `scale`, or times 1 alone (a mask). Pairs with equal needs share a block.
 struct alora_block {
     int64_t rank;
     float   scale; // alpha / rank, or 1 where alpha is 0
+    bool    mask;
 
-    bool operator==(const alora_block & other) const { return rank == other.rank && scale == other.scale; }
+    bool operator==(const alora_block & other) const { return rank == other.rank && scale == other.scale && mask == other.mask; }
 };
 
 struct alora_adapter {
@@ -59,15 +77,14 @@ struct alora_adapter {
     alora_adapter(const alora_adapter &) = delete;
     alora_adapter & operator=(const alora_adapter &) = delete;
 
-    const alora_pair * pair(const ggml_tensor * w, alora_role role) const;
-
+    // Its pairs by alora_weight::index, nullptr where it has none.
     // Throws alora_error if a pair has no weight of its shape among `weights`.
-    void check(const alora_weights & weights) const;
+    std::vector<const alora_pair *> resolve(const alora_weights & weights) const;
 
     uint64_t n_bytes() const;
 
-    // An upper bound of what this adapter adds to a graph: five nodes and two leafs a pair.
-    uint32_t n_nodes() const { return 8u * (uint32_t) pairs.size(); }
+    // An upper bound of what this adapter adds to a graph, nodes and leafs.
+    uint32_t n_nodes() const;
 
     const uint64_t    id; // never used twice in a process
     const std::string path;

@@ -6,6 +6,8 @@
 #include "llama-model.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -53,8 +55,12 @@ bool alora_plan::same_topology(const alora_plan * lhs, const alora_plan * rhs) {
     if (!lhs || !rhs) {
         return lhs == rhs;
     }
-    return lhs->seen == rhs->seen && std::equal(
-            lhs->slots.begin(), lhs->slots.end(), rhs->slots.begin(), rhs->slots.end(),
+    return lhs->seen == rhs->seen && lhs->touched == rhs->touched;
+}
+
+bool alora_plan::same_slots(const alora_plan & lhs, const alora_plan & rhs) {
+    return std::equal(
+            lhs.slots.begin(), lhs.slots.end(), rhs.slots.begin(), rhs.slots.end(),
             [](const alora_slot & l, const alora_slot & r) { return l.id == r.id; });
 }
 
@@ -62,9 +68,15 @@ bool alora_plan::same_topology(const alora_plan * lhs, const alora_plan * rhs) {
 // alora_context
 //
 
-alora_context::alora_context(llama_context * ctx) : ctx(ctx) {
+static bool env_is(const char * name, const char * value) {
+    const char * got = getenv(name);
+    return got && strcmp(got, value) == 0;
+}
+
+alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("ALORA_GRAPH", "ops")) {
     auto plan = std::make_shared<alora_plan>();
     plan->seen = &weights;
+    plan->weights = &weights;
     reserve_plan = current = plan;
 
     n_nodes_budget = N_ADAPTERS_BUDGET * 8u * (uint32_t) ctx->get_model().n_tensors();
@@ -79,9 +91,9 @@ alora_context::~alora_context() {
 }
 
 void alora_context::activate(llama_seq_id seq_id, const alora_adapter_ptr & adapter, llama_pos start, float scale) {
-    if (!checked.count(adapter->id)) {
-        adapter->check(weights);
-        checked.insert(adapter->id);
+    if (!resolved.count(adapter->id)) {
+        resolved.emplace(adapter->id, adapter->resolve(weights));
+        touch();
     }
 
     auto & acts = table[seq_id];
@@ -128,7 +140,22 @@ void alora_context::forget(const alora_adapter * adapter) {
     for (const auto seq_id : active_seqs()) {
         deactivate(seq_id, adapter);
     }
-    checked.erase(adapter->id);
+    if (resolved.erase(adapter->id)) {
+        touch();
+    }
+}
+
+void alora_context::touch() {
+    std::vector<bool> res(weights.size(), false);
+    for (const auto & [_, pairs] : resolved) {
+        for (size_t i = 0; i < pairs.size(); ++i) {
+            res[i] = res[i] || pairs[i];
+        }
+    }
+    // an equal one stays, and with it the graph
+    if (!touched || *touched != res) {
+        touched = std::make_shared<const std::vector<bool>>(std::move(res));
+    }
 }
 
 const std::vector<alora_context::activation> & alora_context::activations(llama_seq_id seq_id) const {
@@ -305,6 +332,7 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
             if (slot.scale.empty()) {
                 slot.id      = adapter->id;
                 slot.adapter = adapter;
+                slot.pairs   = &resolved.at(adapter->id);
                 slot.scale.resize(ubatch.n_tokens, 0.0f);
             }
             slot.scale[i] = scale;
@@ -313,6 +341,9 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
 
     if (!slots.empty()) {
         auto plan = std::make_shared<alora_plan>();
+        plan->weights  = &weights;
+        plan->ops_only = ops_only;
+        plan->touched  = touched;
         for (auto & [_, slot] : slots) {
             plan->slots.push_back(std::move(slot));
         }

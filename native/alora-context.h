@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 struct llama_context;
@@ -22,15 +21,27 @@ struct alora_slot {
     uint64_t              id;
     const alora_adapter * adapter;
     std::vector<float>    scale; // F32 [n_tokens], 0 where the adapter is not active
+
+    const std::vector<const alora_pair *> * pairs; // by alora_weight::index
+
+    const alora_pair * pair(size_t i_weight) const { return i_weight < pairs->size() ? (*pairs)[i_weight] : nullptr; }
 };
 
 // What the graph of one ubatch has to add to the base model.
 struct alora_plan {
-    std::vector<alora_slot> slots; // by adapter id; decides the topology of the graph
+    std::vector<alora_slot> slots; // by adapter id
+
+    const alora_weights * weights = nullptr;
+    bool                  ops_only = false; // nothing is fused
+
+    // By alora_weight::index: whether an adapter that this context has used has a pair for it. These
+    // weights get a fused node, so that the graph is the same for all of the context's adapters.
+    std::shared_ptr<const std::vector<bool>> touched;
 
     alora_weights * seen = nullptr; // while graphs are reserved: collects the adapted paths
 
     static bool same_topology(const alora_plan * lhs, const alora_plan * rhs);
+    static bool same_slots   (const alora_plan & lhs, const alora_plan & rhs);
 };
 
 using alora_plan_ptr = std::shared_ptr<const alora_plan>;
@@ -93,7 +104,12 @@ struct alora_context {
 private:
     llama_context * ctx;
 
-    std::unordered_set<uint64_t> checked; // ids of the adapters that fit this context's weights
+    void touch();
+
+    // by id: the pairs of the adapters that this context has used, which so fit its weights
+    std::unordered_map<uint64_t, std::vector<const alora_pair *>> resolved;
+
+    std::shared_ptr<const std::vector<bool>> touched; // the weights of all of these
 
     // no entry is empty
     std::unordered_map<llama_seq_id, std::vector<activation>> table;
@@ -103,6 +119,10 @@ private:
 
     uint32_t n_nodes_budget = 0;
     bool     need_reserve   = false;
+
+    // ALORA_GRAPH=ops in the environment when the context is made: weights on the CPU are adapted by
+    // plain ops too, as on any other device, so that tests can compare the two.
+    const bool ops_only;
 };
 
 // Ends the plan of a ubatch on every way out of llama_context::process_ubatch.

@@ -9,7 +9,8 @@ llm_graph_input_alora * alora_graph_input(const llm_graph_params & params) {
     return (llm_graph_input_alora *) params.res->add_input(std::make_unique<llm_graph_input_alora>(params));
 }
 
-llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params) : plan(params.alora) {
+llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params)
+    : plan(params.alora), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload) {
     for (const auto & slot : plan->slots) {
         for (const auto & block : slot.adapter->blocks) {
             n_ranks += block.rank;
@@ -20,14 +21,20 @@ llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params) : 
 }
 
 bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
-    plan = params.alora; // same_topology() is part of allow_reuse
+    // same_topology() is part of allow_reuse
+    if (slots_matter && !alora_plan::same_slots(*plan, *params.alora)) {
+        return false;
+    }
+    plan = params.alora;
     return true;
 }
 
 void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
-    fill(tokens,  *ubatch, false);
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
-    fill(outputs, *ubatch, outputs.n_rows != tokens.n_rows);
+    const bool all_outputs = outputs.n_rows == tokens.n_rows;
+    fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
+    fill(tokens,  *ubatch, false);
+    fill(outputs, *ubatch, !all_outputs);
 }
 
 void llm_graph_input_alora::fill(const input & inp, const llama_ubatch & ubatch, bool outputs_only) const {
@@ -39,7 +46,8 @@ void llm_graph_input_alora::fill(const input & inp, const llama_ubatch & ubatch,
         for (const auto & block : slot.adapter->blocks) {
             for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
                 if (!outputs_only || ubatch.output[i]) {
-                    buffer.insert(buffer.end(), block.rank, block.scale*slot.scale[i]);
+                    const float scale = slot.scale[i];
+                    buffer.insert(buffer.end(), block.rank, block.mask ? (scale != 0.0f ? 1.0f : 0.0f) : block.scale*scale);
                 }
             }
         }
@@ -51,16 +59,14 @@ void llm_graph_input_alora::fill(const input & inp, const llama_ubatch & ubatch,
 void llm_graph_input_alora::see(ggml_tensor * w, alora_role role, int64_t n_rows) {
     if (plan->seen) {
         const bool rows_known = n_rows == tokens.n_rows || n_rows == outputs.n_rows;
-        auto & weight = plan->seen->emplace(alora_weight_key { w->name, role }, w).first->second;
-        weight = rows_known && weight ? w : nullptr;
+        auto & weight = plan->seen->emplace(alora_weight_key { w->name, role }, alora_weight { w, plan->seen->size() }).first->second;
+        weight.tensor = rows_known && weight.tensor ? w : nullptr;
     }
 }
 
 ggml_tensor * llm_graph_input_alora::build_scale(
         ggml_context * ctx0, size_t i_slot, size_t i_block, ggml_tensor * ab, int64_t n_rows, bool experts) {
-    // after the last attention block only the output rows are left
-    auto & inp = n_rows == tokens.n_rows ? tokens : outputs;
-    GGML_ASSERT(n_rows == inp.n_rows && "rows are neither the tokens nor the outputs of the ubatch");
+    auto & inp = is_outputs(n_rows) ? outputs : tokens;
 
     if (!inp.scales) {
         inp.scales = ggml_new_tensor_1d(ctx0, GGML_TYPE_F32, n_ranks*n_rows);
@@ -68,7 +74,7 @@ ggml_tensor * llm_graph_input_alora::build_scale(
         ggml_set_input(inp.scales);
     }
 
-    const int64_t rank = ab->ne[0];
+    const int64_t rank = plan->slots[i_slot].adapter->blocks[i_block].rank;
     const int64_t ne1  = experts ? 1 : ab->ne[1];
     const int64_t ne2  = ab->ne[2];
 
@@ -87,14 +93,91 @@ ggml_tensor * llm_graph_input_alora::build_scale(
     return view;
 }
 
+ggml_tensor * llm_graph_input_alora::build_pair(
+        ggml_context * ctx0, size_t i_slot, const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res) {
+    // v times the block, for every row: [n_out, ...]
+    const auto outer = [&](ggml_tensor * v, size_t i_block) {
+        return ggml_mul(ctx0, ggml_repeat(ctx0, v, base), build_scale(ctx0, i_slot, i_block, base, ggml_nrows(base), false));
+    };
+    ggml_tensor * delta = ggml_mul_mat(ctx0, pair.b, ab);
+    if (pair.magnitude) {
+        delta = ggml_mul(ctx0, delta, pair.magnitude);
+        res   = ggml_add(ctx0, res, ggml_mul(ctx0, base, outer(pair.magnitude_1, pair.block_mask)));
+    }
+    if (pair.bias) {
+        delta = ggml_add(ctx0, delta, outer(pair.bias, pair.block_bias));
+    }
+    return ggml_add(ctx0, res, delta);
+}
+
+bool llm_graph_input_alora::is_outputs(int64_t n_rows) const {
+    GGML_ASSERT((n_rows == tokens.n_rows || n_rows == outputs.n_rows) && "rows are neither the tokens nor the outputs of the ubatch");
+    return n_rows != tokens.n_rows;
+}
+
+// Whether the CPU can read w and computes what is multiplied by it, `res`: a scheduler with other
+// devices may send them the whole product of a large batch.
+static bool on_cpu(const ggml_tensor * w, const ggml_tensor * res, ggml_backend_sched_t sched, bool op_offload) {
+    auto * buft = ggml_backend_buffer_get_type(w->buffer);
+    auto * dev  = ggml_backend_buft_get_device(buft);
+    if (!ggml_backend_buft_is_host(buft) && !(dev && ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU)) {
+        return false;
+    }
+    for (int i = 0; op_offload && i < ggml_backend_sched_get_n_backends(sched); ++i) {
+        if (ggml_backend_offload_op(ggml_backend_sched_get_backend(sched, i), res)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Whether all rows of t are equally far from each other.
+static bool has_even_rows(const ggml_tensor * t) {
+    return t->nb[2] == t->ne[1]*t->nb[1] && t->nb[3] == t->ne[2]*t->nb[2];
+}
+
+ggml_tensor * llm_graph_input_alora::build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
+        ggml_tensor * res, std::initializer_list<ggml_tensor *> args) {
+    const auto weight = plan->weights->find({ w->name, role });
+    const size_t i_weight = weight == plan->weights->end() ? plan->touched->size() : weight->second.index;
+    if (i_weight >= plan->touched->size() || !(*plan->touched)[i_weight]) {
+        return res;
+    }
+    const auto & cur = **args.begin();
+    if (plan->ops_only || !on_cpu(w, res, sched, op_offload) || res->type != GGML_TYPE_F32 || !has_even_rows(res) ||
+            (role != ALORA_ROLE_ROWS && cur.type != GGML_TYPE_F32) || (role == ALORA_ROLE_MATRIX && !has_even_rows(&cur))) {
+        slots_matter = true;
+        return nullptr;
+    }
+    if (res->src[0] != w) {
+        ggml_backend_sched_set_tensor_backend(sched, res, backend_cpu); // a product that was scaled, say
+    }
+    res = fused.build(ctx0, role, i_weight, is_outputs(n_rows), res, args);
+    // a custom op is for the CPU, but an RPC device claims to support everything
+    ggml_backend_sched_set_tensor_backend(sched, res, backend_cpu);
+    return res;
+}
+
+// The pair of the slot's adapter for w, nullptr if there is none.
+static const alora_pair * find_pair(const alora_plan & plan, const alora_slot & slot, const ggml_tensor * w, alora_role role) {
+    const auto it = plan.weights->find({ w->name, role });
+    return it == plan.weights->end() ? nullptr : slot.pair(it->second.index);
+}
+
 ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res) {
     see(w, ALORA_ROLE_MATRIX, ggml_nrows(cur));
+    if (plan->slots.empty() || ggml_nelements(cur) == 0) {
+        return res;
+    }
+    if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_MATRIX, ggml_nrows(cur), res, { cur })) {
+        return fused_res;
+    }
+    ggml_tensor * base = res;
     for (size_t i = 0; i < plan->slots.size(); ++i) {
-        const auto * pair = plan->slots[i].adapter->pair(w, ALORA_ROLE_MATRIX);
-        if (pair && ggml_nelements(cur) > 0) {
+        if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_MATRIX)) {
             ggml_tensor * ab = ggml_mul_mat(ctx0, pair->a, cur); // [rank, ...]
             ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ggml_nrows(ab), false));
-            res = ggml_add(ctx0, res, ggml_mul_mat(ctx0, pair->b, ab));
+            res = build_pair(ctx0, i, *pair, ab, base, res);
         }
     }
     return res;
@@ -102,9 +185,14 @@ ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor *
 
 ggml_tensor * llm_graph_input_alora::build_mm_id(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * ids, ggml_tensor * res) {
     see(w, ALORA_ROLE_EXPERTS, cur->ne[2]);
+    if (plan->slots.empty() || ggml_nelements(cur) == 0) {
+        return res;
+    }
+    if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_EXPERTS, cur->ne[2], res, { cur, ids })) {
+        return fused_res;
+    }
     for (size_t i = 0; i < plan->slots.size(); ++i) {
-        const auto * pair = plan->slots[i].adapter->pair(w, ALORA_ROLE_EXPERTS);
-        if (pair && ggml_nelements(cur) > 0) {
+        if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_EXPERTS)) {
             ggml_tensor * ab = ggml_mul_mat_id(ctx0, pair->a, cur, ids); // [rank, n_expert_used, n_rows]
             ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ab->ne[2], true));
             res = ggml_add(ctx0, res, ggml_mul_mat_id(ctx0, pair->b, ab, ids));
@@ -115,12 +203,18 @@ ggml_tensor * llm_graph_input_alora::build_mm_id(ggml_context * ctx0, ggml_tenso
 
 ggml_tensor * llm_graph_input_alora::build_rows(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * tokens_in, ggml_tensor * res) {
     see(w, ALORA_ROLE_ROWS, ggml_nelements(tokens_in));
+    if (plan->slots.empty()) {
+        return res;
+    }
+    if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_ROWS, ggml_nelements(tokens_in), res, { tokens_in })) {
+        return fused_res;
+    }
+    ggml_tensor * base = res;
     for (size_t i = 0; i < plan->slots.size(); ++i) {
-        const auto * pair = plan->slots[i].adapter->pair(w, ALORA_ROLE_ROWS);
-        if (pair) {
+        if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_ROWS)) {
             ggml_tensor * ab = ggml_get_rows(ctx0, pair->a, tokens_in); // [rank, n_tokens]
             ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ab->ne[1], false));
-            res = ggml_add(ctx0, res, ggml_mul_mat(ctx0, pair->b, ab));
+            res = build_pair(ctx0, i, *pair, ab, base, res);
         }
     }
     return res;

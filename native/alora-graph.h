@@ -3,6 +3,7 @@
 // The adapted side of a graph.
 
 #include "alora-context.h"
+#include "alora-fused.h"
 
 #include "llama-graph.h"
 
@@ -10,9 +11,11 @@
 #include <map>
 #include <vector>
 
-// The scales of a ubatch's adapters as graph inputs, and the ops that use them. Its tensors hold,
-// one after another, a block [rank, n_rows] for each (adapter, block of the adapter), filled with
-// the token's scale: all that changes from step to step is data, so a graph is reused as it is.
+// What is adapted in a graph. Weights that the CPU computes get a fused node (alora-fused.h). For the
+// others, on any device, there are plain ops and the scales of the ubatch's adapters as graph inputs:
+// its tensors hold, one after another, a block [rank, n_rows] for each (adapter, block of the adapter),
+// filled with the token's scale. All that changes from step to step is data, so a graph is reused as
+// it is; with plain ops, while the adapters are the same.
 class llm_graph_input_alora : public llm_graph_input_i {
 public:
     llm_graph_input_alora(const llm_graph_params & params);
@@ -46,12 +49,28 @@ private:
 
     void see(ggml_tensor * w, alora_role role, int64_t n_rows);
 
+    // Whether the rows are those of the outputs. After the last attention block only these are left.
+    bool is_outputs(int64_t n_rows) const;
+
+    // The node that fuses all that can be added to `res`, the product of `w`; nullptr where that is for plain ops.
+    ggml_tensor * build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
+            ggml_tensor * res, std::initializer_list<ggml_tensor *> args);
+
     // The block of (slot, block) over the rows of `ab`, in its shape: [rank, ne1, ne2].
     ggml_tensor * build_scale(ggml_context * ctx0, size_t i_slot, size_t i_block, ggml_tensor * ab, int64_t n_rows, bool experts);
+
+    // base + what the pair adds, where `ab` = s * A x, [rank, ...]
+    ggml_tensor * build_pair(ggml_context * ctx0, size_t i_slot, const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res);
 
     void fill(const input & inp, const llama_ubatch & ubatch, bool outputs_only) const;
 
     alora_plan_ptr plan;
+    alora_fused    fused;
+    bool           slots_matter = false; // there are plain ops, and they are those of the plan's adapters
+
+    ggml_backend_sched_t sched;
+    ggml_backend_t       backend_cpu;
+    bool                 op_offload;
 
     int64_t n_ranks = 0; // over all slots and blocks
 
