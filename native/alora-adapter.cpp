@@ -17,8 +17,12 @@ static std::atomic<uint64_t> next_id { 1 };
 }
 
 static std::string shape_of(const ggml_tensor * t) {
+    int n_dims = GGML_MAX_DIMS;
+    while (n_dims > 1 && t->ne[n_dims - 1] == 1) { // unlike ggml_n_dims, a dimension of 0 is one
+        n_dims--;
+    }
     std::string res = "[";
-    for (int i = 0; i < ggml_n_dims(t); ++i) {
+    for (int i = 0; i < n_dims; ++i) {
         res += (i ? ", " : "") + std::to_string(t->ne[i]);
     }
     return res + "]";
@@ -140,6 +144,22 @@ static bool all_finite(const ggml_tensor * t, const std::vector<uint8_t> & data)
     }
 }
 
+// Its data lie in the file: before anything of its size is allocated. Returns where.
+static uint64_t find_data(const gguf_context * gguf, const std::string & path, uint64_t file_size, const ggml_tensor * t) {
+    const int64_t n = ggml_nelements(t);
+    if (n == 0) {
+        refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected a shape with values, got " + shape_of(t) +
+                "; convert the adapter again");
+    }
+    const uint64_t offset = gguf_get_data_offset(gguf) + gguf_get_tensor_offset(gguf, gguf_find_tensor(gguf, t->name));
+    // a value has a byte or more: ggml_nbytes may be more than 64 bits hold
+    if (offset > file_size || (uint64_t) n > file_size || ggml_nbytes(t) > file_size - offset) {
+        refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected the bytes of " + shape_of(t) + " at offset " +
+                std::to_string(offset) + ", got a file of " + std::to_string(file_size) + " bytes; it is cut short, copy it again");
+    }
+    return offset;
+}
+
 static void check_type(const std::string & path, const ggml_tensor * t, bool is_vector) {
     if (is_vector && t->type != GGML_TYPE_F32) {
         refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected f32, got " + ggml_type_name(t->type) +
@@ -217,6 +237,7 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
                     ".lora_magnitude, got another; this adapter has tensors that cannot be applied");
         }
         check_type(path, t, is_vector);
+        find_data(gguf.get(), path, file_size, t);
         file_pairs[name.substr(0, dot)].tensors[suffix] = t;
     }
     if (file_pairs.empty()) {
@@ -312,14 +333,9 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
 
     std::vector<uint8_t> data;
     for (const auto & [src, dst, minus] : copies) {
-        const uint64_t offset = gguf_get_data_offset(gguf.get()) + gguf_get_tensor_offset(gguf.get(), gguf_find_tensor(gguf.get(), src->name));
-        const uint64_t size   = ggml_nbytes(src);
-        if (offset > file_size || size > file_size - offset) {
-            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected " + std::to_string(size) + " bytes at offset " +
-                    std::to_string(offset) + ", got a file of " + std::to_string(file_size) + "; it is cut short, copy it again");
-        }
+        const uint64_t size = ggml_nbytes(src);
         data.resize(size);
-        file.seekg((std::streamoff) offset);
+        file.seekg((std::streamoff) find_data(gguf.get(), path, file_size, src));
         if (!file.read((char *) data.data(), (std::streamsize) size)) {
             refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected to read " + std::to_string(size) + " bytes, got: " + strerror(errno));
         }

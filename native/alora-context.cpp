@@ -137,11 +137,12 @@ int alora_context::deactivate(llama_seq_id seq_id, const alora_adapter * adapter
 }
 
 void alora_context::forget(const alora_adapter * adapter) {
+    if (resolved.erase(adapter->id)) {
+        ctx->synchronize(); // a device may still compute with its tensors
+        touch();
+    }
     for (const auto seq_id : active_seqs()) {
         deactivate(seq_id, adapter);
-    }
-    if (resolved.erase(adapter->id)) {
-        touch();
     }
 }
 
@@ -184,6 +185,12 @@ void alora_context::clear() {
 }
 
 void alora_context::seq_end(llama_seq_id seq_id, llama_pos p0) {
+    if (seq_id < 0) {
+        for (const auto seq : active_seqs()) {
+            seq_end(seq, p0);
+        }
+        return;
+    }
     const auto it = table.find(seq_id);
     if (it == table.end()) {
         return;
@@ -224,6 +231,9 @@ void alora_context::seq_add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, lla
             for (auto & a : table[seq]) {
                 if (a.start >= first_pos(p0) && a.start < end_pos(p1)) {
                     a.start = std::max(0, a.start + delta);
+                } else if (a.start < first_pos(p0)) {
+                    // its cells from p0 on move down, over the start that it had
+                    a.start = std::min(a.start, std::max(0, first_pos(p0) + delta));
                 }
             }
         }

@@ -76,7 +76,7 @@ struct alora_context {
     //
 
     void clear();
-    void seq_end (llama_seq_id seq_id, llama_pos p0); // its cells from p0 on are gone
+    void seq_end (llama_seq_id seq_id, llama_pos p0); // its cells (-1: all sequences' cells) from p0 on are gone
     void seq_cp  (llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1);
     void seq_keep(llama_seq_id seq_id);
     void seq_add (llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);

@@ -6,6 +6,7 @@
 #include "llama-context.h"
 #include "llama-model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -22,6 +23,12 @@ static alora_adapter_ptr find_adapter(const alora_adapter * adapter) {
     return it == adapters.end() ? nullptr : it->second;
 }
 
+// A path or a tensor's name may have anything in it.
+static std::string one_line(std::string text) {
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+    return text;
+}
+
 // No exception crosses the C surface.
 template <typename F>
 static int32_t guarded(F && f) {
@@ -29,13 +36,13 @@ static int32_t guarded(F && f) {
         last_error.clear();
         return f();
     } catch (const alora_error & e) {
-        last_error = e.what();
+        last_error = one_line(e.what());
         return e.status;
     } catch (const std::bad_alloc &) {
         last_error = "expected memory, got none";
         return ALORA_ERROR_MEMORY;
     } catch (const std::exception & e) {
-        last_error = e.what();
+        last_error = one_line(e.what());
         return ALORA_ERROR_FILE;
     }
 }
