@@ -99,7 +99,7 @@ def check(tree: Path) -> None:
         raise SourceError(f"llama.cpp source: expected version {LLAMA_VERSION}, got {got}; "
                           f"use the one vendored in {PACKAGE} {VERSION}")
     header = tree / "include" / "llama.h"
-    got = sha256(header)
+    got = sha256(header) if header.is_file() else "no file"
     if got != LLAMA_H_SHA256:
         raise SourceError(f"include/llama.h: expected sha256 {LLAMA_H_SHA256}, got {got}; "
                           f"use the llama.cpp vendored in {PACKAGE} {VERSION}")
@@ -111,24 +111,28 @@ def load_patch():
     except ImportError:
         raise SourceError(f"{PATCH.name}: expected the Python package patch-ng to apply it, got none; "
                           "pip install patch-ng") from None
-    logging.getLogger("patch_ng").setLevel(logging.ERROR)
     return patch_ng.fromfile(str(PATCH))
 
 
 def apply_patch(tree: Path, reverse: bool = False) -> None:
     """Applies (or takes back) the patch without fuzz; where it is applied already, nothing changes."""
     patch = load_patch()
+    errors: list[str] = []
+    logger, handler = logging.getLogger("patch_ng"), logging.Handler(logging.ERROR)
+    handler.emit = lambda record: errors.append(record.getMessage())
+    logger.addHandler(handler)
     done = patch.revert(root=str(tree)) if reverse else patch.apply(root=str(tree))
+    logger.removeHandler(handler)
     if not done:
-        raise SourceError(f"{PATCH.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got a hunk that "
-                          "does not fit; CONTRIBUTING.md says how to move to another llama.cpp")
+        raise SourceError(f"{PATCH.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got: {errors[-1]}; "
+                          "CONTRIBUTING.md says how to move to another llama.cpp")
 
 
 def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> None:
-    """Makes `out` the checked and patched source, unless it is that already."""
+    """Makes `out` the checked and patched source, unless it is that already. A `source` is always looked at again."""
     stamp_file = out / ".alora"
-    stamp = f"{source or SHA256}\n{'pristine' if pristine else sha256(PATCH)}\n"
-    if stamp_file.is_file() and stamp_file.read_text() == stamp:
+    stamp = f"{SHA256}\n{'pristine' if pristine else sha256(PATCH)}\n"
+    if not source and stamp_file.is_file() and stamp_file.read_text() == stamp:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as tmp:
@@ -140,16 +144,22 @@ def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> No
         check(tree)
         if not pristine:
             apply_patch(tree)
-        (tree / ".alora").write_text(stamp)
-        if out.exists():
-            # files that did not change keep their times, so that nothing is built twice
-            for path in sorted(p for p in tree.rglob("*") if p.is_file()):
-                old = out / path.relative_to(tree)
-                if not old.is_file() or old.read_bytes() != path.read_bytes():
-                    old.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, old)
-        else:
-            tree.replace(out)
+        stamp_file.unlink(missing_ok=True)
+        replace(tree, out)
+        if not source:
+            stamp_file.write_text(stamp)
+
+
+def replace(tree: Path, out: Path) -> None:
+    """Gives `out` the files of `tree`; those that did not change keep their times, so that nothing is built twice."""
+    new = {path.relative_to(tree) for path in tree.rglob("*") if path.is_file()}
+    for path in [p for p in out.rglob("*") if p.is_file() and p.relative_to(out) not in new]:
+        path.unlink()
+    for name in new:
+        old = out / name
+        if not old.is_file() or old.read_bytes() != (tree / name).read_bytes():
+            old.parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).replace(old)
 
 
 def main() -> int:
