@@ -165,7 +165,7 @@ def _write_adapter(folder: Path, shape: Shape, number: int) -> None:
         for module, n_in, n_out in shape.linear().values():
             prefix = f"base_model.model.model.layers.{layer}.{module}"
             tensors[f"{prefix}.lora_A.weight"] = _random_f16(rng, RANK, n_in, n_in**-0.5)
-            tensors[f"{prefix}.lora_B.weight"] = _random_f16(rng, n_out, RANK, 0.02)
+            tensors[f"{prefix}.lora_B.weight"] = _random_f16(rng, n_out, RANK, 0.05)
     _write_safetensors(folder / "adapter_model.safetensors", tensors)
     (folder / "adapter_config.json").write_text(json.dumps({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK, "lora_dropout": 0.0, "bias": "none",

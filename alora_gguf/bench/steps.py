@@ -75,20 +75,16 @@ class Steps:
         self._release([seq])
         return ms
 
-    def greedy(self, tokens: Sequence[int], name: str | None, start: int, n: int) -> list[int]:
-        """The `n` likeliest next tokens, with the adapter active from `start` on."""
-        seq, n_past, out = self.context.acquire(), 0, []
-        for todo in (tokens[:start], tokens[start:]) if start else (tokens,):
-            if n_past == start:
-                self.activate(seq, name, start)
-            (end,) = self.context.decode([self.Span(seq, todo, n_past)])
-            n_past += len(todo)
-        while len(out) < n:
-            out.append(int(np.argmax(self.context.logits(end, 1))))
-            (end,) = self.context.decode([self.Span(seq, out[-1:], n_past)])
-            n_past += 1
+    def top(self, tokens: Sequence[int], name: str | None, start: int) -> dict[int, float]:
+        """The log probabilities of the likeliest next tokens, with the adapter active from `start` on."""
+        seq = self.context.acquire()
+        if start:
+            self.context.decode([self.Span(seq, tokens[:start], 0, "none")])
+        self.activate(seq, name, start)
+        (end,) = self.context.decode([self.Span(seq, tokens[start:], start)])
+        top = likeliest(self.context.logits(end, 1)[0])
         self._release([seq])
-        return out
+        return top
 
     def _forks(self, names: Sequence[str | None]) -> list[int]:
         self._compute(words(N_PAST))
@@ -138,3 +134,10 @@ class OurSteps(Steps):
 def words(n: int) -> list[int]:
     """Tokens, none of them a control token, the same each time."""
     return [5000 + 37 * i % 40000 for i in range(n)]
+
+
+def likeliest(logits: np.ndarray, n: int = 50) -> dict[int, float]:
+    """The log probabilities of the `n` likeliest tokens, of float32 [n_vocab]."""
+    logits = logits - logits.max()
+    logprobs = logits - np.log(np.exp(logits).sum())
+    return {int(token): float(logprobs[token]) for token in np.argsort(logprobs)[-n:]}

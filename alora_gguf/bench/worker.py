@@ -12,6 +12,7 @@ from ..errors import AloraError, BenchError
 ENGINES = {
     "ours": ("ours", "Ours"),
     "steps": ("steps", "OurSteps"),
+    "registered": ("registered", "Registered"),
     "stock": ("stock", "Stock"),
     "llama-server": ("server", "LlamaServer"),
     "PEFT": ("peft_model", "PeftModel"),

@@ -1,0 +1,210 @@
+"""The figures: what is divided by what, on which model, and what it must be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .measure import Bar, Measured
+from .models import invocation_of
+from .registered import BUDGET
+from .run import N_ADAPTERS, Run
+
+FIGURES: list["Figure"] = []
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`bars` has every model that it is measured on, with None where there is nothing that it must be."""
+
+    name: str
+    title: str
+    bars: dict[str, Bar | None]
+    measure: Callable[[Run], Measured]
+
+
+def figure(name: str, title: str, **bars: Bar | None):
+    """Registers the function below as a figure; bars by model, a digit first as in `_135m`."""
+
+    def register(measure: Callable[[Run], Measured]):
+        FIGURES.append(Figure(name, title, {model.lstrip("_"): bar for model, bar in bars.items()}, measure))
+        return measure
+
+    return register
+
+
+def most(value: float) -> Bar:
+    return Bar(high=value)
+
+
+def least(value: float) -> Bar:
+    return Bar(low=value)
+
+
+# one step
+
+
+@figure("decode", "decode, one adapted sequence / base", _135m=most(1.25), _1b=None, _3b=None)
+def decode(run: Run) -> Measured:
+    steps = run["steps"]
+    return run.pace.ratio(
+        ("adapted", lambda: steps.decode(run.names(1), run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
+
+
+@figure("decode-q8", "decode, one sequence with a q8_0 adapter / base", _135m=most(1.15), _1b=None, _3b=None)
+def decode_q8(run: Run) -> Measured:
+    steps = run["steps"]
+    return run.pace.ratio(
+        ("adapted", lambda: steps.decode(["q8_0-0"], run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
+
+
+@figure("batch", "decode, 8 sequences with 8 adapters / base batch of 8", _135m=most(1.30), _1b=most(1.20), _3b=None)
+def batch(run: Run) -> Measured:
+    steps = run["steps"]
+
+    def of(n: int) -> Measured:
+        return run.pace.ratio(
+            ("adapters", lambda: steps.decode(run.names(n), run.n_steps)), ("base", lambda: steps.decode([None] * n, run.n_steps)))
+
+    points = [{"adapters": n, **of(n).sides} for n in run.batches if n != 8]
+    measured = of(8)
+    measured.points = sorted([*points, {"adapters": 8, **measured.sides}], key=lambda point: point["adapters"])
+    return measured
+
+
+@figure("switch", "8 adapters, one new token each: stock bindings, a switch before each / ours",
+        _135m=least(5), _1b=least(2), _3b=None)
+def switch(run: Run) -> Measured:
+    stock, steps, names = run["stock"], run["steps"], run.names(8)
+    return run.pace.ratio(
+        ("stock", lambda: stock.switch(names, run.n_steps)), ("ours", lambda: steps.decode(names, run.n_steps)))
+
+
+@figure("alternate", "alternating two adapters / keeping one, per decode", _135m=most(1.03), _1b=None, _3b=None)
+def alternate(run: Run) -> Measured:
+    steps, (a, b) = run["steps"], run.names(2)
+    return run.pace.ratio(
+        ("alternating", lambda: steps.alternate([a, b], run.n_steps)), ("keeping", lambda: steps.alternate([a, a], run.n_steps)))
+
+
+@figure("prefill", "mixed prefill, 256 tokens with the last 8 active / base", _135m=most(1.05), _1b=None, _3b=None)
+def prefill(run: Run) -> Measured:
+    steps, (name,) = run["steps"], run.names(1)
+    return run.pace.ratio(
+        ("mixed", lambda: steps.prefill(256, name, 8)), ("base", lambda: steps.prefill(256, None, 0)))
+
+
+@figure("unpatched-decode", "base-only speed / unpatched library, decode", _135m=Bar(0.98, 1.02), _1b=Bar(0.98, 1.02), _3b=None)
+def unpatched_decode(run: Run) -> Measured:
+    stock, steps = run["stock"], run["steps"]
+    return run.pace.ratio(
+        ("unpatched", lambda: stock.decode([None], run.n_steps)), ("ours", lambda: steps.decode([None], run.n_steps)))
+
+
+@figure("unpatched-prefill", "base-only speed / unpatched library, prefill of 256 tokens", _135m=Bar(0.98, 1.02))
+def unpatched_prefill(run: Run) -> Measured:
+    stock, steps = run["stock"], run["steps"]
+    return run.pace.ratio(
+        ("unpatched", lambda: stock.prefill(256, None, 0)), ("ours", lambda: steps.prefill(256, None, 0)))
+
+
+# what a user feels
+
+
+@figure("first-token", "first token of an intrinsic / same tokens on the base, 512 to 8k context, the worst", _135m=most(1.10))
+def first_token(run: Run) -> Measured:
+    ours, steps, (name,) = run["ours"], run["steps"], run.names(1)
+
+    def of(n: int) -> Measured:
+        tokens = ours.conversation(n)
+        return run.pace.ratio(
+            ("intrinsic", lambda: ours.first_token(n, name)), ("base", lambda: steps.first_token(tokens, invocation_of(0))))
+
+    by_context = {n: of(n) for n in run.contexts}
+    worst = max(by_context.values(), key=lambda measured: measured.value)
+    worst.points = [{"tokens": n, "ratio": m.value, **m.sides} for n, m in by_context.items()]
+    return worst
+
+
+@figure("reprefill", "LoRA re-prefill / ours, first token at 7,680 tokens", _135m=least(500))
+def reprefill(run: Run) -> Measured:
+    ours, stock, (name,) = run["ours"], run["stock"], run.names(1)
+
+    def of(n: int, pace) -> Measured:
+        tokens = [*ours.conversation(n), *invocation_of(0)]
+        ours.first_token(n, name)  # computes the conversation
+        return pace.ratio(
+            ("LoRA", lambda: stock.lora_first_token(tokens, name)), ("ours", lambda: ours.first_token(n, name)), warm=False)
+
+    *shorter, longest = run.contexts
+    points = [{"tokens": n, **of(n, run.once).sides} for n in shorter]
+    measured = of(longest, run.pace)
+    measured.points = [*points, {"tokens": longest, **measured.sides}]
+    return measured
+
+
+@figure("intrinsics", "16 intrinsics of 16 tokens on a 2,048-token conversation: llama-server one after another / ours in one batch",
+        _135m=least(3))
+def intrinsics(run: Run) -> Measured:
+    ours, server, names, n = run["ours"], run["llama-server"], run.names(16), run.n_conversation
+    tokens, calls = ours.conversation(n), {name: invocation_of(i) for i, name in enumerate(names)}
+    measured = run.pace.ratio(
+        ("llama-server", lambda: server.intrinsics(tokens, calls, 16)), ("ours", lambda: ours.intrinsics(n, names, 16)))
+    kernels = run.pace.ratio(
+        ("llama-server", lambda: server.decode(run.names(1), run.n_steps)), ("ours", lambda: run["steps"].decode(run.names(1), run.n_steps)))
+    measured.note = _kernels(measured, kernels, "one adapted token")
+    return measured
+
+
+@figure("back", "back to the base after an intrinsic: llama-server / ours, 2,048 tokens", _135m=least(100))
+def back(run: Run) -> Measured:
+    ours, server, (name,), n = run["ours"], run["llama-server"], run.names(1), run.n_conversation
+    tokens, prompt = ours.conversation(n), ours.next_turn_tokens(n)
+    measured = run.pace.ratio(
+        ("llama-server", lambda: server.next_turn(tokens, invocation_of(0), name, prompt)), ("ours", lambda: ours.next_turn(n, name)))
+    kernels = run.pace.ratio(
+        ("llama-server", lambda: server.prefill(256, None, 0)), ("ours", lambda: run["steps"].prefill(256, None, 0)))
+    measured.note = _kernels(measured, kernels, "a prefill")
+    return measured
+
+
+@figure("throughput", "16 conversations with 8 adapters at once: tokens/s over one at a time", _135m=least(2.2))
+def throughput(run: Run) -> Measured:
+    ours, names = run["ours"], run.names(8)
+    ours.close_conversations()
+    measured = run.pace.ratio(
+        ("one at a time, per token", lambda: ours.one_at_a_time(16, names, run.n_short, 16)),
+        ("at once, per token", lambda: ours.at_once(16, names, run.n_short, 16)))
+    return measured
+
+
+@figure("memory", "1,000 registered adapters, 64 MB budget: peak memory above base / budget", _135m=most(1.10))
+def memory(run: Run) -> Measured:
+    with run.alone("registered") as registered:
+        points = []
+        for n in run.registered:
+            registered.register(n)
+            for i in range(0, n, max(1, n // 25)):
+                registered.call(i)
+            points.append({"registered": n, "megabytes": registered.peak_megabytes()})
+    peak = points[-1]["megabytes"]
+    ratio = peak * 1e6 / BUDGET
+    return Measured(ratio, ratio, ratio, 1, {}, points, f"{peak:.1f} MB")
+
+
+@figure("cold", "1,000 registered adapters, 64 MB budget: extra time of a cold call / reading its file", _135m=most(2))
+def cold(run: Run) -> Measured:
+    with run.alone("registered") as registered:
+        registered.register(run.registered[-1])
+        for i in range(N_ADAPTERS[run.model]):
+            registered.call(i)  # computes each adapter's cells, so that cold and warm calls decode the same
+        numbers = iter(range(N_ADAPTERS[run.model], run.registered[-1]))
+
+        def extra() -> float:
+            number = next(numbers)
+            return registered.call(number) - registered.call(number)
+
+        return run.pace.ratio(("extra", extra), ("reading", lambda: registered.read(0)))
+
+
+def _kernels(measured: Measured, kernels: Measured, what: str) -> str:
+    return (f"the wheel's own kernels take {kernels.value:.2f} times ours for {what}: "
+            f"with equal kernels {measured.value / kernels.value:.3g}")

@@ -1,0 +1,48 @@
+"""How the costs grow: PNG plots of the figures' points."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+# file, the figures that it is made of, x, axis labels, logarithmic axes, lines: (key, label) by figure
+PLOTS = {
+    "first-token": {
+        "x": "tokens", "labels": ("tokens of the conversation", "milliseconds to the first token"), "log": (True, True),
+        "lines": {"first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
+                  "reprefill": [("LoRA", "LoRA: everything again, unpatched")]}},
+    "adapters-in-a-batch": {
+        "x": "adapters", "labels": ("sequences in the batch, each with its own adapter", "milliseconds a step"), "log": (False, False),
+        "lines": {"batch": [("adapters", "adapted, ours"), ("base", "no adapters")]}},
+    "registered-adapters": {
+        "x": "registered", "labels": ("registered adapters, a budget of 64 MB", "peak megabytes above the base model"), "log": (True, False),
+        "lines": {"memory": [("megabytes", "ours")]}},
+}
+
+
+def plot(figures: Sequence[dict], model: str, folder: Path) -> list[Path]:
+    """Writes what can be drawn of the model's figures; returns the files. Raises ImportError without matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    by_name = {r["name"]: r for r in figures if r["model"] == model}
+    written = []
+    for name, spec in PLOTS.items():
+        chart, axes = pyplot.subplots(figsize=(6.4, 4))
+        for figure, lines in spec["lines"].items():
+            points = by_name[figure]["points"] if figure in by_name else []
+            for key, label in lines if points else ():
+                axes.plot([p[spec["x"]] for p in points], [p[key] for p in points], marker="o", label=label)
+        if axes.lines:
+            axes.set(xlabel=spec["labels"][0], ylabel=spec["labels"][1])
+            if spec["log"][0]:
+                axes.set_xscale("log", base=10 if name == "registered-adapters" else 2)
+                axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_yscale("log") if spec["log"][1] else axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+            axes.legend()
+            chart.tight_layout()
+            written.append(folder / f"{name}.png")
+            chart.savefig(written[-1], dpi=120)
+        pyplot.close(chart)
+    return written
