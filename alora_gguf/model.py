@@ -1,21 +1,33 @@
-"""A base model with its context and its adapters."""
+"""A base model with its context, its cache and its adapters."""
+
+from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ._library import llama_cpp, log_to_stderr, take_last_error
 from .adapter import Adapter
 from .context import Context, Span
-from .convert import base_fingerprint
 from .conversation import Conversation
-from .errors import ModelLoadError, PromptError, UnknownAdapterError
+from .convert import base_fingerprint
+from .engine.cache import Activation, Cache
+from .engine.channel import Channel
+from .engine.loop import Loop
+from .engine.request import Request
+from .engine.text import Piece
+from .errors import AdapterMemoryError, ModelClosedError, ModelLoadError, NoInvocationError, PromptError
+from .registry import Registry
+from .reply import Reply, Stream, drain
 from .rpc import add_rpc_servers
+from .sampling import SamplingParams
 from .template import ChatTemplate, Message
 from .vocab import Vocab
 
@@ -27,11 +39,13 @@ class Model:
 
     n_ctx          cells of the KV cache, for all conversations together; 0: as the model was trained
     n_batch        most tokens of one decode call; n_ubatch: of one graph
-    n_seq_max      most conversations and forks at once, at most 256
+    n_seq_max      most branches that the cache keeps, and so most calls at once; at most 256. Default: 64, and
+                   16 where the memory is recurrent and each takes a state
     n_threads      default: the machine's cores
     n_gpu_layers   layers on devices other than the CPU, -1: all
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
     flash_attn     None: where it can be used
+    adapter_memory most bytes of adapters in memory at once, None: no limit
     rpc_servers    "host:port" of machines that run `ggml-rpc-server`, used as devices
     verbose        llama.cpp's log on standard error, else on the logger "alora_gguf.llama"
 
@@ -45,7 +59,7 @@ class Model:
         n_ctx: int = 4096,
         n_batch: int = 512,
         n_ubatch: int = 512,
-        n_seq_max: int = 64,
+        n_seq_max: int | None = None,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         n_gpu_layers: int = 0,
@@ -63,12 +77,12 @@ class Model:
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         chat_template: str | None = None,
+        adapter_memory: int | None = None,
         rpc_servers: Sequence[str] = (),
         verbose: bool = False,
     ):
         self._model = self.context = None
         self.path = Path(path)
-        self.adapters: dict[str, Adapter] = {}
         if verbose:
             log_to_stderr()
         if not self.path.is_file():
@@ -89,12 +103,13 @@ class Model:
         if not self._model:
             raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_last_error() or 'no reason given'}; check the file")
 
+        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         cores = os.cpu_count() or 1
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx = n_ctx
         cp.n_batch = max(1, min(n_batch, n_ctx) if n_ctx else n_batch)
         cp.n_ubatch = max(1, min(n_ubatch, cp.n_batch))
-        cp.n_seq_max = n_seq_max
+        cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
         cp.n_threads = n_threads or cores
         cp.n_threads_batch = n_threads_batch or n_threads or cores
         cp.kv_unified = True  # forks share cells instead of copying them
@@ -111,6 +126,7 @@ class Model:
             cp.swa_full = swa_full
         cp.rope_freq_base = rope_freq_base
         cp.rope_freq_scale = rope_freq_scale
+        self.cell_types = [cp.type_k, cp.type_v, cp.flash_attn_type]
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
             self.close()
@@ -118,8 +134,10 @@ class Model:
                                  "give a smaller n_ctx")
         self.vocab = Vocab(self._model)
         self.context = Context(
-            context, self.vocab.n_tokens,
-            memory_rolls_back=not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)))
+            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model))
+        self.cache = Cache(self.context)
+        self.adapters = Registry(self.context, adapter_memory)
+        self.loop = Loop(self.context, self.cache, self.adapters)
         self._template_source = chat_template or _chat_template(self._model)
         self._template: ChatTemplate | None = None
 
@@ -128,28 +146,44 @@ class Model:
     def load_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
         """Loads a GGUF adapter under `name` (default: the file's name without ending).
 
-        An adapter that had this name is unloaded. With `force` the adapter may have been made for
-        another base of the same shapes. Raises AdapterFileError or AdapterMismatchError.
+        Calls that begin from now on and name it mean this one. With `force` the adapter may have been
+        made for another base of the same shapes. Raises AdapterFileError or AdapterMismatchError.
         """
-        with self.context.lock:
-            adapter = Adapter(self.context, path, name, None if force else self.fingerprint)
-            if adapter.name in self.adapters:
-                self.unload_adapter(adapter.name)
-            self.adapters[adapter.name] = adapter
-            return adapter
+        self.check_open()
+        adapter = Adapter(path, name, None if force else lambda: self.fingerprint)
+        adapter.metadata  # noqa: B018  read here, so that the loop is not kept waiting for it
+
+        def load() -> None:
+            self.adapters.load(adapter)  # where there is no room now, the first call that needs it loads it
+            self.adapters.add(adapter)
+            self.adapters.sweep()
+
+        self.loop.call(load)
+        return adapter
+
+    def register_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
+        """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
+        self.check_open()
+        adapter = Adapter(path, name, None if force else lambda: self.fingerprint)
+        self.adapters.add(adapter)
+        return adapter
 
     def unload_adapter(self, name: str) -> None:
-        """Frees the adapter; where it was active, it is no longer."""
-        with self.context.lock:
-            self.adapter(name).free()
-            del self.adapters[name]
+        """Takes the name away, and the adapter out of memory as soon as no call uses it. Raises UnknownAdapterError."""
+        self.adapters.remove(name)
+        self.loop.call(self.adapters.sweep)
 
     def adapter(self, name: str) -> Adapter:
         """The adapter of this name. Raises UnknownAdapterError."""
-        if name not in self.adapters:
-            loaded = ", ".join(sorted(self.adapters)) or "none"
-            raise UnknownAdapterError(f"adapter {name!r}: expected one that is loaded ({loaded}); load it with load_adapter()")
         return self.adapters[name]
+
+    def intrinsic(self, name: str) -> Adapter:
+        """The same, if it can be invoked. Raises NoInvocationError too."""
+        adapter = self.adapters[name]
+        if not adapter.is_activated:
+            raise NoInvocationError(
+                f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; convert it with `alora-convert --invocation TEXT`")
+        return adapter
 
     @cached_property
     def fingerprint(self) -> str:
@@ -183,49 +217,110 @@ class Model:
         occurrence of its invocation tokens on, and nowhere if there is none; an ordinary LoRA
         everywhere. Raises PromptError, UnknownAdapterError, ContextFullError, SequenceLimitError.
         """
+        self.check_open()
         chosen = [self.adapter(name) if name is not None else None for _, name in rows]
         for tokens, _ in rows:
             self.vocab.check(tokens)
-        context, seqs = self.context, []
-        with context.lock:
-            try:
-                todo = []
-                for (tokens, _), adapter in zip(rows, chosen):
-                    seqs.append(context.acquire())
-                    start = adapter.start_in(tokens) if adapter else None
-                    if start is not None:
-                        context.activate(seqs[-1], adapter.ptr, start)
-                    todo.append(Span(seqs[-1], tokens, 0, "all"))
-                parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
-                for batch in _split(todo, context.n_batch):
-                    for span, end in zip(batch, context.decode(batch)):
-                        n = len(span.tokens)
-                        parts[span.seq_id].append(context.logits(end - n + 1, n))
-            finally:
-                for seq in seqs:
-                    context.release(seq)
+        starts = [adapter.start_in(tokens) if adapter else None for (tokens, _), adapter in zip(rows, chosen)]
+        return self.loop.call(lambda: self._logits([tokens for tokens, _ in rows], chosen, starts))
+
+    def _logits(
+        self, rows: Sequence[Sequence[int]], chosen: Sequence[Adapter | None], starts: Sequence[int | None]
+    ) -> list[np.ndarray]:
+        used = [adapter for adapter in chosen if adapter]
+        if not self.adapters.hold(used):
+            raise AdapterMemoryError("logits: expected room for the adapters of all rows, got calls that use it; wait for them to end")
+        seqs: list[int] = []
+        try:
+            todo = []
+            for tokens, adapter, start in zip(rows, chosen, starts):
+                seqs.append(self.cache.acquire())
+                if start is not None:
+                    self.context.activate(seqs[-1], adapter.ptr, start)
+                todo.append(Span(seqs[-1], tokens, 0, "all"))
+            parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
+            for batch in _split(todo, self.context.n_batch):
+                for span, end in zip(batch, self.cache.decode(batch)):
+                    n = len(span.tokens)
+                    parts[span.seq_id].append(self.context.logits(end - n + 1, n).copy())
+        finally:
+            for seq in seqs:
+                self.context.release(seq)
+            self.adapters.release(used)
         return [np.concatenate(parts[seq]) for seq in seqs]
 
-    def conversation(self, *, system: str | None = None, messages: Sequence[Message] = ()) -> Conversation:
-        """A new conversation, after a system message and other messages if given. Nothing is computed yet."""
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        adapter: str | None = None,
+        stream: bool = False,
+        on_text: Callable[[Piece], Any] | None = None,
+        **sampling: Any,
+    ) -> Reply | Stream[Piece, Reply]:
+        """Continues a prompt, text or tokens. An adapter is active in it as in logits().
+
+        Streams as Conversation.ask; `sampling` is as in SamplingParams. Raises PromptError,
+        UnknownAdapterError, ContextFullError, SequenceLimitError.
+        """
+        t_start = time.perf_counter()
+        self.check_open()
+        tokens = self.tokenize(prompt, add_bos=self.vocab.add_bos) if isinstance(prompt, str) else list(prompt)
+        chosen = self.adapter(adapter) if adapter is not None else None
+        start = chosen.start_in(tokens) if chosen else None
+        channel: Channel[Piece] = Channel()
+        request = Request(
+            tokens, SamplingParams.of(sampling), self.vocab, on_piece=channel.put, on_end=channel.end, t_start=t_start,
+            activations=[Activation(chosen, start)] if start is not None else [], checkpoint=start or None)
+        self.loop.submit(request)
+        pieces = Stream(channel, request.reply, request.cancel)
+        return pieces if stream else drain(pieces, on_text)
+
+    def conversation(
+        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None
+    ) -> Conversation:
+        """A new conversation, after a system message and other messages if given. Nothing is computed yet.
+
+        `adapter` names an ordinary LoRA that it is held with, from its first token on.
+        """
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self, [*first, *messages])
+        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None)
+
+    def clear_cache(self) -> None:
+        """Gives up every cell that no call under way uses."""
+        self.check_open()
+        self.loop.call(self.cache.clear)
+
+    def restore(self, path: str | PathLike[str]) -> Conversation:
+        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again.
+
+        Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
+        version or type of cells; ContextFullError if it does not fit.
+        """
+        from .saved import restore
+
+        self.check_open()
+        return restore(self, path)
 
     # life
 
+    def check_open(self) -> None:
+        """Raises ModelClosedError after close()."""
+        if self._model is None:
+            raise ModelClosedError("model: expected an open one, got one that was closed; load it again")
+
     def close(self) -> None:
-        """Frees the model; its conversations and adapters cannot be used any more."""
-        for adapter in self.adapters.values():
-            adapter.free()
-        self.adapters.clear()
+        """Frees the model; calls under way end with ModelClosedError."""
         if self.context:
+            self.loop.close()
+            self.adapters.close()
             self.context.close()
             self.context = None
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
 
-    def __enter__(self) -> "Model":
+    def __enter__(self) -> Model:
         return self
 
     def __exit__(self, *_) -> None:

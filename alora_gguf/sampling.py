@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from ._library import llama_cpp
+from .context import Context
 from .errors import PromptError
+from .grammar import Candidates, Grammar, schema_to_gbnf
+from .vocab import Vocab
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The usual arguments, with llama.cpp's meaning. `temperature` 0 is greedy. `seed` None is another each time."""
+    """The usual arguments, with llama.cpp's meaning.
+
+    temperature    0 is greedy
+    seed           None is another each time
+    grammar        GBNF, with a rule `root`; json_schema: the same said as a JSON schema
+    logprobs       the reply has the log probability of each token, and of `top_logprobs` likely ones in its place
+    """
 
     max_tokens: int = 512
     temperature: float = 0.2
@@ -22,6 +31,10 @@ class SamplingParams:
     penalty_last_n: int = 64
     seed: int | None = None
     stop: Sequence[str] = ()
+    grammar: str | None = None
+    json_schema: dict | str | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self):
         if isinstance(self.stop, str):
@@ -32,10 +45,16 @@ class SamplingParams:
             ("top_p", 0 <= self.top_p <= 1, "a number from 0 to 1"),
             ("min_p", 0 <= self.min_p <= 1, "a number from 0 to 1"),
             ("repeat_penalty", self.repeat_penalty > 0, "a number above 0"),
+            ("top_logprobs", 0 <= self.top_logprobs <= 100, "a number from 0 to 100"),
+            ("grammar", self.grammar is None or self.json_schema is None, "no json_schema beside it"),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "strings that are not empty"),
         ):
             if not good:
                 raise PromptError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+
+    def gbnf(self) -> str | None:
+        """The grammar that the reply has to follow. Raises PromptError."""
+        return self.grammar if self.json_schema is None else schema_to_gbnf(self.json_schema)
 
     @classmethod
     def of(cls, given: dict, **defaults) -> "SamplingParams":
@@ -48,12 +67,18 @@ class SamplingParams:
 
 
 class Sampler:
-    """A llama_sampler chain with its own state. free() it."""
+    """A llama_sampler chain with its own state, and a grammar if one is asked for. free() it.
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int]):
+    Raises PromptError for a grammar that is none.
+    """
+
+    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
-        if params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty:
+        self._chain = chain
+        self._vocab = vocab
+        penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
+        if penalised:
             add(llama_cpp.llama_sampler_init_penalties(
                 params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
             for token in prompt[-params.penalty_last_n :]:
@@ -67,13 +92,39 @@ class Sampler:
             add(llama_cpp.llama_sampler_init_temp(params.temperature))
             seed = llama_cpp.LLAMA_DEFAULT_SEED if params.seed is None else params.seed & 0xFFFFFFFF
             add(llama_cpp.llama_sampler_init_dist(seed))
-        self._chain = chain
+        self._is_argmax = params.temperature == 0 and not penalised
+        gbnf = params.gbnf()
+        self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
 
-    def sample(self, context: int, index: int) -> int:
-        """The next token after the one at batch `index`; the chain has accepted it."""
-        return llama_cpp.llama_sampler_sample(self._chain, context, index)
+    def sample(self, context: Context, index: int) -> int:
+        """The next token after the one at batch `index`; the sampler has accepted it."""
+        if self._grammar is None:
+            if self._is_argmax:  # what the chain says, several times as fast
+                return int(context.logits(index)[0].argmax())
+            return llama_cpp.llama_sampler_sample(self._chain, context.ptr, index)
+        logits = context.logits(index)[0]
+        token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))
+        if not self._grammar.allows(token):
+            # only now is every token of the vocabulary checked, which takes long
+            candidates = Candidates(logits)
+            self._grammar.apply(candidates)
+            if not candidates.allowed.any():
+                return self._vocab.eos  # the grammar leads nowhere from here
+            token = self._pick(candidates)
+        self._grammar.accept(token)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _pick(self, candidates: "Candidates") -> int:
+        llama_cpp.llama_sampler_apply(self._chain, candidates.ref)
+        return candidates.selected
 
     def free(self) -> None:
         if self._chain:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
+        if self._grammar is not None:
+            self._grammar.free()
+
+    def __del__(self):
+        self.free()
