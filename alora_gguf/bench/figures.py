@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 from .measure import Bar, Measured
 from .models import invocation_of
@@ -157,9 +158,10 @@ def intrinsics(run: Run) -> Measured:
 @figure("back", "back to the base after an intrinsic: llama-server / ours, 2,048 tokens", _135m=least(100))
 def back(run: Run) -> Measured:
     ours, server, (name,), n = run["ours"], run["llama-server"], run.names(1), run.n_conversation
-    tokens, prompt = ours.conversation(n), ours.next_turn_tokens(n)
+    tokens, turns = ours.conversation(n), count()
     measured = run.pace.ratio(
-        ("llama-server", lambda: server.next_turn(tokens, invocation_of(0), name, prompt)), ("ours", lambda: ours.next_turn(n, name)))
+        ("llama-server", lambda: server.next_turn(tokens, invocation_of(0), name, ours.next_turn_tokens(n, 0))),
+        ("ours", lambda: ours.next_turn(n, name, next(turns))))
     kernels = run.pace.ratio(
         ("llama-server", lambda: server.prefill(256, None, 0)), ("ours", lambda: run["steps"].prefill(256, None, 0)))
     measured.note = _kernels(measured, kernels, "a prefill")
@@ -169,7 +171,7 @@ def back(run: Run) -> Measured:
 @figure("throughput", "16 conversations with 8 adapters at once: tokens/s over one at a time", _135m=least(2.2))
 def throughput(run: Run) -> Measured:
     ours, names = run["ours"], run.names(8)
-    ours.close_conversations()
+    ours.forget()
     measured = run.pace.ratio(
         ("one at a time, per token", lambda: ours.one_at_a_time(16, names, run.n_short, 16)),
         ("at once, per token", lambda: ours.at_once(16, names, run.n_short, 16)))

@@ -1,8 +1,9 @@
 """The models and adapters that are measured, made once and kept in a folder.
 
-135m is the embedded model with its Q4_1 weights in Q4_0; the others have random Q4_0 weights in the shapes
-of Llama 3.2 1B and 3B, with the embedded model's vocabulary. Adapters are random, of rank 32 on all linear
-layers, saved as PEFT saves them and converted by alora_gguf.convert.
+135m is the embedded model with its Q4_1 weights in Q4_0, and without embeddings for the tokens that would end
+an answer; the others have random Q4_0 weights in the shapes of Llama 3.2 1B and 3B, with the embedded model's
+vocabulary. Adapters are random, of rank 32 on all linear layers, saved as PEFT saves them and converted by
+alora_gguf.convert.
 """
 
 import json
@@ -104,10 +105,12 @@ def _write_embedded(out: Path) -> None:
         if t.tensor_type == gguf.GGMLQuantizationType.Q4_1:
             weights = gguf.quants.dequantize(t.data, t.tensor_type).reshape(shape)
             writer.add_tensor(t.name, gguf.quants.quantize(weights, Q4_0), raw_dtype=Q4_0)
-        elif t.tensor_type == gguf.GGMLQuantizationType.F32:
-            writer.add_tensor(t.name, t.data.reshape(shape))
+        elif t.name == "token_embd.weight":
+            embeddings = np.array(t.data)
+            embeddings[_ends(source)] = 0
+            writer.add_tensor(t.name, embeddings, raw_dtype=t.tensor_type)
         else:
-            writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+            writer.add_tensor(t.name, t.data.reshape(shape))
     _close(writer)
 
 
@@ -120,6 +123,7 @@ def _write_random(out: Path, shape: Shape) -> None:
         "rope.dimension_count": shape.n_embd // shape.n_head, "context_length": N_CTX})
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((n_vocab, shape.n_embd), np.float32) * 0.02
+    embeddings[_ends(source)] = 0
     writer.add_tensor("token_embd.weight", gguf.quants.quantize(embeddings, Q8_0), raw_dtype=Q8_0)
     writer.add_tensor("output_norm.weight", np.ones(shape.n_embd, np.float32))
     for layer in range(shape.n_layer):
@@ -128,6 +132,12 @@ def _write_random(out: Path, shape: Shape) -> None:
         for name, (_, n_in, n_out) in shape.linear().items():
             writer.add_tensor(f"blk.{layer}.{name}.weight", _random_q4_0(rng, n_out, n_in), raw_dtype=Q4_0)
     _close(writer)
+
+
+def _ends(source: gguf.GGUFReader) -> list[int]:
+    """The control tokens but the one that begins a message: their logits shall be 0, so that no answer ends early."""
+    types, bos = source.fields["tokenizer.ggml.token_type"].contents(), source.fields["tokenizer.ggml.bos_token_id"].contents()
+    return [i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL and i != bos]
 
 
 def _random_q4_0(rng: np.random.Generator, n_out: int, n_in: int) -> np.ndarray:

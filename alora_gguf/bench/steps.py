@@ -68,9 +68,7 @@ class Steps:
         seq = self.context.acquire()
         self.activate(seq, name, 0)
         began = time.perf_counter()
-        n_batch = self.context.n_batch
-        for i in range(0, len(tokens), n_batch):
-            self._timed([self.Span(seq, tokens[i : i + n_batch], i)])
+        self.context.logits(self._prefill(seq, tokens, 0), 1)
         ms = (time.perf_counter() - began) * 1e3
         self._release([seq])
         return ms
@@ -78,11 +76,9 @@ class Steps:
     def top(self, tokens: Sequence[int], name: str | None, start: int) -> dict[int, float]:
         """The log probabilities of the likeliest next tokens, with the adapter active from `start` on."""
         seq = self.context.acquire()
-        if start:
-            self.context.decode([self.Span(seq, tokens[:start], 0, "none")])
+        self._prefill(seq, tokens[:start], 0)
         self.activate(seq, name, start)
-        (end,) = self.context.decode([self.Span(seq, tokens[start:], start)])
-        top = likeliest(self.context.logits(end, 1)[0])
+        top = likeliest(self.context.logits(self._prefill(seq, tokens[start:], start), 1)[0])
         self._release([seq])
         return top
 
@@ -100,9 +96,15 @@ class Steps:
         while n < min(len(tokens), len(self._tokens)) and tokens[n] == self._tokens[n]:
             n += 1
         self.context.truncate(self._seq, n)
-        for i in range(n, len(tokens), self.context.n_batch):
-            self.context.decode([self.Span(self._seq, tokens[i : i + self.context.n_batch], i, "none")])
+        self._prefill(self._seq, tokens[n:], n)
         self._tokens = list(tokens)
+
+    def _prefill(self, seq: int, tokens: Sequence[int], start: int) -> int:
+        """Decodes any number of tokens; returns the batch index of the last one."""
+        n, end = self.context.n_batch, 0
+        for i in range(0, len(tokens), n):
+            (end,) = self.context.decode([self.Span(seq, tokens[i : i + n], start + i)])
+        return end
 
     def _timed(self, spans: Sequence) -> float:
         began = time.perf_counter()
