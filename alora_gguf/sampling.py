@@ -72,15 +72,18 @@ class Sampler:
     Raises PromptError for a grammar that is none.
     """
 
+    _chain = _grammar = None
+
     def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
+        gbnf = params.gbnf()
+        self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
+        self._vocab = vocab
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
-        self._chain = chain
-        self._vocab = vocab
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
-        if penalised:
+        if penalised and params.penalty_last_n:
             add(llama_cpp.llama_sampler_init_penalties(
-                params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+                vocab.n_tokens, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
             for token in prompt[-params.penalty_last_n :]:
                 llama_cpp.llama_sampler_accept(chain, token)
         if params.temperature == 0:
@@ -93,8 +96,7 @@ class Sampler:
             seed = llama_cpp.LLAMA_DEFAULT_SEED if params.seed is None else params.seed & 0xFFFFFFFF
             add(llama_cpp.llama_sampler_init_dist(seed))
         self._is_argmax = params.temperature == 0 and not penalised
-        gbnf = params.gbnf()
-        self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
+        self._chain = chain
 
     def sample(self, context: Context, index: int) -> int:
         """The next token after the one at batch `index`; the sampler has accepted it."""

@@ -27,7 +27,6 @@ def bench(
     unpatched: Path | None = None,
     n_threads: int | None = None,
     quick: bool = False,
-    command: str = "alora bench",
 ) -> dict:
     """Measures, and writes results.json, README.md and the plots into `out`; returns what is in the JSON.
 
@@ -45,7 +44,8 @@ def bench(
     files = Files(cache or _cache_folder())
     models = ("tiny",) if quick else models
     results: dict = {
-        "command": command, "machine": report.machine(n_threads), "figures": [], "side_by_side": [], "checks": [], "left_out": [], "failed": []}
+        "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {name}" for name in only)]),
+        "machine": report.machine(n_threads), "figures": [], "side_by_side": [], "checks": [], "left_out": [], "failed": []}
 
     def attempt(what: str, model: str, measure):
         print(f"{model}  {what}", end="  ", file=sys.stderr, flush=True)
@@ -89,8 +89,8 @@ def bench(
 def _result(figure: Figure, model: str, measured: Measured) -> dict:
     bar = figure.bars.get(model)
     return {
-        "name": figure.name, "title": figure.title, "model": model, "bar": str(bar) if bar else None,
-        "passes": bar.passes(measured.value) if bar else None, **asdict(measured)}
+        "name": figure.name, "title": figure.title, "how": " ".join(figure.measure.__doc__.split()), "model": model,
+        "bar": str(bar) if bar else None, "passes": bar.passes(measured.value) if bar else None, **asdict(measured)}
 
 
 def _unpatched(given: Path | None) -> Path | None:
@@ -98,7 +98,8 @@ def _unpatched(given: Path | None) -> Path | None:
     if any(folder.glob("*llama.*")):
         return folder.resolve()
     if given:
-        raise BenchError(f"{given}: expected a folder with an unpatched libllama, got none; `make build/unpatched/bin/.built` makes one")
+        raise BenchError(
+            f"{given}: expected a folder with an unpatched libllama, got none; `make build/unpatched/bin/.built` makes one")
     return None
 
 

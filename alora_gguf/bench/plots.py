@@ -10,10 +10,10 @@ PLOTS = {
         "lines": {"first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
                   "reprefill": [("LoRA", "LoRA: everything again, unpatched")]}},
     "adapters-in-a-batch": {
-        "x": "adapters", "labels": ("sequences in the batch, each with its own adapter", "milliseconds a step"), "log": (False, False),
+        "x": "adapters", "labels": ("sequences in the batch, each with an adapter", "milliseconds a step"), "log": (False, False),
         "lines": {"batch": [("adapters", "adapted, ours"), ("base", "no adapters")]}},
     "registered-adapters": {
-        "x": "registered", "labels": ("registered adapters, a budget of 64 MB", "peak megabytes above the base model"), "log": (True, False),
+        "x": "registered", "labels": ("registered adapters, a budget of 64 MB", "peak megabytes above the base"), "log": (True, False),
         "lines": {"memory": [("megabytes", "ours")]}},
 }
 

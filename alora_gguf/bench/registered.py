@@ -1,6 +1,5 @@
 """Adapters by the thousand: the memory that they take, and what the first call of one costs."""
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -57,6 +56,8 @@ def _peak_bytes() -> int:
         (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except OSError:
+        import resource
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

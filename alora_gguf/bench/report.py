@@ -15,9 +15,10 @@ PACKAGES = "alora_gguf", "llama-cpp-python", "xllamacpp", "peft", "transformers"
 
 def machine(n_threads: int) -> dict:
     """What the figures were measured on."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "cpu": _cpu(), "cores": os.cpu_count(), "threads": n_threads, "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(), "versions": {package: _version(package) for package in PACKAGES}}
+        "cpu": _cpu(), "cores": os.cpu_count(), "threads": n_threads, "load": load,
+        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(), "versions": {package: _version(package) for package in PACKAGES}}
 
 
 def write_json(path: Path, results: dict) -> None:
@@ -31,6 +32,7 @@ def page(results: dict, plots: Sequence[Path]) -> str:
     lines = [
         "# Benchmarks", "",
         f"Written by `{results['command']}` on {on['cpu']}, {on['cores']} cores, {on['threads']} threads, {on['system']}, "
+        f"load {on['load']:.1f} at the beginning, "
         f"Python {on['python']}; {versions}.", "",
         "Both sides of a figure are measured in turn, each engine in a process of its own. Measured is the median of the ratios of "
         "the pairs; spread, their quartiles. Adapters: rank 32 on all linear layers, random, f16 unless said otherwise. Every engine has "
@@ -40,9 +42,10 @@ def page(results: dict, plots: Sequence[Path]) -> str:
     for r in results["figures"]:
         lines.append(f"| {r['title']} | {r['model']} | {r['bar'] or '-'} | {_number(r['value'])} | "
                      f"{_number(r['low'])} to {_number(r['high'])} | {r['n']} | {_verdict(r)} |")
-    sides = [r for r in results["figures"] if r["sides"] or r["note"]]
-    lines += ["", "## Both sides", "", "| figure | model | milliseconds | |", "|---|---|---|---|"]
-    lines += [f"| {r['name']} | {r['model']} | {'; '.join(f'{k} {_number(v)}' for k, v in r['sides'].items())} | {r['note']} |" for r in sides]
+    lines += ["", "## Both sides", "", "| `--only` | model | milliseconds | |", "|---|---|---|---|"]
+    lines += [f"| {r['name']} | {r['model']} | {'; '.join(f'{k} {_number(v)}' for k, v in r['sides'].items())} | {r['note']} |"
+              for r in results["figures"]]
+    lines += ["", *dict.fromkeys(f"- {r['name']}: {r['how']}" for r in results["figures"])]
     if results["side_by_side"]:
         lines += ["", "## Side by side", "", "Milliseconds, medians, the engines in turn.", "",
                   f"| {results['side_by_side_model']} | {' | '.join(ENGINES)} |", "|---" * (len(ENGINES) + 1) + "|"]

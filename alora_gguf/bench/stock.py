@@ -107,7 +107,8 @@ class StockContext:
 
     def logits(self, first: int, n: int) -> np.ndarray:
         row = self._lib.llama_get_logits_ith(self.ptr, first)
-        return np.ctypeslib.as_array(row, shape=(n, self._n_vocab)).copy()
+        buffer = (ctypes.c_float * (n * self._n_vocab)).from_address(ctypes.addressof(row.contents))
+        return np.frombuffer(buffer, np.float32).reshape(n, self._n_vocab)
 
     def acquire(self) -> int:
         return self._free.pop()
