@@ -56,7 +56,9 @@ def test_logprobs_are_those_of_the_logits(small):
 
 
 def test_a_stop_string_cuts_text_and_logprobs_alike(small):
+    small.clear_cache()
     whole = small.generate("One, two, three, four,", temperature=0, max_tokens=20)
+    small.clear_cache()
     stop = whole.text[len(whole.text) // 2 :][:3]
     stream = small.generate("One, two, three, four,", temperature=0, max_tokens=20, stop=stop, logprobs=True, stream=True)
     pieces = list(stream)
@@ -67,8 +69,11 @@ def test_a_stop_string_cuts_text_and_logprobs_alike(small):
 
 
 def test_greedy_is_the_likeliest_also_beside_a_grammar_and_penalties(small):
+    small.clear_cache()
     plain = small.generate("Once upon a time", temperature=0, max_tokens=8)
+    small.clear_cache()
     free = small.generate("Once upon a time", temperature=0, max_tokens=8, grammar="root ::= [^\\x00]*")
     assert free.tokens == plain.tokens
-    assert small.generate("a a a a a a", temperature=0, max_tokens=8, repeat_penalty=1.8).tokens != small.generate(
-        "a a a a a a", temperature=0, max_tokens=8).tokens
+    again = small.generate("la la la la la la la la", temperature=0, max_tokens=3)
+    assert again.text == " la la la"
+    assert small.generate("la la la la la la la la", temperature=0, max_tokens=3, repeat_penalty=1.8).text != again.text
