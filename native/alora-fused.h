@@ -6,6 +6,7 @@
 // is looked up while it runs, so one graph serves whatever is active.
 
 #include "alora-context.h"
+#include "alora-kernel.h"
 
 #include <atomic>
 #include <cstdint>
@@ -44,28 +45,40 @@ public:
     void set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output);
 
 private:
+    struct use {
+        const alora_group * group;
+        const alora_pair  * pair;
+    };
+
     struct node {
         alora_fused * fused;
+        size_t        index; // among the nodes
         alora_role    role;
         size_t        i_weight;
         bool          outputs;
+
+        std::vector<use> uses; // of the plan; each has rows
     };
 
+    struct unit; // one use with some of its tokens
     struct alignas(64) line { float values[16]; }; // threads write next to each other
 
-    // Calls f with one adapter and some of its tokens, for all of them, always in the same order.
+    // Calls f with every unit of the node, always in the same order.
     template <typename F> void for_each_unit(const node & node, const ggml_tensor * dst, F && f);
 
     void scale_base(const node & node, ggml_tensor * dst, int64_t i0, int64_t i1) const;
 
     static void compute(ggml_tensor * dst, int ith, int nth, void * userdata);
 
-    std::deque<node> nodes; // the graph has their addresses
+    std::deque<node> nodes; // in the order in which they are computed; the graph has their addresses
 
     std::vector<alora_group> tokens;
     std::vector<alora_group> outputs;
+    bool disjoint = true; // no token has two adapters
 
     int64_t           n_experts = 1; // that a token uses, at most
     std::vector<line> scratch;       // s * A x of every (token, adapter, expert)
     alora_barrier     barrier;
+
+    const alora_kernel kernel = alora_kernel_get();
 };

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include <utility>
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -28,7 +30,7 @@
 #define TOKENS_MAX 2
 #endif
 
-#define UNROLL _Pragma("GCC unroll 4")
+#define UNROLL _Pragma("GCC unroll 16")
 
 namespace {
 
@@ -98,14 +100,17 @@ inline float from_f16(uint16_t h) {
 
 // L values of a row from index k on
 struct row_f32 {
+    static constexpr int bytes = 4; // a value
     template <int L> static auto at(const char * row, int64_t k) { return load<typename lanes<L>::f32>((const float *) row + k); }
     static float one(const char * row, int64_t k) { return ((const float *) row)[k]; }
 };
 struct row_f16 {
+    static constexpr int bytes = 2; // a value
     template <int L> static auto at(const char * row, int64_t k) { return from_f16<L>((const uint16_t *) row + k); }
     static float one(const char * row, int64_t k) { return from_f16(((const uint16_t *) row)[k]); }
 };
 struct row_bf16 {
+    static constexpr int bytes = 2; // a value
     template <int L> static auto at(const char * row, int64_t k) {
         const auto h = load<typename lanes<L>::u16>((const uint16_t *) row + k);
         return (typename lanes<L>::f32) (__builtin_convertvector(h, typename lanes<L>::u32) << 16);
@@ -116,6 +121,7 @@ struct row_bf16 {
     }
 };
 struct row_q8_0 {
+    static constexpr int bytes = 1;
     struct block { uint16_t d; int8_t qs[32]; };
 
     template <int L> static auto at(const char * row, int64_t k) {
@@ -127,6 +133,25 @@ struct row_q8_0 {
         return b->qs[k%32] * from_f16(b->d);
     }
 };
+
+// Adds up N = L vectors of L lanes, each to the lane of its number: pairs of vectors become one, in which
+// groups of N/2 lanes from the first and the second take turns, until one is left.
+template <int L, int G, bool upper, size_t... I>
+inline auto groups(typename lanes<L>::f32 a, typename lanes<L>::f32 b, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, (int) (I/(2*G)*(2*G) + I%G + (upper ? G : 0) + (I/G%2 ? L : 0))...);
+}
+template <int L, int N = L> inline auto sums(const typename lanes<L>::f32 * v) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        typename lanes<L>::f32 half[N/2];
+        UNROLL for (int i = 0; i < N/2; ++i) {
+            constexpr auto all = std::make_index_sequence<L>();
+            half[i] = groups<L, N/2, false>(v[i], v[i + N/2], all) + groups<L, N/2, true>(v[i], v[i + N/2], all);
+        }
+        return sums<L, N/2>(half);
+    }
+}
 
 inline f32x4 fold(f32x4 v) { return v; }
 #if LANES_MAX >= 8
@@ -140,32 +165,60 @@ inline f32x4 fold(lanes<16>::f32 v) {
 }
 #endif
 
-// the sums of four vectors as one
-inline f32x4 sums(f32x4 a, f32x4 b, f32x4 c, f32x4 d) {
-    const f32x4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const f32x4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+// y[0, n) += v * gain[0, n)
+template <int L> inline void add(float * y, typename lanes<L>::f32 v, const float * gain, int64_t n) {
+    typedef typename lanes<L>::f32 V;
+    if (n == L) {
+        v = load<V>(y) + (gain ? v*load<V>(gain) : v);
+        memcpy(y, &v, sizeof(v));
+    } else {
+        for (int64_t i = 0; i < n; ++i) {
+            y[i] += gain ? v[i]*gain[i] : v[i];
+        }
+    }
 }
 
-// four rows by T tokens: every value of a row is converted once and used T times
+// Where to fetch from while the rows from i on are multiplied: what will be read when 8 KiB more have
+// been. The processor's own prefetching starts anew at each row and each page, and gets half of what
+// memory has. nullptr if that is not known.
+inline const char * ahead(const alora_kernel_args & p, int64_t i, int64_t i1) {
+    const int64_t distance = 8192;
+    const int64_t left = (i1 - i)*p.nb - distance; // of these rows
+    if (left > 0) {
+        return (const char *) p.w + i*p.nb + distance;
+    }
+    return p.next ? (const char *) p.next - left : nullptr;
+}
+
+// into the second level of cache
+template <int n_lines> inline void fetch(const char * from) {
+    UNROLL for (int i = 0; i < n_lines; ++i) {
+        __builtin_prefetch(from + 64*i, 0, 2);
+    }
+}
+
+// Four rows by T tokens: every value of a row is converted once and used T times.
 template <int L, int T, typename Row>
-inline void tile(const char * const rows[4], int64_t n, const float * const * x, f32x4 res[T]) {
-    typename lanes<L>::f32 acc[4][T] = {};
+inline void tile(const char * const (&rows)[4], int64_t n, const float * const * x, f32x4 (&res)[T], const char * ahead) {
+    constexpr int n_lines = (4*L*Row::bytes + 63)/64;
+    typedef typename lanes<L>::f32 V;
+    V acc[T][4] = {};
     int64_t k = 0;
     for (; k + L <= n; k += L) {
-        typename lanes<L>::f32 xs[T];
-        UNROLL for (int t = 0; t < T; ++t) {
-            xs[t] = load<typename lanes<L>::f32>(x[t] + k);
+        if (ahead) {
+            fetch<n_lines>(ahead);
+            ahead += 4*L*Row::bytes;
         }
         UNROLL for (int r = 0; r < 4; ++r) {
-            const auto w = Row::template at<L>(rows[r], k);
+            const V w = Row::template at<L>(rows[r], k);
             UNROLL for (int t = 0; t < T; ++t) {
-                acc[r][t] += w * xs[t];
+                acc[t][r] += w * load<V>(x[t] + k);
             }
         }
     }
     UNROLL for (int t = 0; t < T; ++t) {
-        res[t] = sums(fold(acc[0][t]), fold(acc[1][t]), fold(acc[2][t]), fold(acc[3][t]));
+        const f32x4 folded[4] = { fold(acc[t][0]), fold(acc[t][1]), fold(acc[t][2]), fold(acc[t][3]) };
+        res[t] = sums<4>(folded);
     }
     for (; k < n; ++k) {
         UNROLL for (int t = 0; t < T; ++t) {
@@ -175,39 +228,67 @@ inline void tile(const char * const rows[4], int64_t n, const float * const * x,
     }
 }
 
-template <int L, int T, typename Row>
-inline void tokens(const alora_kernel_args & p, const char * const rows[4], int64_t i, int64_t n_rows, int64_t t0) {
-    f32x4 res[T];
-    tile<L, T, Row>(rows, p.n, p.x + t0, res);
-    UNROLL for (int t = 0; t < T; ++t) {
-        float * y = p.y[t0 + t] + i;
-        f32x4 v = res[t]*p.scale[t0 + t];
-        if (n_rows == 4) {
-            v = load<f32x4>(y) + (p.gain ? v*load<f32x4>(p.gain + i) : v);
-            memcpy(y, &v, sizeof(v));
-        } else {
-            for (int64_t r = 0; r < n_rows; ++r) {
-                y[r] += p.gain ? v[r]*p.gain[i + r] : v[r];
+template <int L, typename Row>
+inline void run_long(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    for (int64_t i = i0; i < i1; i += 4) {
+        const int64_t n_rows = i1 - i < 4 ? i1 - i : 4;
+        const char * from = ahead(p, i, i1);
+        const char * rows[4];
+        UNROLL for (int r = 0; r < 4; ++r) {
+            rows[r] = (const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb;
+        }
+        const float * gain = p.gain ? p.gain + i : nullptr;
+        int64_t t = 0;
+        for (; t + TOKENS_MAX <= p.n_x; t += TOKENS_MAX) {
+            f32x4 res[TOKENS_MAX];
+            tile<L, TOKENS_MAX, Row>(rows, p.n, p.x + t, res, t == 0 ? from : nullptr);
+            UNROLL for (int j = 0; j < TOKENS_MAX; ++j) {
+                add<4>(p.y[t + j] + i, res[j]*p.scale[t + j], gain, n_rows);
             }
+        }
+        for (; t < p.n_x; ++t) {
+            f32x4 res[1];
+            tile<L, 1, Row>(rows, p.n, p.x + t, res, t == 0 ? from : nullptr);
+            add<4>(p.y[t] + i, res[0]*p.scale[t], gain, n_rows);
+        }
+    }
+}
+
+// L rows by one token: of short rows it is the adding up that costs.
+template <int L, typename Row>
+inline void run_short(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    typedef typename lanes<L>::f32 V;
+    const int64_t n  = p.n;
+    const size_t  nb = p.nb;
+    for (int64_t i = i0; i < i1; i += L) {
+        const int64_t n_rows = i1 - i < L ? i1 - i : L;
+        const char * from = ahead(p, i, i1);
+        for (size_t o = 0; from && o < L*nb; o += 64) {
+            fetch<1>(from + o);
+        }
+        const char * first = (const char *) p.w + i*nb;
+        const float * gain = p.gain ? p.gain + i : nullptr;
+        for (int64_t t = 0; t < p.n_x; ++t) {
+            const float * x = p.x[t];
+            V acc[L] = {};
+            for (int64_t k = 0; k < n; k += L) {
+                const V v = load<V>(x + k);
+                UNROLL for (int r = 0; r < L; ++r) {
+                    acc[r] += Row::template at<L>(first + (r < n_rows ? r : n_rows - 1)*nb, k) * v;
+                }
+            }
+            add<L>(p.y[t] + i, sums<L>(acc)*p.scale[t], gain, n_rows);
         }
     }
 }
 
 template <int L, typename Row>
 inline void run(const alora_kernel_args & p, int64_t i0, int64_t i1) {
-    for (int64_t i = i0; i < i1; i += 4) {
-        const int64_t n_rows = i1 - i < 4 ? i1 - i : 4;
-        const char * rows[4];
-        for (int64_t r = 0; r < 4; ++r) {
-            rows[r] = (const char *) p.w + (i + (r < n_rows ? r : 0))*p.nb;
-        }
-        int64_t t = 0;
-        for (; t + TOKENS_MAX <= p.n_x; t += TOKENS_MAX) {
-            tokens<L, TOKENS_MAX, Row>(p, rows, i, n_rows, t);
-        }
-        for (; t < p.n_x; ++t) {
-            tokens<L, 1, Row>(p, rows, i, n_rows, t);
-        }
+    constexpr int S = L < 8 ? L : 8; // wider, adding up costs more than it saves
+    if (p.n % S == 0 && p.n <= 64) {
+        run_short<S, Row>(p, i0, i1);
+    } else {
+        run_long<L, Row>(p, i0, i1);
     }
 }
 

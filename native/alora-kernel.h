@@ -22,6 +22,8 @@ struct alora_kernel_args {
     float       * const * y;
     const float *         scale;
     int64_t               n_x;
+
+    const void * next; // what this thread reads after the row i1 - 1, to be fetched meanwhile; or nullptr
 };
 
 using alora_kernel = void (*)(const alora_kernel_args & args, int64_t i0, int64_t i1);

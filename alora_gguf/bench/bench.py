@@ -44,7 +44,7 @@ def bench(
     files = Files(cache or _cache_folder())
     models = ("tiny",) if quick else models
     results: dict = {
-        "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {name}" for name in only)]),
+        "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {n}" for n in only)]),
         "machine": report.machine(n_threads), "figures": [], "side_by_side": [], "checks": [], "left_out": [], "failed": []}
 
     def attempt(what: str, model: str, measure):

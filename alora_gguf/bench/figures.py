@@ -72,19 +72,20 @@ def batch(run: Run) -> Measured:
             ("adapters", lambda: steps.decode(run.names(n), run.n_steps)),
             ("base", lambda: steps.decode([None] * n, run.n_steps)))
 
-    points = [{"adapters": n, **of(n).sides} for n in run.batches if n != 8]
-    measured = of(8)
-    measured.points = sorted([*points, {"adapters": 8, **measured.sides}], key=lambda point: point["adapters"])
-    return measured
+    return _with_points("adapters", {n: of(n) for n in run.batches}, 8)
 
 
 @figure("switch", "8 adapters, one new token each: stock bindings, a switch before each / ours",
         _135m=least(5), _1b=least(2), _3b=None)
 def switch(run: Run) -> Measured:
     """Stock: llama_set_adapters_lora and a decode for each sequence. Ours: one decode."""
-    stock, steps, names = run["stock"], run["steps"], run.names(8)
-    return run.pace.ratio(
-        ("stock", lambda: stock.switch(names, run.n_steps)), ("ours", lambda: steps.decode(names, run.n_steps)))
+    stock, steps = run["stock"], run["steps"]
+
+    def of(n: int) -> Measured:
+        return run.pace.ratio(
+            ("stock", lambda: stock.switch(run.names(n), run.n_steps)), ("ours", lambda: steps.decode(run.names(n), run.n_steps)))
+
+    return _with_points("adapters", {n: of(n) for n in run.batches}, 8)
 
 
 @figure("alternate", "alternating two adapters / keeping one, per decode", _135m=most(1.03), _1b=None, _3b=None)
@@ -135,9 +136,7 @@ def first_token(run: Run) -> Measured:
             ("intrinsic", lambda: ours.first_token(n, name)), ("base", lambda: steps.first_token(tokens, invocation_of(0))))
 
     by_context = {n: of(n) for n in run.contexts}
-    worst = max(by_context.values(), key=lambda measured: measured.value)
-    worst.points = [{"tokens": n, "ratio": m.value, **m.sides} for n, m in by_context.items()]
-    return worst
+    return _with_points("tokens", by_context, max(by_context, key=lambda n: by_context[n].value))
 
 
 @figure("reprefill", "LoRA re-prefill / ours, first token at 7,680 tokens", _135m=least(500))
@@ -154,10 +153,7 @@ def reprefill(run: Run) -> Measured:
             ("LoRA", lambda: stock.lora_first_token(tokens, name)), ("ours", lambda: ours.first_token(n, name)), warm=False)
 
     *shorter, longest = run.contexts
-    points = [{"tokens": n, **of(n, run.once).sides} for n in shorter]
-    measured = of(longest, run.pace)
-    measured.points = [*points, {"tokens": longest, **measured.sides}]
-    return measured
+    return _with_points("tokens", {**{n: of(n, run.once) for n in shorter}, longest: of(longest, run.pace)}, longest)
 
 
 @figure("intrinsics", "16 intrinsics of 16 tokens on a 2,048-token conversation: "
@@ -238,6 +234,12 @@ def cold(run: Run) -> Measured:
             return registered.call(number) - registered.call(number)
 
         return run.pace.ratio(("extra", extra), ("reading", lambda: registered.read(0)))
+
+
+def _with_points(x: str, measured: dict[int, Measured], chosen: int) -> Measured:
+    """The chosen one, with all of them as points."""
+    measured[chosen].points = [{x: n, "ratio": m.value, **m.sides} for n, m in measured.items()]
+    return measured[chosen]
 
 
 def _kernels(measured: Measured, kernels: Measured, what: str) -> str:

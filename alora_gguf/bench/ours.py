@@ -99,7 +99,7 @@ class Ours:
 
     @contextmanager
     def _never_invoked(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """The same adapters as other files, so that nothing of theirs is in the cache."""
+        """The same adapters as other files, so that the conversation has nothing of theirs in the cache."""
         fresh = []
         for name in names:
             number = next(self._numbers)
@@ -107,6 +107,8 @@ class Ours:
             os.link(self._files[name], link)
             self.model.load_adapter(link, f"{name}, number {number}")
             fresh.append(f"{name}, number {number}")
+        with self.model.conversation(messages=[_message("Hello")]) as other:
+            other.invoke_all(fresh, max_tokens=1)  # what comes with loading is not a call's
         yield fresh
         for name in fresh:
             self.model.unload_adapter(name)

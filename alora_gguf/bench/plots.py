@@ -10,10 +10,11 @@ PLOTS = {
         "lines": {"first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
                   "reprefill": [("LoRA", "LoRA: everything again, unpatched")]}},
     "adapters-in-a-batch": {
-        "x": "adapters", "labels": ("sequences in the batch, each with an adapter", "milliseconds a step"), "log": (False, False),
-        "lines": {"batch": [("adapters", "adapted, ours"), ("base", "no adapters")]}},
+        "x": "adapters", "labels": ("sequences, each with its adapter", "milliseconds a step"), "log": (False, False),
+        "lines": {"batch": [("adapters", "one batch, ours"), ("base", "one batch, no adapters")],
+                  "switch": [("stock", "a switch before each, unpatched")]}},
     "registered-adapters": {
-        "x": "registered", "labels": ("registered adapters, a budget of 64 MB", "peak megabytes above the base"), "log": (True, False),
+        "x": "registered", "labels": ("registered adapters, budget 64 MB", "peak megabytes above the base"), "log": (True, False),
         "lines": {"memory": [("megabytes", "ours")]}},
 }
 
@@ -36,9 +37,12 @@ def plot(figures: Sequence[dict], model: str, folder: Path) -> list[Path]:
         if axes.lines:
             axes.set(xlabel=spec["labels"][0], ylabel=spec["labels"][1])
             if spec["log"][0]:
-                axes.set_xscale("log", base=10 if name == "registered-adapters" else 2)
-                axes.xaxis.set_major_formatter("{x:g}")
+                axes.set_xscale("log")
+            axes.set_xticks(sorted({x for line in axes.lines for x in line.get_xdata()}), minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:,g}")
             axes.set_yscale("log") if spec["log"][1] else axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter("{x:,g}")
             axes.grid(alpha=0.3)
             axes.legend()
             chart.tight_layout()

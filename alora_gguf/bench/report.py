@@ -15,10 +15,10 @@ PACKAGES = "alora_gguf", "llama-cpp-python", "xllamacpp", "peft", "transformers"
 
 def machine(n_threads: int) -> dict:
     """What the figures were measured on."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "cpu": _cpu(), "cores": os.cpu_count(), "threads": n_threads, "load": load,
-        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(), "versions": {package: _version(package) for package in PACKAGES}}
+        "cpu": _cpu(), "cores": os.cpu_count(), "threads": n_threads, "load": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES}}
 
 
 def write_json(path: Path, results: dict) -> None:
@@ -32,12 +32,11 @@ def page(results: dict, plots: Sequence[Path]) -> str:
     lines = [
         "# Benchmarks", "",
         f"Written by `{results['command']}` on {on['cpu']}, {on['cores']} cores, {on['threads']} threads, {on['system']}, "
-        f"load {on['load']:.1f} at the beginning, "
-        f"Python {on['python']}; {versions}.", "",
-        "Both sides of a figure are measured in turn, each engine in a process of its own. Measured is the median of the ratios of "
-        "the pairs; spread, their quartiles. Adapters: rank 32 on all linear layers, random, f16 unless said otherwise. Every engine has "
-        "the same GGUF base (but PEFT, which dequantises it to float32), the same tokens and threads, ubatches of 512 tokens, an f16 KV "
-        "cache and flash attention.", "",
+        f"load {on['load']:.1f} at the beginning, Python {on['python']}; {versions}.", "",
+        "Both sides of a figure are measured in turn, each engine in a process of its own. Measured is the median of the ratios "
+        "of the pairs; spread, their quartiles. Adapters: rank 32 on all linear layers, random, f16 unless said otherwise. Every "
+        "engine has the same GGUF base (but PEFT, which dequantises it to float32), the same tokens and threads, ubatches of 512 "
+        "tokens, an f16 KV cache and flash attention.", "",
         "| figure | model | bar | measured | spread | pairs | |", "|---|---|---|---|---|---|---|"]
     for r in results["figures"]:
         lines.append(f"| {r['title']} | {r['model']} | {r['bar'] or '-'} | {_number(r['value'])} | "
@@ -54,10 +53,11 @@ def page(results: dict, plots: Sequence[Path]) -> str:
         lines += ["", *(f"- {engine}: {how}" for engine, how in HOW.items())]
     if results["checks"]:
         lines += ["", "## The same was computed", "",
-                  "The mean difference of the log probabilities of the 10 likeliest next tokens from our step's, and what it would be if the "
-                  "adapter were not active.", "", "| engine | | difference | without the adapter | |", "|---|---|---|---|---|"]
-        lines += [f"| {c['engine']} | {c['what']} | {c['difference']:.2g} | {'-' if c['without'] is None else format(c['without'], '.2g')} | "
-                  f"{'agrees' if c['ok'] else 'DIFFERS'} |" for c in results["checks"]]
+                  "The mean difference of the log probabilities of the 10 likeliest next tokens from our step's, and what it would "
+                  "be if the adapter were not active.", "", "| engine | | difference | without the adapter | |", "|---|---|---|---|---|"]
+        for c in results["checks"]:
+            without = "-" if c["without"] is None else f"{c['without']:.2g}"
+            lines.append(f"| {c['engine']} | {c['what']} | {c['difference']:.2g} | {without} | {'agrees' if c['ok'] else '**differs**'} |")
     for heading, key in ("Left out", "left_out"), ("Failed", "failed"):
         if results[key]:
             lines += ["", f"## {heading}", "", *(f"- {line}" for line in results[key])]
@@ -67,8 +67,10 @@ def page(results: dict, plots: Sequence[Path]) -> str:
 
 def table(results: dict) -> str:
     """The figures for a terminal."""
-    rows = [(f"{r['title']} ({r['model']})", r["bar"] or "-", _number(r["value"]), f"{_number(r['low'])} to {_number(r['high'])}", _verdict(r))
-            for r in results["figures"]]
+    rows = [
+        (f"{r['title']} ({r['model']})", r["bar"] or "-", _number(r["value"]), f"{_number(r['low'])} to {_number(r['high'])}",
+         _verdict(r).strip("*"))
+        for r in results["figures"]]
     widths = [max([len(row[i]) for row in rows], default=0) for i in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -82,7 +84,8 @@ def _verdict(r: dict) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+    n = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3
+    return f"{value:,.{n}f}"
 
 
 def _version(package: str) -> str | None:
@@ -94,7 +97,7 @@ def _version(package: str) -> str | None:
 
 def _cpu() -> str:
     try:
-        names = {line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")}
-        return ", ".join(sorted(names)) or platform.processor()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     except OSError:
         return platform.processor()

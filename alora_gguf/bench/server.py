@@ -61,7 +61,7 @@ class LlamaServer:
             self._complete(tokens, None, 1)
             reply, ms = self._complete([*tokens, *new], name, n)
         if (cached := reply["timings"]["cache_n"]) < len(tokens) - 1:
-            raise BenchError(f"{name}: expected {len(tokens) - 1} tokens in the cache, got {cached}; measure with the pinned xllamacpp")
+            raise BenchError(f"{name}: expected {len(tokens) - 1} tokens in the cache, got {cached}; use another xllamacpp")
         return ms
 
     def _complete(self, prompt: Sequence[int], name: str | None, n: int, **options) -> tuple[dict, float]:
@@ -74,5 +74,5 @@ class LlamaServer:
         ms = (time.perf_counter() - began) * 1e3
         reply = json.loads(reply) if isinstance(reply, (str, bytes)) else reply
         if "timings" not in reply:
-            raise BenchError(f"completion of {len(prompt)} tokens: expected timings, got {reply!r:.200}; use the version of docs")
+            raise BenchError(f"completion of {len(prompt)} tokens: expected timings, got {reply!r:.200}; use another xllamacpp")
         return reply, ms
