@@ -69,7 +69,7 @@ def batch(run: Run) -> Measured:
 
     def of(n: int) -> Measured:
         return run.pace.ratio(
-            ("adapters", lambda: steps.decode(run.names(n), run.n_steps)),
+            ("adapted", lambda: steps.decode(run.names(n), run.n_steps)),
             ("base", lambda: steps.decode([None] * n, run.n_steps)))
 
     return _with_points("adapters", {n: of(n) for n in run.batches}, 8)

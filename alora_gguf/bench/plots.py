@@ -11,7 +11,7 @@ PLOTS = {
                   "reprefill": [("LoRA", "LoRA: everything again, unpatched")]}},
     "adapters-in-a-batch": {
         "x": "adapters", "labels": ("sequences, each with its adapter", "milliseconds a step"), "log": (False, False),
-        "lines": {"batch": [("adapters", "one batch, ours"), ("base", "one batch, no adapters")],
+        "lines": {"batch": [("adapted", "one batch, ours"), ("base", "one batch, no adapters")],
                   "switch": [("stock", "a switch before each, unpatched")]}},
     "registered-adapters": {
         "x": "registered", "labels": ("registered adapters, budget 64 MB", "peak megabytes above the base"), "log": (True, False),
@@ -43,6 +43,7 @@ def plot(figures: Sequence[dict], model: str, folder: Path) -> list[Path]:
             axes.xaxis.set_major_formatter("{x:,g}")
             axes.set_yscale("log") if spec["log"][1] else axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter("{x:,g}")
+            axes.yaxis.set_minor_formatter("")
             axes.grid(alpha=0.3)
             axes.legend()
             chart.tight_layout()
