@@ -51,16 +51,16 @@ llama_cpp = _import_llama_cpp()
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
 
-# The last error of the native library, for the exception that is about to be raised.
-_last_error = ""
+# The first error of the native library since somebody asked: those after it only say that the whole failed.
+_first_error = ""
 
 
 @llama_cpp.llama_log_callback
 def _on_log(level: int, text: bytes, _: object) -> None:
-    global _last_error
+    global _first_error
     line = text.decode("utf-8", errors="replace").rstrip()
-    if level == 4 and line:
-        _last_error = line
+    if level == 4:
+        _first_error = _first_error or line
     if line:
         logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
@@ -69,10 +69,10 @@ llama_cpp.llama_log_set(_on_log, None)
 llama_cpp.llama_backend_init()
 
 
-def take_last_error() -> str:
-    """The library's last error line, once; "" if there was none."""
-    global _last_error
-    line, _last_error = _last_error, ""
+def take_error() -> str:
+    """The library's first error line since the last call; "" if there was none."""
+    global _first_error
+    line, _first_error = _first_error, ""
     return line
 
 

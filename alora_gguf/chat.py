@@ -50,6 +50,8 @@ class Chat:
                     self._take(line)
                 except AloraError as e:
                     self._write_dim(f"error: {e}\n")
+                except KeyboardInterrupt:  # where no stream was there to cancel yet
+                    self._write_dim("stopped\n")
 
     def _take(self, line: str) -> None:
         name = line[1:].strip()
@@ -75,16 +77,22 @@ class Chat:
         self._cost([stream.result], began)
 
     def _invoke(self, names: Sequence[str]) -> None:
+        if not names:
+            self._write_dim("no adapters are loaded; begin with --adapter FILE\n")
+            return
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
+            for _, piece in stream:
+                if len(names) == 1:
+                    self._write(piece)
             replies = stream.result
-        width = max(map(len, names), default=0) if len(names) > 1 else 0
-        for name, reply in replies.items():
-            self._write(f"{name:<{width}}  {reply.text}\n" if width else f"{reply.text}\n")
-        if replies:
-            self._cost(list(replies.values()), began)
-        else:
-            self._write_dim("no adapters are loaded; begin with --adapter FILE\n")
+        if len(names) == 1:
+            self._write("\n")
+        else:  # together, so one after the other: when all are there
+            width = max(map(len, names))
+            for name, reply in replies.items():
+                self._write(f"{name:<{width}}  {reply.text}\n")
+        self._cost(list(replies.values()), began)
 
     def _cost(self, replies: list[Reply], began: float) -> None:
         reused = sum(r.usage.cached_tokens for r in replies)

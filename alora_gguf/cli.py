@@ -2,22 +2,31 @@
 
 import argparse
 import dataclasses
+import io
 import json
+import os
 import sys
 from pathlib import Path
 
 from . import __version__
-from .errors import AloraError
+from .convert.text import printable
+from .errors import AloraError, PromptError
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # better a wrong character than no answer
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
     except AloraError as e:
-        print(f"alora: error: {e}", file=sys.stderr)
+        print(f"alora: error: {printable(str(e), limit=2000)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
         return 0
     except KeyboardInterrupt:
         return 130
@@ -53,13 +62,13 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure this engine beside its neighbours", description=(
         "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
-        "and random models of 1B and 3B. Prints the figures and writes JSON, a page and plots. Take a quiet machine and half an hour."))
+        "and random models of 1B and 3B. Prints the figures; writes JSON, a page and plots. Take a quiet machine and half an hour."))
     bench.add_argument("--out", metavar="DIR", default="docs/benchmarks", help="default: %(default)s")
     bench.add_argument("--models", metavar="NAME", nargs="+", default=["135m", "1b", "3b"], help="default: 135m 1b 3b")
     bench.add_argument("--only", metavar="NAME", action="append", default=[], help="only this figure; may be repeated")
     bench.add_argument("--quick", action="store_true", help="a little of everything on a tiny model: whether it runs")
     bench.add_argument("--unpatched", metavar="DIR", help="unpatched libraries (default: build/unpatched/bin, if it is there)")
-    bench.add_argument("--cache", metavar="DIR", help="where models and adapters are made and kept (default: the user's cache folder)")
+    bench.add_argument("--cache", metavar="DIR", help="where models and adapters are kept (default: the user's cache folder)")
     bench.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
     bench.set_defaults(run=_bench)
     return parser
@@ -89,9 +98,14 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _chat(args: argparse.Namespace) -> int:
     from . import Model, default_model
+    from .chat import HELP
 
+    if args.prompt is None and (args.invoke or args.no_answer or args.json):
+        raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     with Model(args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads) as model:
         for path in args.adapter:
+            if (name := Path(path).stem) in (*model.adapters, *HELP):
+                raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
         return (_talk if args.prompt is None else _ask_once)(args, model, sampling)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _native
-from ._library import llama_cpp, take_last_error
-from .errors import AdapterMismatchError, ContextFullError, DecodeError, SequenceLimitError
+from ._library import llama_cpp, take_error
+from .errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
 
 
 class Span(NamedTuple):
@@ -54,7 +54,11 @@ class Context:
     def close(self) -> None:
         if self.ptr:
             llama_cpp.llama_free(self.ptr)
-            self.ptr = None
+            self.ptr = self._memory = None  # of no memory, llama_memory_* takes away nothing
+
+    def check_open(self) -> None:
+        if not self.ptr:
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
 
     # batches
 
@@ -62,8 +66,9 @@ class Context:
         """Decodes the spans, at most n_batch tokens, as one batch.
 
         Returns the index of each span's last token in the batch, for logits() and samplers.
-        Raises ContextFullError (then nothing was decoded) or DecodeError.
+        Raises ContextFullError (then nothing was decoded), DecodeError or ClosedError.
         """
+        self.check_open()
         ends, n = [], 0
         for span in spans:
             end = n + len(span.tokens)
@@ -75,15 +80,21 @@ class Context:
             ends.append(end - 1)
             n = end
         self._batch.n_tokens = n
-        take_last_error()
+        take_error()
         status = llama_cpp.llama_decode(self.ptr, self._batch)
         if status == 1:
             raise ContextFullError(
                 f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
                 "shorten the prompt, end a call or give a larger n_ctx")
         if status != 0:
-            raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_last_error() or 'no reason given'}")
+            raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
         return ends
+
+    def check_room(self, n: int) -> None:
+        """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""
+        if n > self.n_ctx:
+            raise ContextFullError(
+                f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
 
     def logits(self, first: int, n: int = 1) -> np.ndarray:
         """The logits of `n` tokens from batch index `first` on: float32 [n, n_vocab], valid until the next decode.
@@ -101,7 +112,8 @@ class Context:
         return len(self._free_seqs)
 
     def acquire(self) -> int:
-        """A free, empty sequence."""
+        """A free, empty sequence. Raises SequenceLimitError or ClosedError."""
+        self.check_open()
         if not self._free_seqs:
             raise SequenceLimitError(
                 f"sequences: expected a free one, got all {self.n_seq_max} in use; wait for a call to end or give a larger n_seq_max")
@@ -133,7 +145,7 @@ class Context:
         size = llama_cpp.llama_state_seq_get_size(self.ptr, seq_id)
         out = (ctypes.c_uint8 * size)()
         if llama_cpp.llama_state_seq_get_data(self.ptr, out, size, seq_id) != size:
-            raise DecodeError(f"state of sequence {seq_id}: expected {size} bytes, got fewer: {take_last_error() or 'no reason given'}")
+            raise DecodeError(f"state of sequence {seq_id}: expected {size} bytes, got fewer: {take_error() or 'no reason given'}")
         return memoryview(out).cast("B")
 
     def restore(self, seq_id: int, state: memoryview) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .engine.cache import Activation
 from .engine.channel import Channel
 from .engine.request import Request
 from .engine.text import Piece
-from .errors import NoInvocationError, PromptError
+from .errors import ClosedError, PromptError
 from .reply import Reply, Stream, Verdict, drain
 from .sampling import SamplingParams
 from .template import Message
@@ -32,9 +32,8 @@ class Conversation:
     """
 
     def __init__(self, model: Model, messages: Sequence[Message], adapter: Adapter | None = None):
+        _check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
-        for i, message in enumerate(self.messages):
-            _check_message(f"messages[{i}]", message)
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
         self.adapter = adapter
@@ -48,7 +47,7 @@ class Conversation:
     def add(self, role: str, content: str) -> None:
         """Adds a message that nobody answers. It is computed when it is needed."""
         message = {"role": role, "content": content}
-        _check_message("message", message)
+        _check_messages([message])
         self.messages.append(message)
 
     def ask(
@@ -77,7 +76,6 @@ class Conversation:
             raise PromptError(f"watch_every: expected a number of tokens from 1 on, got {watch_every}")
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
         messages = [*self.messages, {"role": "user", "content": content}]
-        _check_message("message", messages[-1])
         text, tokens = self._prompt(messages, add_generation_prompt=True)
         answer = self._answer(messages, text, tokens, params, watching, watch_every, t_start)
 
@@ -110,6 +108,9 @@ class Conversation:
     ) -> dict[str, Reply] | Stream[tuple[str, Piece], dict[str, Reply]]:
         """Runs several intrinsics at once, in one batch. As invoke; pieces come as (name, text)."""
         t_start = time.perf_counter()
+        self._check_open()
+        if isinstance(names, str):
+            raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
         params = SamplingParams.of(sampling, **_INTRINSIC)
         adapters = [self._model.intrinsic(name) for name in dict.fromkeys(names)]
         channel: Channel[tuple[str, Piece]] = Channel()
@@ -129,9 +130,9 @@ class Conversation:
         else:
             channel.end()
 
-        def cancel() -> None:
+        def cancel(error: BaseException | None = None) -> None:
             for fork in forks.values():
-                fork.cancel()
+                fork.cancel(error)
 
         results = Stream(channel, lambda: {name: fork.reply() for name, fork in forks.items()}, cancel)
         return results if stream else drain(results, on_text and (lambda item: on_text(*item)))
@@ -192,6 +193,7 @@ class Conversation:
         self, messages: Sequence[Message], *, add_generation_prompt: bool, known: tuple[str, list[int]] | None = None
     ) -> tuple[str, list[int]]:
         """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
+        _check_messages(messages)
         text = self._model.render(messages, add_generation_prompt=add_generation_prompt)
         fitting = [k for k in (*self._known, *([known] if known else [])) if text.startswith(k[0])]
         if fitting:
@@ -226,8 +228,8 @@ class Conversation:
                 self._asking.release()
                 watcher.on_answer_end(request, messages, text) if watcher else channel.end()
 
-        def cancel() -> None:
-            request.cancel()
+        def cancel(error: BaseException | None = None) -> None:
+            request.cancel(error)
             if watcher:
                 watcher.cancel()
 
@@ -249,17 +251,18 @@ class Conversation:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
             self.remember(text + request.raw_text, request.tokens)
-            self.messages = [*messages, {"role": "assistant", "content": request.said[0]}]
+            self.messages += [messages[-1], {"role": "assistant", "content": request.said[0]}]
 
     def _check_open(self) -> None:
         if self._closed:
-            raise PromptError("conversation: expected an open one, got one that was closed; begin a new one")
+            raise ClosedError("conversation: expected an open one, got one that was closed; begin a new one")
         self._model.check_open()
 
 
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
 
 
-def _check_message(where: str, message: Message) -> None:
-    if not (isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
-        raise PromptError(f"{where}: expected role and content as text, got {message!r:.80}")
+def _check_messages(messages: Sequence[Message]) -> None:
+    for i, message in enumerate(messages):
+        if not (isinstance(message, Mapping) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
+            raise PromptError(f"messages[{i}]: expected role and content as text, got {message!r:.80}")

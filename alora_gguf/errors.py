@@ -55,8 +55,8 @@ class SavedConversationError(AloraError):
     """The file is no saved conversation, is damaged, or was saved with another model, adapter or version."""
 
 
-class ModelClosedError(AloraError):
-    """The model was closed before the call or during it."""
+class ClosedError(AloraError):
+    """The model or the conversation was closed before the call or during it."""
 
 
 class DecodeError(AloraError):

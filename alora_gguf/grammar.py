@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from ._library import llama_cpp, take_last_error
+from ._library import llama_cpp, take_error
 from .errors import PromptError
 from .vocab import Vocab
 
@@ -49,10 +49,10 @@ class Grammar:
     """A GBNF grammar and how far a text has followed it. free() it."""
 
     def __init__(self, gbnf: str, vocab: Vocab):
-        take_last_error()
+        take_error()
         self._sampler = llama_cpp.llama_sampler_init_grammar(vocab.ptr, gbnf.encode("utf-8"), b"root")
         if not self._sampler:
-            raise PromptError(f"grammar: expected GBNF with a rule `root`, got: {take_last_error() or 'none'}")
+            raise PromptError(f"grammar: expected GBNF with a rule `root`, got: {take_error() or 'none'}")
 
     def allows(self, token: int) -> bool:
         one = Candidates(np.zeros(1, np.float32), np.array([token], np.int32))

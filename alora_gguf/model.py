@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._library import llama_cpp, log_to_stderr, take_last_error
+from ._library import llama_cpp, log_to_stderr, take_error
 from .adapter import Adapter
 from .context import Context, Span
 from .conversation import Conversation
@@ -23,7 +23,7 @@ from .engine.channel import Channel
 from .engine.loop import Loop
 from .engine.request import Request
 from .engine.text import Piece
-from .errors import AdapterMemoryError, ModelClosedError, ModelLoadError, NoInvocationError, PromptError
+from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
 from .registry import Registry
 from .reply import Reply, Stream, drain
 from .rpc import add_rpc_servers
@@ -32,6 +32,7 @@ from .template import ChatTemplate, Message
 from .vocab import Vocab
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_N_MOST = 2**31 - 1
 
 
 class Model:
@@ -51,6 +52,8 @@ class Model:
 
     The other arguments are as in llama_cpp.Llama. Raises ModelLoadError.
     """
+
+    context: Context | None = None  # None: not loaded
 
     def __init__(
         self,
@@ -81,13 +84,18 @@ class Model:
         rpc_servers: Sequence[str] = (),
         verbose: bool = False,
     ):
-        self._model = self.context = None
         self.path = Path(path)
         if verbose:
             log_to_stderr()
         if not self.path.is_file():
             raise ModelLoadError(f"{path}: expected a GGUF file, got {'a folder' if self.path.is_dir() else 'nothing'}; check the path")
         add_rpc_servers(rpc_servers)
+        for name, value, least, most in (
+            ("n_ctx", n_ctx, 0, _N_MOST), ("n_batch", n_batch, 1, _N_MOST), ("n_ubatch", n_ubatch, 1, _N_MOST),
+            ("n_seq_max", 1 if n_seq_max is None else n_seq_max, 1, 256), ("n_threads", n_threads or 1, 1, 512), ("n_threads_batch", n_threads_batch or 1, 1, 512),
+        ):
+            if not (isinstance(value, int) and least <= value <= most):
+                raise ModelLoadError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
 
         mp = llama_cpp.llama_model_default_params()
         mp.n_gpu_layers = 0x7FFFFFFF if n_gpu_layers < 0 else n_gpu_layers
@@ -98,18 +106,12 @@ class Model:
             self._tensor_split = (ctypes.c_float * llama_cpp.LLAMA_MAX_DEVICES)(*tensor_split)
             mp.tensor_split = self._tensor_split
         mp.load_mode = _load_mode(use_mmap, use_mlock)
-        take_last_error()
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
-        if not self._model:
-            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_last_error() or 'no reason given'}; check the file")
 
-        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         cores = os.cpu_count() or 1
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx = n_ctx
-        cp.n_batch = max(1, min(n_batch, n_ctx) if n_ctx else n_batch)
-        cp.n_ubatch = max(1, min(n_ubatch, cp.n_batch))
-        cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
+        cp.n_batch = min(n_batch, n_ctx) if n_ctx else n_batch
+        cp.n_ubatch = min(n_ubatch, cp.n_batch)
         cp.n_threads = n_threads or cores
         cp.n_threads_batch = n_threads_batch or n_threads or cores
         cp.kv_unified = True  # forks share cells instead of copying them
@@ -127,11 +129,20 @@ class Model:
         cp.rope_freq_base = rope_freq_base
         cp.rope_freq_scale = rope_freq_scale
         self.cell_types = [cp.type_k, cp.type_v, cp.flash_attn_type]
+
+        take_error()
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
+        if not self._model:
+            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
+        cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
+        take_error()
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
-            self.close()
-            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_last_error() or 'no reason given'}; "
-                                 "give a smaller n_ctx")
+            llama_cpp.llama_model_free(self._model)
+            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_error() or 'no reason given'}; "
+                                 "give a smaller n_ctx or other options")
         self.vocab = Vocab(self._model)
         self.context = Context(
             context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model))
@@ -182,7 +193,8 @@ class Model:
         adapter = self.adapters[name]
         if not adapter.is_activated:
             raise NoInvocationError(
-                f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; convert it with `alora-convert --invocation TEXT`")
+                f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; "
+                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens")
         return adapter
 
     @cached_property
@@ -217,12 +229,14 @@ class Model:
         occurrence of its invocation tokens on, and nowhere if there is none; an ordinary LoRA
         everywhere. Raises PromptError, UnknownAdapterError, ContextFullError, SequenceLimitError.
         """
+        if any(isinstance(row, str) or len(row) != 2 for row in rows):
+            raise PromptError("rows: expected pairs of tokens and an adapter's name or None, got something else")
         self.check_open()
         chosen = [self.adapter(name) if name is not None else None for _, name in rows]
-        for tokens, _ in rows:
-            self.vocab.check(tokens)
-        starts = [adapter.start_in(tokens) if adapter else None for (tokens, _), adapter in zip(rows, chosen)]
-        return self.loop.call(lambda: self._logits([tokens for tokens, _ in rows], chosen, starts))
+        rows = [self.vocab.check(tokens) for tokens, _ in rows]
+        self.context.check_room(sum(map(len, rows)))
+        starts = [adapter.start_in(tokens) if adapter else None for tokens, adapter in zip(rows, chosen)]
+        return self.loop.call(lambda: self._logits(rows, chosen, starts))
 
     def _logits(
         self, rows: Sequence[Sequence[int]], chosen: Sequence[Adapter | None], starts: Sequence[int | None]
@@ -283,6 +297,7 @@ class Model:
 
         `adapter` names an ordinary LoRA that it is held with, from its first token on.
         """
+        self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
         return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None)
 
@@ -305,20 +320,17 @@ class Model:
     # life
 
     def check_open(self) -> None:
-        """Raises ModelClosedError after close()."""
-        if self._model is None:
-            raise ModelClosedError("model: expected an open one, got one that was closed; load it again")
+        """Raises ClosedError after close()."""
+        self.context.check_open()
 
     def close(self) -> None:
-        """Frees the model; calls under way end with ModelClosedError."""
-        if self.context:
-            self.loop.close()
+        """Frees the model; calls under way end with ClosedError, and so do all that come."""
+        self.loop.close()
+        if self.context.ptr:
             self.adapters.close()
             self.context.close()
-            self.context = None
-        if self._model:
+            self.vocab.close()
             llama_cpp.llama_model_free(self._model)
-            self._model = None
 
     def __enter__(self) -> Model:
         return self
@@ -327,12 +339,13 @@ class Model:
         self.close()
 
     def __del__(self):
-        self.close()
+        if self.context:
+            self.close()
 
 
 def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
     """The spans in order, cut where a batch of n_batch tokens is full."""
-    batches, room = [[]], n_batch
+    batches, room = [], 0
     for span in spans:
         done = 0
         while done < len(span.tokens):
@@ -347,11 +360,10 @@ def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
 
 
 def _cache_type(name: str, value: str | int) -> int:
-    if isinstance(value, int):
-        return value
-    if value.lower() not in _CACHE_TYPES:
+    number = _CACHE_TYPES.get(value.lower()) if isinstance(value, str) else value
+    if number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
-    return _CACHE_TYPES[value.lower()]
+    return number
 
 
 def _chat_template(model: int) -> str:

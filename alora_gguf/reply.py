@@ -64,10 +64,11 @@ class Stream(Generic[Item, Result]):
     """The pieces of a call as they come, for `for` or `async for`; then `result`, or `await` of it.
 
     The call runs whether anybody reads or not. cancel() stops it at its next token, from any thread
-    or signal handler; close() also waits for that. What has come until then is the result.
+    or signal handler; close(), or the end of a `with`, also waits for that. What has come until then
+    is the result. throw() ends the call as one that failed, with an error.
     """
 
-    def __init__(self, channel: Channel[Item], result: Callable[[], Result], cancel: Callable[[], None]):
+    def __init__(self, channel: Channel[Item], result: Callable[[], Result], cancel: Callable[..., None]):
         self._channel = channel
         self._result = result
         self.cancel = cancel
@@ -104,6 +105,16 @@ class Stream(Generic[Item, Result]):
         self.cancel()
         self._channel.wait()
 
+    def throw(self, error: BaseException) -> None:
+        self.cancel(error)
+        self._channel.wait()
+
+    def __enter__(self) -> Stream[Item, Result]:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     @property
     def result(self) -> Result:
         for _ in self:
@@ -112,12 +123,12 @@ class Stream(Generic[Item, Result]):
 
 
 def drain(stream: Stream[Item, Result], on_item: Callable[[Item], Any] | None) -> Result:
-    """The result of a stream; if `on_item` or a signal ends the wait, the call ends too."""
+    """The result of a stream; if `on_item` or a signal ends the wait with an error, the call fails with it."""
     try:
         for item in stream:
             if on_item:
                 on_item(item)
-    except BaseException:
-        stream.close()
+    except BaseException as e:
+        stream.throw(e)
         raise
     return stream.result

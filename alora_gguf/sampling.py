@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import inf
+from numbers import Integral, Real
 
 from ._library import llama_cpp
 from .context import Context
@@ -12,10 +14,12 @@ from .vocab import Vocab
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The usual arguments, with llama.cpp's meaning.
+    """The usual arguments, with llama.cpp's meaning. Raises PromptError.
 
     temperature    0 is greedy
+    top_k          0 is all
     seed           None is another each time
+    stop           the answer ends before the first of these strings
     grammar        GBNF, with a rule `root`; json_schema: the same said as a JSON schema
     logprobs       the reply has the log probability of each token, and of `top_logprobs` likely ones in its place
     """
@@ -30,27 +34,27 @@ class SamplingParams:
     presence_penalty: float = 0.0
     penalty_last_n: int = 64
     seed: int | None = None
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] | None = ()
     grammar: str | None = None
     json_schema: dict | str | None = None
     logprobs: bool = False
     top_logprobs: int = 0
 
     def __post_init__(self):
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        for name, good, wanted in (
-            ("max_tokens", self.max_tokens >= 1, "a number from 1 on"),
-            ("temperature", self.temperature >= 0, "a number from 0 on"),
-            ("top_p", 0 <= self.top_p <= 1, "a number from 0 to 1"),
-            ("min_p", 0 <= self.min_p <= 1, "a number from 0 to 1"),
-            ("repeat_penalty", self.repeat_penalty > 0, "a number above 0"),
-            ("top_logprobs", 0 <= self.top_logprobs <= 100, "a number from 0 to 100"),
-            ("grammar", self.grammar is None or self.json_schema is None, "no json_schema beside it"),
-            ("stop", all(isinstance(s, str) and s for s in self.stop), "strings that are not empty"),
-        ):
-            if not good:
-                raise PromptError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+        for name, kind, least, most, wanted in _RANGES:
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and least <= value <= most):
+                raise PromptError(f"{name}: expected {wanted}, got {value!r}")
+        if not (self.seed is None or isinstance(self.seed, Integral)):
+            raise PromptError(f"seed: expected a whole number or None, got {self.seed!r}")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
+            raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
+        object.__setattr__(self, "stop", tuple(stop))
+        if not (self.grammar is None or isinstance(self.grammar, str)):
+            raise PromptError(f"grammar: expected GBNF text, got {self.grammar!r}")
+        if self.grammar is not None and self.json_schema is not None:
+            raise PromptError("grammar, json_schema: expected one of them, got both")
 
     def gbnf(self) -> str | None:
         """The grammar that the reply has to follow. Raises PromptError."""
@@ -64,6 +68,21 @@ class SamplingParams:
             if name not in known:
                 raise PromptError(f"{name}: expected one of {', '.join(sorted(known))}, got an unknown argument")
         return cls(**{**defaults, **given})
+
+
+_INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
+_RANGES = (  # name, type, least, most, in words
+    ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
+    ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
+    ("top_k", Integral, -_INT, _INT, "a whole number"),
+    ("top_p", Real, 0, 1, "a number from 0 to 1"),
+    ("min_p", Real, 0, 1, "a number from 0 to 1"),
+    ("repeat_penalty", Real, 1e-30, _FLOAT, "a number above 0"),
+    ("frequency_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("presence_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("top_logprobs", Integral, 0, 100, "a whole number from 0 to 100"),
+    ("penalty_last_n", Integral, 0, _INT, "a whole number from 0 on"),
+)
 
 
 class Sampler:

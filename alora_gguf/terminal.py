@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -50,10 +51,15 @@ def writer(out: TextIO) -> Callable[[str], None]:
     """Writes text at once, and nothing that a terminal would obey."""
 
     def write(text: str) -> None:
-        out.write("".join(c for c in text if c.isprintable() or c in "\n\t"))
+        out.write("".join(filter(_is_harmless, text)))
         out.flush()
 
     return write
+
+
+def _is_harmless(c: str) -> bool:
+    """Anything but control characters, and format characters other than the joiners, which scripts and emoji need."""
+    return c in "\n\t\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def dim_writer(out: TextIO) -> Callable[[str], None]:

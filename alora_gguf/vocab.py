@@ -1,25 +1,42 @@
 """Text to tokens and back, by the vocabulary of the base model."""
 
 import ctypes
+import operator
 from collections.abc import Sequence
 
 from ._library import llama_cpp
-from .errors import PromptError
+from .errors import ClosedError, PromptError
 
 
 class Vocab:
-    """Borrows the vocabulary of a llama_model, which must outlive it."""
+    """Borrows the vocabulary of a llama_model; close() it before that is freed."""
 
     def __init__(self, model: int):
-        self.ptr = llama_cpp.llama_model_get_vocab(model)
-        self.n_tokens = llama_cpp.llama_vocab_n_tokens(self.ptr)
-        self.bos = llama_cpp.llama_vocab_bos(self.ptr)
-        self.eos = llama_cpp.llama_vocab_eos(self.ptr)
-        self.add_bos = llama_cpp.llama_vocab_get_add_bos(self.ptr)
+        self._ptr = llama_cpp.llama_model_get_vocab(model)
+        self.n_tokens = llama_cpp.llama_vocab_n_tokens(self._ptr)
+        self.bos = llama_cpp.llama_vocab_bos(self._ptr)
+        self.eos = llama_cpp.llama_vocab_eos(self._ptr)
+        self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+
+    def close(self) -> None:
+        self._ptr = None
+
+    @property
+    def ptr(self) -> int:
+        """The llama_vocab. Raises ClosedError."""
+        if self._ptr is None:
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
+        return self._ptr
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
-        """The tokens of `text`. With `special`, the names of control tokens in it become these tokens."""
-        data = text.encode("utf-8")
+        """The tokens of `text`. With `special`, the names of control tokens in it become these tokens.
+
+        Raises PromptError if it is not Unicode text.
+        """
+        try:
+            data = text.encode("utf-8")
+        except (AttributeError, UnicodeEncodeError) as e:
+            raise PromptError(f"text: expected Unicode text, got: {e}") from e
         n_max = len(data) + 2
         out = (llama_cpp.llama_token * n_max)()
         n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, n_max, add_bos, special)
@@ -48,10 +65,15 @@ class Vocab:
     def is_eog(self, token: int) -> bool:
         return llama_cpp.llama_vocab_is_eog(self.ptr, token)
 
-    def check(self, tokens: Sequence[int]) -> None:
-        """Raises PromptError unless `tokens` are one or more tokens of this vocabulary."""
-        if not len(tokens):
+    def check(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""
+        try:
+            tokens = [operator.index(token) for token in tokens]
+        except TypeError as e:
+            raise PromptError(f"tokens: expected a sequence of whole numbers, got: {e}") from e
+        if not tokens:
             raise PromptError("tokens: expected one or more, got none")
         for i, token in enumerate(tokens):
             if not 0 <= token < self.n_tokens:
                 raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
+        return tokens

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import AloraError, ContextFullError, DecodeError, ModelClosedError, SequenceLimitError
+from ..errors import AloraError, ContextFullError, DecodeError, ClosedError, SequenceLimitError
 from ..registry import Registry
 from .cache import Cache
 from .pace import Pace
@@ -45,10 +45,7 @@ class Loop:
     def submit(self, *requests: Request) -> None:
         """Takes requests that begin together. Raises ContextFullError, and takes none, if a prompt can never fit."""
         for request in requests:
-            if request.n_prompt > self._context.n_ctx:
-                raise ContextFullError(
-                    f"prompt: expected {self._context.n_ctx} tokens at most (n_ctx), got {request.n_prompt}; "
-                    "shorten it or give a larger n_ctx")
+            self._context.check_room(request.n_prompt)
         with self._changed:
             self._start()
             for request in requests:
@@ -68,7 +65,7 @@ class Loop:
         return future.result()
 
     def close(self) -> None:
-        """Ends the thread; requests that are not done fail with ModelClosedError."""
+        """Ends the thread; requests that are not done fail with ClosedError."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -78,7 +75,7 @@ class Loop:
 
     def _start(self) -> None:
         if self._closing:
-            raise ModelClosedError("model: expected an open one, got one that was closed; load it again")
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="alora_gguf", daemon=True)
             self._thread.start()
@@ -104,7 +101,7 @@ class Loop:
                 self._step()
             except BaseException as e:  # whoever waits has to hear of it
                 self._fail_all(e)
-        closed = ModelClosedError("model: expected it to stay open until the call's end, got closed; close it later")
+        closed = ClosedError("model: expected it open until the call's end, got one that was closed; close it later")
         for _, future in calls:
             future.set_exception(closed)
         self._fail_all(closed)

@@ -44,11 +44,11 @@ class Request:
         on_end: Callable[[], None] = lambda: None,
         t_start: float | None = None,
     ):
-        vocab.check(prompt)
+        prompt = vocab.check(prompt)
         for a in activations:
             if not 0 <= a.start <= len(prompt):
                 raise PromptError(f"adapter {a.adapter.name!r}: expected a start from 0 to {len(prompt)}, got {a.start}")
-        self.tokens = list(prompt)
+        self.tokens = prompt
         self.n_prompt = len(prompt)
         self.n_cached: int | None = None
         self.params = params
@@ -60,6 +60,7 @@ class Request:
         self.finish_reason: str | None = None
         self.error: BaseException | None = None
         self.cancelled = False
+        self._reason: BaseException | None = None
         self.arrival = 0  # the loop numbers them
         self.served = 0.0  # when a step last had tokens of it
         self.branch: Branch | None = None
@@ -71,8 +72,9 @@ class Request:
         self._t_start = time.perf_counter() if t_start is None else t_start
         self._t_first = self._t_last = self._t_start
 
-    def cancel(self) -> None:
-        """Ends it at its next token; from any thread."""
+    def cancel(self, error: BaseException | None = None) -> None:
+        """Ends it at its next token, as failed if there is an error; from any thread."""
+        self._reason = error
         self.cancelled = True
 
     @property
@@ -135,8 +137,9 @@ class Request:
 
     def finish(self) -> None:
         """After its end, for whatever reason: gives out what was held back."""
+        self.error = self.error or self._reason
         self._sampler.free()
-        if not self._text.stopped and (piece := self._text.flush()):
+        if piece := self._text.flush():
             self.on_piece(piece)
         self.on_end()
 

@@ -58,7 +58,8 @@ class TextUntilStop:
 
     def flush(self) -> Piece:
         """Returns what was held back: no more text comes."""
-        if rest := self._utf8.decode(b"", final=True):
+        rest = self._utf8.decode(b"", final=True)
+        if rest and not self.stopped:
             self.raw += rest
             piece, logprob = self._held.pop()
             self._held.append((piece + rest, logprob))

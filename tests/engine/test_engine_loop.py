@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import INVOCATIONS, first_logprobs
 
-from alora_gguf import AloraError, ContextFullError, ModelClosedError, PromptError
+from alora_gguf import AloraError, ContextFullError, ClosedError, PromptError
 
 TEXT = list(range(300, 340))
 
@@ -149,7 +149,7 @@ def test_closing_the_model_ends_what_is_under_way(open_model):
     stream = model.generate(TEXT, max_tokens=400, temperature=0, grammar="root ::= [a-z ]*", stream=True)
     next(stream)
     model.close()
-    with pytest.raises(ModelClosedError):
+    with pytest.raises(ClosedError):
         stream.result  # noqa: B018
-    with pytest.raises(ModelClosedError):
+    with pytest.raises(ClosedError):
         model.generate(TEXT)
