@@ -58,6 +58,10 @@ class Vocab:
                 return out.raw[:n]
             size = -n
 
+    def token_text(self, token: int) -> str:
+        """The text of one token by itself; bytes that are no whole characters become U+FFFD."""
+        return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
+
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
         return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
 
@@ -75,13 +79,7 @@ class Vocab:
         for i, token in enumerate(tokens):
             if not 0 <= token < self.n_tokens:
                 raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
-from ._library import llama_cpp, take_error
-from .errors import ModelLoadError, PromptError
+        return tokens
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 import pytest
 from native_runtime import Refused, Runtime, prompt, relative_error
-from tiny_models import N_FF, TinyAdapter, TinyModel, finish, llama, random_adapter, write_adapter, write_model
+from native_models import N_FF, TinyAdapter, TinyModel, finish, llama, random_adapter, write_adapter, write_model
 
 TOLERANCE = 2e-5
 Types = gguf.GGMLQuantizationType
