@@ -41,10 +41,10 @@ def test_nothing_of_any_stop_string_is_ever_heard(pieces, stops):
     assert text.stopped == any(stop in "".join(pieces) for stop in stops)
 
 
-def test_what_cannot_become_a_stop_string_is_not_held_back():
+def test_tokens_that_cannot_begin_a_stop_string_are_not_held_back():
     text = TextUntilStop(["</end>"])
-    assert [text.push(p.encode()) for p in ("one <", "two </e", "n", "ds</", "en")] == ["one ", "<two ", "", "</ends", ""]
-    assert text.flush() == "</en"
+    assert [text.push(p.encode()) for p in ("one <", "two </e", "n", "ds</", "en")] == ["", "one <", "", "two </en", ""]
+    assert text.flush() == "ds</en"
 
 
 class Replay:
