@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", metavar="NAME", action="append", default=[], help="only this figure; may be repeated")
     bench.add_argument("--quick", action="store_true", help="a little of everything on a tiny model: whether it runs")
     bench.add_argument("--unpatched", metavar="DIR", help="unpatched libraries (default: build/unpatched/bin, if it is there)")
-    bench.add_argument("--cache", metavar="DIR", help="where models and adapters are kept (default: the user's cache folder)")
+    bench.add_argument("--cache", metavar="DIR", help="where models and adapters are kept, 5 GB (default: the user's cache folder)")
     bench.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
     bench.set_defaults(run=_bench)
     return parser

@@ -13,12 +13,12 @@ from alora_gguf.errors import BenchError
 
 
 @pytest.fixture(scope="module")
-def run(unpatched_lib, tmp_path_factory):
+def run(unpatched_lib, files, tmp_path_factory):
     """(the status, the folder that the command wrote)."""
-    folder = tmp_path_factory.mktemp("bench")
-    status = main(["bench", "--quick", "--threads", "1", "--out", str(folder / "out"), "--cache", str(folder / "cache"),
+    out = tmp_path_factory.mktemp("bench") / "out"
+    status = main(["bench", "--quick", "--threads", "1", "--out", str(out), "--cache", str(files.folder),
                    "--unpatched", str(unpatched_lib)])
-    return status, folder / "out"
+    return status, out
 
 
 def test_every_figure_is_measured(run):
