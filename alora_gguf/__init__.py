@@ -17,10 +17,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Adapter": "adapter",
+    "AdapterMemoryError": "errors",
     "Conversation": "conversation",
+    "Llama": "llama",
     "Model": "model",
+    "Piece": "engine.text",
     "Reply": "reply",
+    "Stream": "reply",
+    "TokenLogprob": "engine.text",
     "Usage": "reply",
+    "Verdict": "reply",
     "default_model": "default_model",
     "find_invocation": "activation",
     "AdapterFileError": "errors",
@@ -34,6 +40,7 @@ _HOME = {
     "ModelLoadError": "errors",
     "NoInvocationError": "errors",
     "PromptError": "errors",
+    "SavedConversationError": "errors",
     "SequenceLimitError": "errors",
     "UnknownAdapterError": "errors",
 }

@@ -1,37 +1,53 @@
-"""An adapter that is loaded beside the weights of a model."""
+"""An adapter: a file with a name, whose tensors are beside the weights of a model while they are needed."""
 
 import ctypes
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
 from . import _native
 from .activation import find_invocation
-from .context import Context
-from .convert import read_adapter_metadata
+from .convert import AdapterMetadata, read_adapter_metadata
 from .errors import AdapterFileError, AdapterMismatchError, DecodeError
+
+_uids: dict[tuple, int] = {}  # by file
 
 
 class Adapter:
-    """Made by Model.load_adapter.
+    """Made by Model.load_adapter and Model.register_adapter.
 
-    `invocation_tokens` is empty for an ordinary LoRA, which is active from the first token on.
+    uid           a number for the file and what is in it; cells in the cache know it
+    ptr           its alora_adapter *, None while it is not in memory
+    fingerprint   gives that of the base model; None: whatever base it was made for
     """
 
-    def __init__(self, context: Context, path: str | PathLike[str], name: str | None, fingerprint: str | None):
-        context.check_open()
-        metadata = read_adapter_metadata(path)
-        if fingerprint and metadata.fingerprint not in (None, fingerprint):
-            raise AdapterMismatchError(
-                f"{path}: expected an adapter for the base with fingerprint {fingerprint[:12]}, got one for {metadata.fingerprint[:12]}"
-                f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True")
+    def __init__(self, path: str | PathLike[str], name: str | None, fingerprint: Callable[[], str] | None):
         self.path = Path(path)
         self.name = name or self.path.stem
-        self.metadata = metadata
-        self.invocation_tokens: list[int] = metadata.invocation_tokens
-        self.ptr = _load(context, self.path)
-        self.n_bytes: int = _native.alora_adapter_size(self.ptr)
+        self.ptr: int | None = None
+        self.n_bytes = 0
+        self._fingerprint = fingerprint
+        self._stat = self._stat_now()
+        self.uid = _uids.setdefault((os.path.realpath(path), self._stat), len(_uids) + 1)
+
+    @cached_property
+    def metadata(self) -> AdapterMetadata:
+        """Read when first asked for. Raises AdapterFileError, or AdapterMismatchError for another base's."""
+        metadata = read_adapter_metadata(self.path)
+        wanted = self._fingerprint() if self._fingerprint else None
+        if wanted and metadata.fingerprint not in (None, wanted):
+            raise AdapterMismatchError(
+                f"{self.path}: expected an adapter for the base with fingerprint {wanted[:12]}, got one for {metadata.fingerprint[:12]}"
+                f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True")
+        return metadata
+
+    @property
+    def invocation_tokens(self) -> list[int]:
+        """Empty for an ordinary LoRA, which is active from the first token on."""
+        return self.metadata.invocation_tokens
 
     @property
     def is_activated(self) -> bool:
@@ -42,19 +58,43 @@ class Adapter:
         """The index from which on it is active in a prompt, as in PEFT; None if nowhere."""
         return find_invocation(tokens, self.invocation_tokens) if self.is_activated else 0
 
+    @property
+    def n_bytes_file(self) -> int:
+        return self._stat[2]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as f:
+            while chunk := f.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def load(self, context: int) -> None:
+        """Loads it for the model of a llama_context. Raises AdapterFileError if the file is not what it was when it was named: cells were computed with that."""
+        if self._stat_now() != self._stat:
+            raise AdapterFileError(f"{self.path}: expected the file that was named {self.name!r}, got one that has changed; load it again")
+        self.metadata  # noqa: B018  the base has to be the right one
+        ptr = ctypes.c_void_p()
+        status = _native.alora_adapter_load(context, os.fsencode(self.path), ctypes.byref(ptr))
+        if status != _native.OK:
+            error = {_native.ERROR_FILE: AdapterFileError, _native.ERROR_MISMATCH: AdapterMismatchError}.get(status, DecodeError)
+            raise error(_native.alora_last_error().decode("utf-8", errors="replace"))
+        self.ptr = ptr.value
+        self.n_bytes = _native.alora_adapter_size(self.ptr)
+
     def free(self) -> None:
         if self.ptr:
             _native.alora_adapter_free(self.ptr)
-            self.ptr = None
+            self.ptr, self.n_bytes = None, 0
+
+    def _stat_now(self) -> tuple[int, int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError as e:
+            raise AdapterFileError(f"{self.path}: expected a GGUF adapter, got: {e.strerror}; check the path") from e
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def __repr__(self) -> str:
-        return f"<Adapter {self.name!r}: {self.n_bytes / 1e6:.1f} MB, invocation {self.invocation_tokens}>"
-
-
-def _load(context: Context, path: Path) -> int:
-    ptr = ctypes.c_void_p()
-    status = _native.alora_adapter_load(context.ptr, os.fsencode(path), ctypes.byref(ptr))
-    if status == _native.OK:
-        return ptr.value
-    error = {_native.ERROR_FILE: AdapterFileError, _native.ERROR_MISMATCH: AdapterMismatchError}.get(status, DecodeError)
-    raise error(_native.alora_last_error().decode("utf-8", errors="replace"))
+        return f"<Adapter {self.name!r}: {self.path}, {f'{self.n_bytes / 1e6:.1f} MB' if self.ptr else 'not in memory'}>"

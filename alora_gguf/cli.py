@@ -80,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", help="folder to write; must be new or empty")
     export.add_argument("--base", metavar="GGUF", required=True, help="base model that the adapter was made for")
     export.set_defaults(run=_export)
+
+    bench = commands.add_parser("bench", help="measure this engine beside its neighbours", description=(
+        "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
+        "and random models of 1B and 3B. Prints the figures; writes JSON, a page and plots. Take a quiet machine and half an hour."))
+    bench.add_argument("--out", metavar="DIR", default="docs/benchmarks", help="default: %(default)s")
+    bench.add_argument("--models", metavar="NAME", nargs="+", default=["135m", "1b", "3b"], help="default: 135m 1b 3b")
+    bench.add_argument("--only", metavar="NAME", action="append", default=[], help="only this figure; may be repeated")
+    bench.add_argument("--quick", action="store_true", help="a little of everything on a tiny model: whether it runs")
+    bench.add_argument("--unpatched", metavar="DIR", help="unpatched libraries (default: build/unpatched/bin, if it is there)")
+    bench.add_argument("--cache", metavar="DIR", help="where models and adapters are kept, 5 GB (default: the user's cache folder)")
+    bench.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -114,6 +126,20 @@ def _export(args: argparse.Namespace) -> int:
 
     print(f"wrote {export(args.file, args.folder, args.base)}")
     return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from .bench.bench import bench
+    from .bench.report import table
+
+    results = bench(
+        Path(args.out), cache=args.cache and Path(args.cache), models=args.models, only=args.only,
+        unpatched=args.unpatched and Path(args.unpatched), n_threads=args.threads, quick=args.quick)
+    print(table(results))
+    wrong = [f"{c['engine']}, {c['what']}: computed something else" for c in results["checks"] if not c["ok"]]
+    for line in [*results["left_out"], *results["failed"], *wrong]:
+        print(f"alora: bench: {line}", file=sys.stderr)
+    return 1 if results["failed"] or wrong else 0
 
 
 def _chat(args: argparse.Namespace) -> int:

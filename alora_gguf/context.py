@@ -1,7 +1,6 @@
 """One llama_context: batches in, logits out, sequences and their activations. No policy."""
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,19 +21,22 @@ class Span(NamedTuple):
 
 
 class Context:
-    """Owns a llama_context. Its methods must be called with `lock` held.
+    """Owns a llama_context. No two threads may call it at once.
 
-    `ptr` is the llama_context; it is freed by close().
+    ptr          the llama_context; it is freed by close()
+    rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
+    n_swa        the sliding window of attention in tokens, 0: none
     """
 
-    def __init__(self, ptr: int, n_vocab: int, memory_rolls_back: bool):
+    def __init__(self, ptr: int, n_vocab: int, *, rolls_back: bool, n_swa: int):
         self.ptr = ptr
-        self.lock = threading.RLock()
         self.n_vocab = n_vocab
+        self.rolls_back = rolls_back
+        self._n_swa = n_swa
         self.n_ctx = llama_cpp.llama_n_ctx(ptr)
         self.n_batch = llama_cpp.llama_n_batch(ptr)
+        self.n_ubatch = llama_cpp.llama_n_ubatch(ptr)
         self.n_seq_max = llama_cpp.llama_n_seq_max(ptr)
-        self.memory_rolls_back = memory_rolls_back
         self._memory = llama_cpp.llama_get_memory(ptr)
         self._free_seqs = list(range(self.n_seq_max - 1, -1, -1))
 
@@ -83,7 +85,7 @@ class Context:
         if status == 1:
             raise ContextFullError(
                 f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
-                "close a conversation, shorten the prompt or give a larger n_ctx")
+                "shorten the prompt, end a call or give a larger n_ctx")
         if status != 0:
             raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
         return ends
@@ -94,22 +96,27 @@ class Context:
             raise ContextFullError(
                 f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
 
-    def logits(self, first: int, n: int) -> np.ndarray:
-        """A copy of the logits of `n` tokens from batch index `first` on: float32 [n, n_vocab].
+    def logits(self, first: int, n: int = 1) -> np.ndarray:
+        """The logits of `n` tokens from batch index `first` on: float32 [n, n_vocab], valid until the next decode.
 
         Every token from `first` on must have been an output.
         """
         row = llama_cpp.llama_get_logits_ith(self.ptr, first)
-        return np.ctypeslib.as_array(row, shape=(n, self.n_vocab)).copy()
+        buffer = (ctypes.c_float * (n * self.n_vocab)).from_address(ctypes.addressof(row.contents))
+        return np.frombuffer(buffer, np.float32).reshape(n, self.n_vocab)
 
     # sequences
+
+    @property
+    def n_free_seqs(self) -> int:
+        return len(self._free_seqs)
 
     def acquire(self) -> int:
         """A free, empty sequence. Raises SequenceLimitError or ClosedError."""
         self.check_open()
         if not self._free_seqs:
             raise SequenceLimitError(
-                f"sequences: expected a free one, got all {self.n_seq_max} in use; close a conversation or give a larger n_seq_max")
+                f"sequences: expected a free one, got all {self.n_seq_max} in use; wait for a call to end or give a larger n_seq_max")
         return self._free_seqs.pop()
 
     def release(self, seq_id: int) -> None:
@@ -123,9 +130,31 @@ class Context:
         """Keeps the first `n` tokens of the sequence; False if this memory cannot (then nothing is changed)."""
         return llama_cpp.llama_memory_seq_rm(self._memory, seq_id, n, -1)
 
-    def fork(self, src: int, dst: int, n: int, start: int = 0) -> None:
-        """Makes the tokens of `src` from `start` to `n` those of `dst`, which has `start` tokens. Copies nothing but tags."""
-        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, start, n if self.memory_rolls_back else -1)
+    def reaches_back(self, seq_id: int, n: int) -> bool:
+        """Whether the cells that a token at position `n` attends to are all there."""
+        if not self._n_swa:
+            return True
+        return 0 <= llama_cpp.llama_memory_seq_pos_min(self._memory, seq_id) <= max(0, n - self._n_swa + 1)
+
+    def fork(self, src: int, dst: int, n: int) -> None:
+        """Makes the first `n` tokens of `src` those of the empty `dst`. Copies nothing but tags."""
+        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, n if self.rolls_back else -1)
+
+    def state(self, seq_id: int) -> memoryview:
+        """The contents of a sequence's cells, for restore()."""
+        size = llama_cpp.llama_state_seq_get_size(self.ptr, seq_id)
+        out = (ctypes.c_uint8 * size)()
+        if llama_cpp.llama_state_seq_get_data(self.ptr, out, size, seq_id) != size:
+            raise DecodeError(f"state of sequence {seq_id}: expected {size} bytes, got fewer: {take_error() or 'no reason given'}")
+        return memoryview(out).cast("B")
+
+    def restore(self, seq_id: int, state: memoryview) -> bool:
+        """Fills an empty sequence with a state() of a context like this; False if it does not fit (then it is empty)."""
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if llama_cpp.llama_state_seq_set_data(self.ptr, data, len(state), seq_id) == len(state):
+            return True
+        self.clear(seq_id)
+        return False
 
     def activate(self, seq_id: int, adapter: int, start: int, scale: float = 1.0) -> None:
         """From position `start` on, `adapter` (an alora_adapter *) is active on the sequence."""

@@ -24,6 +24,10 @@ class AdapterMismatchError(AloraError):
     """The adapter was made for another base model."""
 
 
+class AdapterMemoryError(AloraError):
+    """The adapter is larger than all the memory that adapters may have."""
+
+
 class NoInvocationError(AloraError):
     """The adapter has no invocation tokens, so it cannot be invoked in a conversation."""
 
@@ -44,11 +48,15 @@ class ContextFullError(AloraError):
 
 
 class SequenceLimitError(AloraError):
-    """More conversations and forks at once than the context has sequences."""
+    """More calls at once than the context has sequences."""
+
+
+class SavedConversationError(AloraError):
+    """The file is no saved conversation, is damaged, or was saved with another model, adapter or version."""
 
 
 class ClosedError(AloraError):
-    """The model or the conversation was closed."""
+    """The model or the conversation was closed before the call or during it."""
 
 
 class DecodeError(AloraError):
@@ -57,3 +65,7 @@ class DecodeError(AloraError):
 
 class ConversionError(AloraError):
     """A PEFT adapter cannot be converted exactly."""
+
+
+class BenchError(AloraError):
+    """A benchmark cannot be run, or what an engine computed is not what it was asked for."""

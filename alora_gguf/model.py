@@ -1,21 +1,33 @@
-"""A base model with its context and its adapters."""
+"""A base model with its context, its cache and its adapters."""
+
+from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
-from functools import cached_property
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ._library import llama_cpp, log_to_stderr, take_error
 from .adapter import Adapter
 from .context import Context, Span
-from .convert import base_fingerprint
 from .conversation import Conversation
-from .errors import ModelLoadError, PromptError, UnknownAdapterError
+from .convert import base_fingerprint
+from .engine.cache import Activation, Cache
+from .engine.channel import Channel
+from .engine.loop import Loop
+from .engine.request import Request
+from .engine.text import Piece
+from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
+from .registry import Registry
+from .reply import Reply, Stream, drain
 from .rpc import add_rpc_servers
+from .sampling import SamplingParams
 from .template import ChatTemplate, Message
 from .vocab import Vocab
 
@@ -28,11 +40,13 @@ class Model:
 
     n_ctx          cells of the KV cache, for all conversations together; 0: as the model was trained
     n_batch        most tokens of one decode call; n_ubatch: of one graph
-    n_seq_max      most conversations and forks at once, at most 256
+    n_seq_max      most branches that the cache keeps, and so most calls at once; at most 256. Default: 64, and
+                   16 where the memory is recurrent and each takes a state
     n_threads      default: the machine's cores
     n_gpu_layers   layers on devices other than the CPU, -1: all
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
     flash_attn     None: where it can be used
+    adapter_memory most bytes of adapters in memory at once, None: no limit
     rpc_servers    "host:port" of machines that run `ggml-rpc-server`, used as devices
     verbose        llama.cpp's log on standard error, else on the logger "alora_gguf.llama"
 
@@ -48,7 +62,7 @@ class Model:
         n_ctx: int = 4096,
         n_batch: int = 512,
         n_ubatch: int = 512,
-        n_seq_max: int = 64,
+        n_seq_max: int | None = None,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         n_gpu_layers: int = 0,
@@ -66,11 +80,11 @@ class Model:
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         chat_template: str | None = None,
+        adapter_memory: int | None = None,
         rpc_servers: Sequence[str] = (),
         verbose: bool = False,
     ):
         self.path = Path(path)
-        self.adapters: dict[str, Adapter] = {}
         if verbose:
             log_to_stderr()
         if not self.path.is_file():
@@ -78,7 +92,9 @@ class Model:
         add_rpc_servers(rpc_servers)
         for name, value, least, most in (
             ("n_ctx", n_ctx, 0, _N_MOST), ("n_batch", n_batch, 1, _N_MOST), ("n_ubatch", n_ubatch, 1, _N_MOST),
-            ("n_seq_max", n_seq_max, 1, 256), ("n_threads", n_threads or 1, 1, 512), ("n_threads_batch", n_threads_batch or 1, 1, 512),
+            ("n_seq_max", 1 if n_seq_max is None else n_seq_max, 1, 256),
+            ("n_threads", n_threads or 1, 1, 512), ("n_threads_batch", n_threads_batch or 1, 1, 512),
+            ("adapter_memory", 0 if adapter_memory is None else adapter_memory, 0, 2**63 - 1),
         ):
             if not (isinstance(value, int) and least <= value <= most):
                 raise ModelLoadError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
@@ -98,8 +114,6 @@ class Model:
         cp.n_ctx = n_ctx
         cp.n_batch = min(n_batch, n_ctx) if n_ctx else n_batch
         cp.n_ubatch = min(n_ubatch, cp.n_batch)
-        cp.n_seq_max = n_seq_max
-        cp.n_outputs_max = max(cp.n_batch, n_seq_max)  # with fewer than sequences, llama_context aborts
         cp.n_threads = n_threads or cores
         cp.n_threads_batch = n_threads_batch or n_threads or cores
         cp.kv_unified = True  # forks share cells instead of copying them
@@ -116,11 +130,15 @@ class Model:
             cp.swa_full = swa_full
         cp.rope_freq_base = rope_freq_base
         cp.rope_freq_scale = rope_freq_scale
+        self.cell_types = [cp.type_k, cp.type_v, cp.flash_attn_type]
 
         take_error()
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
         if not self._model:
             raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+        recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
+        cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
         take_error()
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
@@ -129,8 +147,11 @@ class Model:
                                  "give a smaller n_ctx or other options")
         self.vocab = Vocab(self._model)
         self.context = Context(
-            context, self.vocab.n_tokens,
-            memory_rolls_back=not (llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)))
+            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model))
+        self.cache = Cache(self.context)
+        self.adapters = Registry(self.context, adapter_memory)
+        self.loop = Loop(self.context, self.cache, self.adapters)
+        self._fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the model
         self._template_source = chat_template or _chat_template(self._model)
         self._template: ChatTemplate | None = None
 
@@ -139,33 +160,50 @@ class Model:
     def load_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
         """Loads a GGUF adapter under `name` (default: the file's name without ending).
 
-        An adapter that had this name is unloaded. With `force` the adapter may have been made for
-        another base of the same shapes. Raises AdapterFileError or AdapterMismatchError.
+        Calls that begin from now on and name it mean this one. With `force` the adapter may have been
+        made for another base of the same shapes. Raises AdapterFileError or AdapterMismatchError.
         """
-        with self.context.lock:
-            adapter = Adapter(self.context, path, name, None if force else self.fingerprint)
-            if adapter.name in self.adapters:
-                self.unload_adapter(adapter.name)
-            self.adapters[adapter.name] = adapter
-            return adapter
+        self.check_open()
+        adapter = Adapter(path, name, None if force else self._fingerprint)
+        adapter.metadata  # noqa: B018  read here, so that the loop is not kept waiting for it
+
+        def load() -> None:
+            self.adapters.load(adapter)  # where there is no room now, the first call that needs it loads it
+            self.adapters.add(adapter)
+            self.adapters.sweep()
+
+        self.loop.call(load)
+        return adapter
+
+    def register_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
+        """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
+        self.check_open()
+        adapter = Adapter(path, name, None if force else self._fingerprint)
+        self.adapters.add(adapter)
+        return adapter
 
     def unload_adapter(self, name: str) -> None:
-        """Frees the adapter; where it was active, it is no longer."""
-        with self.context.lock:
-            self.adapter(name).free()
-            del self.adapters[name]
+        """Takes the name away, and the adapter out of memory as soon as no call uses it. Raises UnknownAdapterError."""
+        self.adapters.remove(name)
+        self.loop.call(self.adapters.sweep)
 
     def adapter(self, name: str) -> Adapter:
         """The adapter of this name. Raises UnknownAdapterError."""
-        if name not in self.adapters:
-            loaded = ", ".join(sorted(self.adapters)) or "none"
-            raise UnknownAdapterError(f"adapter {name!r}: expected one that is loaded ({loaded}); load it with load_adapter()")
         return self.adapters[name]
 
-    @cached_property
+    def intrinsic(self, name: str) -> Adapter:
+        """The same, if it can be invoked. Raises NoInvocationError too."""
+        adapter = self.adapters[name]
+        if not adapter.is_activated:
+            raise NoInvocationError(
+                f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; "
+                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens")
+        return adapter
+
+    @property
     def fingerprint(self) -> str:
         """What the base is, whatever its quantisation: docs/format.md has the definition."""
-        return base_fingerprint(self.path)
+        return self._fingerprint()
 
     # text
 
@@ -196,48 +234,108 @@ class Model:
         """
         if any(isinstance(row, str) or len(row) != 2 for row in rows):
             raise PromptError("rows: expected pairs of tokens and an adapter's name or None, got something else")
+        self.check_open()
         chosen = [self.adapter(name) if name is not None else None for _, name in rows]
-        rows = [(self.vocab.check(tokens), name) for tokens, name in rows]
-        context, seqs = self.context, []
-        context.check_room(sum(len(tokens) for tokens, _ in rows))
-        with context.lock:
-            try:
-                todo = []
-                for (tokens, _), adapter in zip(rows, chosen):
-                    seqs.append(context.acquire())
-                    start = adapter.start_in(tokens) if adapter else None
-                    if start is not None:
-                        context.activate(seqs[-1], adapter.ptr, start)
-                    todo.append(Span(seqs[-1], tokens, 0, "all"))
-                parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
-                for batch in _split(todo, context.n_batch):
-                    for span, end in zip(batch, context.decode(batch)):
-                        n = len(span.tokens)
-                        parts[span.seq_id].append(context.logits(end - n + 1, n))
-            finally:
-                for seq in seqs:
-                    context.release(seq)
+        rows = [self.vocab.check(tokens) for tokens, _ in rows]
+        self.context.check_room(sum(map(len, rows)))
+        starts = [adapter.start_in(tokens) if adapter else None for tokens, adapter in zip(rows, chosen)]
+        return self.loop.call(lambda: self._logits(rows, chosen, starts))
+
+    def _logits(
+        self, rows: Sequence[Sequence[int]], chosen: Sequence[Adapter | None], starts: Sequence[int | None]
+    ) -> list[np.ndarray]:
+        used = [adapter for adapter in chosen if adapter]
+        if not self.adapters.hold(used):
+            raise AdapterMemoryError("logits: expected room for the adapters of all rows, got calls that use it; wait for them to end")
+        seqs: list[int] = []
+        try:
+            todo = []
+            for tokens, adapter, start in zip(rows, chosen, starts):
+                seqs.append(self.cache.acquire())
+                if start is not None:
+                    self.context.activate(seqs[-1], adapter.ptr, start)
+                todo.append(Span(seqs[-1], tokens, 0, "all"))
+            parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
+            for batch in _split(todo, self.context.n_batch):
+                for span, end in zip(batch, self.cache.decode(batch)):
+                    n = len(span.tokens)
+                    parts[span.seq_id].append(self.context.logits(end - n + 1, n).copy())
+        finally:
+            for seq in seqs:
+                self.context.release(seq)
+            self.adapters.release(used)
         return [np.concatenate(parts[seq]) for seq in seqs]
 
-    def conversation(self, *, system: str | None = None, messages: Sequence[Message] = ()) -> Conversation:
-        """A new conversation, after a system message and other messages if given. Nothing is computed yet."""
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        adapter: str | None = None,
+        stream: bool = False,
+        on_text: Callable[[Piece], Any] | None = None,
+        **sampling: Any,
+    ) -> Reply | Stream[Piece, Reply]:
+        """Continues a prompt, text or tokens. An adapter is active in it as in logits().
+
+        Streams as Conversation.ask; `sampling` is as in SamplingParams. Raises PromptError,
+        UnknownAdapterError, ContextFullError, SequenceLimitError.
+        """
+        t_start = time.perf_counter()
+        self.check_open()
+        tokens = self.tokenize(prompt, add_bos=self.vocab.add_bos) if isinstance(prompt, str) else list(prompt)
+        chosen = self.adapter(adapter) if adapter is not None else None
+        start = chosen.start_in(tokens) if chosen else None
+        channel: Channel[Piece] = Channel()
+        request = Request(
+            tokens, SamplingParams.of(sampling), self.vocab, on_piece=channel.put, on_end=channel.end, t_start=t_start,
+            activations=[Activation(chosen, start)] if start is not None else [], checkpoint=start or None)
+        self.loop.submit(request)
+        pieces = Stream(channel, request.reply, request.cancel)
+        return pieces if stream else drain(pieces, on_text)
+
+    def conversation(
+        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None
+    ) -> Conversation:
+        """A new conversation, after a system message and other messages if given. Nothing is computed yet.
+
+        `adapter` names an ordinary LoRA that it is held with, from its first token on.
+        """
+        self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self, [*first, *messages])
+        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None)
+
+    def clear_cache(self) -> None:
+        """Gives up every cell that no call under way uses."""
+        self.check_open()
+        self.loop.call(self.cache.clear)
+
+    def restore(self, path: str | PathLike[str]) -> Conversation:
+        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again.
+
+        Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
+        version or type of cells; ContextFullError if it does not fit.
+        """
+        from .saved import restore
+
+        self.check_open()
+        return restore(self, path)
 
     # life
 
-    def close(self) -> None:
-        """Frees the model; its conversations and adapters cannot be used any more."""
-        with self.context.lock:
-            for adapter in self.adapters.values():
-                adapter.free()
-            self.adapters.clear()
-            if self.context.ptr:
-                self.context.close()
-                self.vocab.close()
-                llama_cpp.llama_model_free(self._model)
+    def check_open(self) -> None:
+        """Raises ClosedError after close()."""
+        self.context.check_open()
 
-    def __enter__(self) -> "Model":
+    def close(self) -> None:
+        """Frees the model; calls under way end with ClosedError, and so do all that come."""
+        self.loop.close()
+        if self.context.ptr:
+            self.adapters.close()
+            self.context.close()
+            self.vocab.close()
+            llama_cpp.llama_model_free(self._model)
+
+    def __enter__(self) -> Model:
         return self
 
     def __exit__(self, *_) -> None:

@@ -58,6 +58,10 @@ class Vocab:
                 return out.raw[:n]
             size = -n
 
+    def token_text(self, token: int) -> str:
+        """The text of one token by itself; bytes that are no whole characters become U+FFFD."""
+        return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
+
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
         return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
 

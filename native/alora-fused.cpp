@@ -25,7 +25,7 @@ alora_kernel alora_kernel_get() {
     const auto may_be = [&](const char * kernel) { return !name || strcmp(name, kernel) == 0; };
 #ifdef ALORA_KERNELS_X86
     if (may_be("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
         return alora_kernel_avx512;
     }
     if (may_be("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
@@ -103,7 +103,7 @@ static char * at(const ggml_tensor * t, int64_t i1, int64_t i2 = 0) {
 
 ggml_tensor * alora_fused::build(ggml_context * ctx0, alora_role role, size_t i_weight, bool outputs,
         ggml_tensor * res, std::initializer_list<ggml_tensor *> args) {
-    nodes.push_back({ this, nodes.size(), role, i_weight, outputs, {} });
+    nodes.emplace_back(this, role, i_weight, outputs);
     if (role == ALORA_ROLE_EXPERTS) {
         n_experts = std::max(n_experts, res->ne[1]);
     }
@@ -112,6 +112,7 @@ ggml_tensor * alora_fused::build(ggml_context * ctx0, alora_role role, size_t i_
 }
 
 void alora_fused::set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output) {
+    last = nullptr;
     tokens.clear();
     outputs.clear();
     disjoint = true;
@@ -230,10 +231,17 @@ void alora_fused::scale_base(const node & node, ggml_tensor * dst, int64_t i0, i
 }
 
 void alora_fused::compute(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const auto & node  = *(const struct node *) userdata;
-    auto       & fused = *node.fused;
+    auto & node  = *(struct node *) userdata;
+    auto & fused = *node.fused;
     if (node.uses.empty()) {
         return;
+    }
+    const auto * next_node = node.next.load(std::memory_order_relaxed);
+    if (ith == 0) {
+        if (fused.last) {
+            fused.last->next.store(&node, std::memory_order_relaxed);
+        }
+        fused.last = &node;
     }
 
     // u = s * A x, for the rows [r0, r1) of A
@@ -267,7 +275,6 @@ void alora_fused::compute(ggml_tensor * dst, int ith, int nth, void * userdata) 
     };
 
     // what a thread will read next, where that is known: row i of the matrix of a node's use
-    const auto * next_node = node.index + 1 < fused.nodes.size() ? &fused.nodes[node.index + 1] : nullptr;
     const auto row_of = [](const struct node * n, size_t i_use, ggml_tensor * alora_pair::* matrix, const auto & row) -> const void * {
         if (!n || n->role != ALORA_ROLE_MATRIX || i_use >= n->uses.size()) {
             return nullptr;

@@ -52,12 +52,16 @@ private:
 
     struct node {
         alora_fused * fused;
-        size_t        index; // among the nodes
         alora_role    role;
         size_t        i_weight;
         bool          outputs;
 
         std::vector<use> uses; // of the plan; each has rows
+
+        std::atomic<const node *> next { nullptr }; // the one after it, once the graph has been computed
+
+        node(alora_fused * fused, alora_role role, size_t i_weight, bool outputs)
+            : fused(fused), role(role), i_weight(i_weight), outputs(outputs) {}
     };
 
     struct unit; // one use with some of its tokens
@@ -70,7 +74,8 @@ private:
 
     static void compute(ggml_tensor * dst, int ith, int nth, void * userdata);
 
-    std::deque<node> nodes; // in the order in which they are computed; the graph has their addresses
+    std::deque<node> nodes; // the graph has their addresses
+    node * last = nullptr;  // that the first thread has computed
 
     std::vector<alora_group> tokens;
     std::vector<alora_group> outputs;

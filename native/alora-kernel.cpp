@@ -11,7 +11,7 @@
 
 #include <utility>
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -35,12 +35,9 @@
 namespace {
 
 template <int L> struct lanes;
-template <> struct lanes<4>  { typedef float f32 __attribute__((vector_size(16))); typedef uint32_t u32 __attribute__((vector_size(16)));
-                               typedef uint16_t u16 __attribute__((vector_size(8)));  typedef int8_t i8 __attribute__((vector_size(4)));  };
-template <> struct lanes<8>  { typedef float f32 __attribute__((vector_size(32))); typedef uint32_t u32 __attribute__((vector_size(32)));
-                               typedef uint16_t u16 __attribute__((vector_size(16))); typedef int8_t i8 __attribute__((vector_size(8)));  };
-template <> struct lanes<16> { typedef float f32 __attribute__((vector_size(64))); typedef uint32_t u32 __attribute__((vector_size(64)));
-                               typedef uint16_t u16 __attribute__((vector_size(32))); typedef int8_t i8 __attribute__((vector_size(16))); };
+template <> struct lanes<4>  { typedef float f32 __attribute__((vector_size(16))); typedef uint32_t u32 __attribute__((vector_size(16))); };
+template <> struct lanes<8>  { typedef float f32 __attribute__((vector_size(32))); typedef uint32_t u32 __attribute__((vector_size(32))); };
+template <> struct lanes<16> { typedef float f32 __attribute__((vector_size(64))); typedef uint32_t u32 __attribute__((vector_size(64))); };
 
 typedef lanes<4>::f32 f32x4;
 
@@ -50,7 +47,27 @@ template <typename V> inline V load(const void * p) {
     return res;
 }
 
-// Compilers turn these two conversions of vectors into scalar code.
+// L values, widened. Compilers turn such conversions into scalar code, so these are spelled out.
+
+template <int L> inline typename lanes<L>::u32 from_u16(const uint16_t * p) {
+#if defined(__AVX512F__)
+    if constexpr (L == 16) {
+        return (typename lanes<L>::u32) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p));
+    } else
+#endif
+#if defined(__AVX2__)
+    if constexpr (L == 8) {
+        return (typename lanes<L>::u32) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p));
+    } else
+#endif
+#if defined(__x86_64__)
+    return (typename lanes<L>::u32) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *) p), _mm_setzero_si128());
+#elif defined(__aarch64__)
+    return (typename lanes<L>::u32) vmovl_u16(vld1_u16(p));
+#else
+    return typename lanes<L>::u32 { p[0], p[1], p[2], p[3] };
+#endif
+}
 
 template <int L> inline typename lanes<L>::f32 from_f16(const uint16_t * p) {
 #if defined(__AVX512F__)
@@ -68,7 +85,7 @@ template <int L> inline typename lanes<L>::f32 from_f16(const uint16_t * p) {
     return (typename lanes<L>::f32) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
     // exponent and mantissa move up, and the exponent's bias changes by 127 - 15: right for subnormals too
-    const auto h = __builtin_convertvector(load<typename lanes<L>::u16>(p), typename lanes<L>::u32);
+    const auto h = from_u16<L>(p);
     const auto magnitude = (typename lanes<L>::f32) ((h & 0x7fffu) << 13) * 0x1p112f;
     return (typename lanes<L>::f32) ((typename lanes<L>::u32) magnitude | ((h & 0x8000u) << 16));
 #endif
@@ -85,7 +102,14 @@ template <int L> inline typename lanes<L>::f32 from_i8(const int8_t * p) {
         return (typename lanes<L>::f32) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
     } else
 #endif
-    return __builtin_convertvector(load<typename lanes<L>::i8>(p), typename lanes<L>::f32);
+#if defined(__x86_64__)
+    {
+        const __m128i tops = _mm_unpacklo_epi8(_mm_setzero_si128(), _mm_cvtsi32_si128(load<int32_t>(p)));
+        return (typename lanes<L>::f32) _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(_mm_setzero_si128(), tops), 24));
+    }
+#else
+    return typename lanes<L>::f32 { (float) p[0], (float) p[1], (float) p[2], (float) p[3] };
+#endif
 }
 
 inline float from_f16(uint16_t h) {
@@ -112,8 +136,7 @@ struct row_f16 {
 struct row_bf16 {
     static constexpr int bytes = 2; // a value
     template <int L> static auto at(const char * row, int64_t k) {
-        const auto h = load<typename lanes<L>::u16>((const uint16_t *) row + k);
-        return (typename lanes<L>::f32) (__builtin_convertvector(h, typename lanes<L>::u32) << 16);
+        return (typename lanes<L>::f32) (from_u16<L>((const uint16_t *) row + k) << 16);
     }
     static float one(const char * row, int64_t k) {
         const uint32_t bits = (uint32_t) ((const uint16_t *) row)[k] << 16;
@@ -282,10 +305,138 @@ inline void run_short(const alora_kernel_args & p, int64_t i0, int64_t i1) {
     }
 }
 
+// LANES_MAX short rows, transposed, by T tokens: nothing has to be added up across lanes.
+constexpr int64_t N_WIDE = 128; // values of a row, at most
+
+template <int T>
+inline void tile_wide(const float * wt, const alora_kernel_args & p, int64_t i, int64_t n_rows, int64_t t0) {
+    typedef lanes<LANES_MAX>::f32 V;
+    V acc[T] = {};
+    for (int64_t k = 0; k < p.n; ++k) {
+        const V w = load<V>(wt + k*LANES_MAX);
+        UNROLL for (int t = 0; t < T; ++t) {
+            acc[t] += w * p.x[t0 + t][k];
+        }
+    }
+    UNROLL for (int t = 0; t < T; ++t) {
+        add<LANES_MAX>(p.y[t0 + t] + i, acc[t]*p.scale[t0 + t], p.gain ? p.gain + i : nullptr, n_rows);
+    }
+}
+
+template <int L, typename Row>
+inline void run_wide(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    float wt[N_WIDE*LANES_MAX];
+    for (int64_t i = i0; i < i1; i += LANES_MAX) {
+        const int64_t n_rows = i1 - i < LANES_MAX ? i1 - i : LANES_MAX;
+        for (int r = 0; r < LANES_MAX; ++r) {
+            const char * row = (const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb;
+            for (int64_t k = 0; k < p.n; k += L) {
+                const auto w = Row::template at<L>(row, k);
+                UNROLL for (int j = 0; j < L; ++j) {
+                    wt[(k + j)*LANES_MAX + r] = w[j];
+                }
+            }
+        }
+        int64_t t = 0;
+        for (; t + 4 <= p.n_x; t += 4) {
+            tile_wide<4>(wt, p, i, n_rows, t);
+        }
+        for (; t < p.n_x; ++t) {
+            tile_wide<1>(wt, p, i, n_rows, t);
+        }
+    }
+}
+
+#if defined(__AVX2__)
+
+// One token by rows of Q8_0, in integers: the token's values are rounded to Q8_0 too, as ggml does. With
+// more tokens a value that is converted once is used for all of them, and nothing is rounded.
+
+constexpr int64_t N_INT8 = 16384; // values of a row, at most
+
+struct q8_block { alignas(32) int8_t x[32], magnitude[32]; float d; };
+
+inline q8_block quantize(const float * x) {
+    typedef lanes<8>::f32 V;
+    const V v[4] = { load<V>(x), load<V>(x + 8), load<V>(x + 16), load<V>(x + 24) };
+    V m = {};
+    UNROLL for (int i = 0; i < 4; ++i) {
+        m = (V) _mm256_max_ps((__m256) m, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), (__m256) v[i]));
+    }
+    float max = 0.0f;
+    UNROLL for (int i = 0; i < 8; ++i) {
+        max = m[i] > max ? m[i] : max;
+    }
+    q8_block res;
+    res.d = max/127.0f;
+    const float id = max > 0.0f ? 127.0f/max : 0.0f;
+    __m256i q[4];
+    UNROLL for (int i = 0; i < 4; ++i) {
+        q[i] = _mm256_cvtps_epi32((__m256) (v[i]*id));
+    }
+    // packing works on halves of a register: groups of four come out as 0 2 4 6 1 3 5 7
+    const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    const __m256i ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_store_si256((__m256i *) res.x, ordered);
+    _mm256_store_si256((__m256i *) res.magnitude, _mm256_abs_epi8(ordered));
+    return res;
+}
+
+// the products of two blocks, added up to eight
+inline lanes<8>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
+    const __m256i signed_w = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *) w->qs), _mm256_load_si256((const __m256i *) x.x));
+    const __m256i magnitude = _mm256_load_si256((const __m256i *) x.magnitude);
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), magnitude, signed_w);
+#else
+    const __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_w), _mm256_set1_epi16(1));
+#endif
+    return (lanes<8>::f32) _mm256_cvtepi32_ps(sums) * (from_f16(w->d)*x.d);
+}
+
+template <int R> // rows at a time
+inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    typedef lanes<8>::f32 V;
+    q8_block x[N_INT8/32];
+    const int64_t n_blocks = p.n/32;
+    for (int64_t k = 0; k < n_blocks; ++k) {
+        x[k] = quantize(p.x[0] + 32*k);
+    }
+    for (int64_t i = i0; i < i1; i += R) {
+        const int64_t n_rows = i1 - i < R ? i1 - i : R;
+        const char * from = ahead(p, i, i1);
+        const row_q8_0::block * rows[R];
+        UNROLL for (int r = 0; r < R; ++r) {
+            rows[r] = (const row_q8_0::block *) ((const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb);
+        }
+        V acc[R] = {};
+        for (int64_t k = 0; k < n_blocks; ++k) {
+            if (from) {
+                fetch<(R*34 + 63)/64>(from);
+                from += R*34;
+            }
+            UNROLL for (int r = 0; r < R; ++r) {
+                acc[r] += dot(rows[r] + k, x[k]);
+            }
+        }
+        const float * gain = p.gain ? p.gain + i : nullptr;
+        if constexpr (R == 8) {
+            add<8>(p.y[0] + i, sums<8>(acc)*p.scale[0], gain, n_rows);
+        } else {
+            const f32x4 folded[4] = { fold(acc[0]), fold(acc[1]), fold(acc[2]), fold(acc[3]) };
+            add<4>(p.y[0] + i, sums<4>(folded)*p.scale[0], gain, n_rows);
+        }
+    }
+}
+
+#endif
+
 template <int L, typename Row>
 inline void run(const alora_kernel_args & p, int64_t i0, int64_t i1) {
     constexpr int S = L < 8 ? L : 8; // wider, adding up costs more than it saves
-    if (p.n % S == 0 && p.n <= 64) {
+    if (p.n % S == 0 && p.n <= N_WIDE && p.n_x >= 16) {
+        run_wide<S, Row>(p, i0, i1);
+    } else if (p.n % S == 0 && p.n <= 64) {
         run_short<S, Row>(p, i0, i1);
     } else {
         run_long<L, Row>(p, i0, i1);
@@ -313,7 +464,13 @@ void ALORA_KERNEL_NAME(const alora_kernel_args & args, int64_t i0, int64_t i1) {
         case GGML_TYPE_F32:  return run<row_f32> (args, i0, i1);
         case GGML_TYPE_F16:  return run<row_f16> (args, i0, i1);
         case GGML_TYPE_BF16: return run<row_bf16>(args, i0, i1);
-        default:             return run<LANES_MAX, row_q8_0>(args, i0, i1);
+        default:
+#if defined(__AVX2__)
+            if (args.n_x == 1 && args.n <= N_INT8) {
+                return args.n <= 64 ? run_int8<8>(args, i0, i1) : run_int8<4>(args, i0, i1);
+            }
+#endif
+            return run<LANES_MAX, row_q8_0>(args, i0, i1);
     }
 }
 

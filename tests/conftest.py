@@ -131,11 +131,12 @@ def shared_model(base_q4: Path, variants: dict[str, Path]):
 
 @pytest.fixture
 def shared(shared_model):
-    """The embedded model with `variants`, n_batch 64. A test has to leave it as it was."""
+    """The embedded model with `variants`, n_batch 64, and nothing in its cache. A test has to leave no call under way."""
     loaded = dict(shared_model.adapters)
     yield shared_model
     gc.collect()
-    assert shared_model.adapters == loaded
-    for chat in [shared_model.conversation() for _ in range(shared_model.context.n_seq_max)]:  # every sequence is free again
-        assert not shared_model.context.activations(chat._seq)
-        chat.close()
+    assert dict(shared_model.adapters) == loaded
+    shared_model.clear_cache()
+    context = shared_model.context
+    assert (context.n_free_seqs, shared_model.cache.n_cells) == (context.n_seq_max, 0)
+    assert not any(context.activations(seq) for seq in range(context.n_seq_max))

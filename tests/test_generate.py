@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.generate import Branch, TextUntilStop
+from alora_gguf.engine.cache import Branch
+from alora_gguf.engine.request import Request
+from alora_gguf.engine.text import TextUntilStop
 from alora_gguf.sampling import SamplingParams
 
 PIECES = st.lists(st.text("ab", max_size=4), max_size=12)
@@ -16,7 +18,7 @@ def test_text_ends_before_the_stop_string_however_it_is_cut(pieces, stop):
     text = TextUntilStop([stop])
     heard = ""
     for piece in pieces:
-        heard += text.push(piece)
+        heard += text.push(piece.encode())
         if text.stopped:
             break
     heard += text.flush()
@@ -30,7 +32,7 @@ def test_nothing_of_any_stop_string_is_ever_heard(pieces, stops):
     text = TextUntilStop(stops)
     heard = ""
     for piece in pieces:
-        heard += text.push(piece)
+        heard += text.push(piece.encode())
         assert not any(stop in heard for stop in stops)
         if text.stopped:
             break
@@ -39,14 +41,14 @@ def test_nothing_of_any_stop_string_is_ever_heard(pieces, stops):
     assert text.stopped == any(stop in "".join(pieces) for stop in stops)
 
 
-def test_what_cannot_become_a_stop_string_is_not_held_back():
+def test_tokens_that_cannot_begin_a_stop_string_are_not_held_back():
     text = TextUntilStop(["</end>"])
-    assert [text.push(p) for p in ("one <", "two </e", "n", "ds</", "en")] == ["one ", "<two ", "", "</ends", ""]
-    assert text.flush() == "</en"
+    assert [text.push(p.encode()) for p in ("one <", "two </e", "n", "ds</", "en")] == ["", "one <", "", "two </en", ""]
+    assert text.flush() == "ds</en"
 
 
 class Replay:
-    """In a Branch's sampler's place: the tokens of a text, so that the text is known."""
+    """In the place of a Request's sampler: the tokens of a text, so that the text is known."""
 
     def __init__(self, tokens):
         self.tokens = list(tokens)
@@ -59,13 +61,15 @@ class Replay:
 
 
 def replay(model, tokens, **sampling):
-    branch = Branch(0, [1], 0, SamplingParams.of(sampling), model.vocab, 0.0)
-    branch._sampler.free()
-    branch._sampler = Replay(tokens)
     pieces = []
-    while branch.finish_reason is None:
-        pieces.append(branch.advance(model.context, 0))
-    return pieces, branch.reply()
+    request = Request([1], SamplingParams.of(sampling), model.vocab, on_piece=pieces.append)
+    request.branch = Branch(None, 0, [1])
+    request._sampler.free()
+    request._sampler = Replay(tokens)
+    while request.finish_reason is None:
+        request.advance(model.context, 0)
+    request.finish()
+    return pieces, request.reply()
 
 
 def test_characters_of_several_tokens_come_whole(shared):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from native_runtime import Runtime
-from tiny_gguf import TinyAdapter, TinyModel, bert, granite_hybrid, llama, merged, random_adapter, write_adapter, write_model
+from native_models import TinyAdapter, TinyModel, bert, granite_hybrid, llama, merged, random_adapter, write_adapter, write_model
 
 MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert()}
 

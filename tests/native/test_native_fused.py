@@ -1,10 +1,15 @@
 """The fused way on the CPU against plain ops, and both against models with the adapter merged in."""
 
+import os
+import subprocess
+import sys
+
 import gguf
 import numpy as np
 import pytest
+from native_models import N_FF, TinyAdapter, TinyModel, finish, llama, random_adapter, write_adapter, write_model
 from native_runtime import Refused, Runtime, prompt, relative_error
-from tiny_gguf import N_FF, TinyAdapter, TinyModel, finish, llama, random_adapter, write_adapter, write_model
+from rpc_server import rpc_server
 
 TOLERANCE = 2e-5
 Types = gguf.GGMLQuantizationType
@@ -177,3 +182,39 @@ def test_a_batch_without_adapters_is_the_bases_graph(zoo):
         runtime.clear()
         runtime.activate(1, loaded, 0)
         assert np.array_equal(runtime.logits((0, tokens, 0))[0], before)
+
+
+# two devices
+
+SPLIT = """
+import sys
+import numpy as np
+from alora_gguf.rpc import add_rpc_servers
+from native_runtime import Runtime, llama_cpp, prompt
+base, endpoint, out, *files = sys.argv[1:]
+add_rpc_servers([endpoint])
+params = llama_cpp.llama_model_default_params()
+params.n_gpu_layers = {n_gpu_layers}
+model = llama_cpp.llama_model_load_from_file(base.encode(), params)
+with Runtime(base, model=model) as runtime:
+    for i, file in enumerate(files):
+        adapter = runtime.load(file)
+        runtime.activate(i, adapter, 3 + i)
+        runtime.activate(len(files), adapter, 4, 0.5)
+    np.save(out, np.concatenate(runtime.logits(*((i, prompt(i, 40), 0) for i in range(len(files) + 2)))))
+"""
+
+
+@pytest.mark.parametrize("kind, n_gpu_layers", [("dense", 1), ("dense", 2), ("tied", 2), ("experts", 2), ("hybrid", 2)])
+def test_layers_on_another_device_have_plain_ops_and_the_others_fused_ones(zoo, kind, n_gpu_layers, tmp_path):
+    files = [write_adapter(zoo.path(), zoo.model(kind).architecture, zoo.adapter(kind, seed)) for seed in (1, 2)]
+    results = []
+    with rpc_server() as endpoint:
+        for n in (n_gpu_layers, 0):
+            out = tmp_path / f"{n}.npy"
+            done = subprocess.run(
+                [sys.executable, "-c", SPLIT.format(n_gpu_layers=n), str(zoo.base(kind)), endpoint, str(out), *map(str, files)],
+                capture_output=True, check=False, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+            assert done.returncode == 0, done.stderr[-2000:]
+            results.append(np.load(out))
+    assert relative_error(*results) < TOLERANCE

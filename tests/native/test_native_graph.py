@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 from native_runtime import Runtime, llama_cpp, prompt, relative_error
-from tiny_gguf import TinyAdapter, write_adapter
+from native_models import TinyAdapter, write_adapter
 
 TOLERANCE = 2e-5
 DECODERS = ["dense", "tied", "experts", "hybrid"]

@@ -200,7 +200,7 @@ np.save(out, np.concatenate(rows))
 
 def test_steps_without_an_adapter_are_the_unpatched_librarys(zoo, kind, unpatched_lib, tmp_path):
     """After one was active, beside one that is, and as often with a graph that is reused."""
-    from tiny_gguf import write_adapter
+    from native_models import write_adapter
 
     adapter = write_adapter(tmp_path / "adapter.gguf", zoo.model(kind).architecture, zoo.adapter(kind))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

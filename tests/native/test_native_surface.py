@@ -137,7 +137,7 @@ print(json.dumps([results, [float(x) for x in runtime.logits((0, prompt(1, 5), 0
 
 @pytest.fixture(scope="module")
 def hostile(zoo, tmp_path_factory):
-    from tiny_gguf import write_adapter
+    from native_models import write_adapter
 
     file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

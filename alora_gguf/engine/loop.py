@@ -1,0 +1,234 @@
+"""The thread that owns the context, and in which every generation advances."""
+
+import atexit
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..context import Context
+from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
+from ..registry import Registry
+from .cache import Cache
+from .pace import Pace
+from .request import Request
+
+Result = TypeVar("Result")
+
+
+class Loop:
+    """Runs requests from any number of threads, together: one batch a step, of one ubatch at most.
+
+    A step has one token of every generation and, in the room that is left, the prompts that wait,
+    in equal shares: nobody's tokens are later by more than a ubatch for them. When the context is
+    full, what nobody uses goes first; then the youngest request waits until another has ended.
+    """
+
+    def __init__(self, context: Context, cache: Cache, adapters: Registry):
+        self._context = context
+        self._cache = cache
+        self._adapters = adapters
+        self._pace = Pace()
+        self._changed = threading.Condition()
+        self._arrived: list[Request] = []
+        self._calls: list[tuple[Callable[[], Any], Future]] = []
+        self._waiting: list[Request] = []
+        self._running: list[Request] = []
+        self._n_arrived = 0
+        self._is_full = False  # until a request ends
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    # from any thread
+
+    def submit(self, *requests: Request) -> None:
+        """Takes requests that begin together. Raises ContextFullError, and takes none, if a prompt can never fit."""
+        for request in requests:
+            self._context.check_room(request.n_prompt)
+        with self._changed:
+            self._start()
+            for request in requests:
+                request.arrival = self._n_arrived = self._n_arrived + 1
+            self._arrived += requests
+            self._changed.notify()
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Runs a function on the loop's thread, between two steps: it may use the context. Returns or raises as it does."""
+        if threading.current_thread() is self._thread:
+            return function()
+        future: Future = Future()
+        with self._changed:
+            self._start()
+            self._calls.append((function, future))
+            self._changed.notify()
+        return future.result()
+
+    def close(self) -> None:
+        """Ends the thread; requests that are not done fail with ClosedError."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        atexit.unregister(self.close)
+
+    def _start(self) -> None:
+        if self._closing:
+            raise ClosedError("model: expected an open one, got one that was closed; load it again")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="alora_gguf", daemon=True)
+            self._thread.start()
+            atexit.register(self.close)  # a thread in a decode must not outlive the library
+
+    # on the loop's thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._closing or self._arrived or self._calls or self._waiting or self._running):
+                    self._changed.wait()
+                self._waiting += self._arrived
+                calls, self._arrived, self._calls = self._calls, [], []
+                if self._closing:
+                    break
+            while calls:
+                _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
+            try:
+                self._step()
+            except BaseException as e:  # whoever waits has to hear of it
+                self._fail_all(e)
+        closed = ClosedError("model: expected it open until the call's end, got one that was closed; close it later")
+        for _, future in calls:
+            future.set_exception(closed)
+        self._fail_all(closed)
+
+    def _step(self) -> None:
+        t_start = time.perf_counter()
+        for request in [r for r in self._running if r.cancelled]:
+            self._end(request)
+        self._admit()
+        parts = self._fill()
+        ends = self._decode(parts) if parts else []
+        for request, n in parts:
+            request.branch.n_ready += n
+            request.served = t_start
+        for (request, _), end in zip(parts, ends):
+            if not request.n_pending:
+                if request.branch.ready_end == len(request.tokens):
+                    request.advance(self._context, end)
+                    if request.finish_reason is not None:
+                        self._end(request)
+                else:  # at its checkpoint, which stays; it goes on from there
+                    self._leave(request)
+        n_front = sum(n for r, n in parts if not r.background)
+        if n_front:
+            self._pace.record(n_front, sum(n for _, n in parts) - n_front, time.perf_counter() - t_start)
+
+    def _admit(self) -> None:
+        for request in sorted(self._waiting, key=lambda r: (r.background, r.arrival)):
+            if request.cancelled:
+                self._waiting.remove(request)
+                request.finish()
+                continue
+            if self._is_full:
+                return
+            try:
+                held = self._adapters.hold(request.adapters)
+                if held and not request.begin(self._cache, self._context):
+                    self._adapters.release(request.adapters)
+                    continue
+            except SequenceLimitError as e:
+                self._adapters.release(request.adapters)
+                if self._running:
+                    return
+                self._fail(request, e)
+            except AloraError as e:
+                self._fail(request, e)
+            else:
+                if held:
+                    self._waiting.remove(request)
+                    self._running.append(request)
+
+    def _fill(self) -> list[tuple[Request, int]]:
+        """Who gets how many tokens decoded in the next batch."""
+        room = self._context.n_ubatch
+        parts = _shares([r for r in self._running if not r.background], room)
+        if len(parts) < len(self._running):
+            n = sum(n for _, n in parts)
+            room = min(room - n, self._pace.allowance(n)) if parts else room
+            parts += _shares([r for r in self._running if r.background], room)
+        return parts
+
+    def _decode(self, parts: list[tuple[Request, int]]) -> list[int]:
+        """Decodes a batch, and makes room for it; takes out of `parts` whoever has to wait."""
+        while parts:
+            try:
+                return self._cache.decode([request.span(n) for request, n in parts])
+            except ContextFullError as e:
+                last = max(self._running, key=lambda r: (r.background, r.arrival))
+                parts[:] = [part for part in parts if part[0] is not last]
+                if len(self._running) > 1:
+                    self._leave(last)
+                    self._is_full = True
+                elif last.is_sampling:
+                    last.finish_reason = "length"
+                    self._end(last)
+                else:
+                    self._fail(last, e)
+            except DecodeError as e:
+                for request, _ in parts:
+                    self._cache.discard(request.branch)
+                    request.branch = None
+                    self._fail(request, e)
+                parts.clear()
+        return []
+
+    def _leave(self, request: Request) -> None:
+        """Back to those that wait; what it has computed can go if it must, and is found again if not."""
+        self._free(request)
+        self._waiting.append(request)
+
+    def _end(self, request: Request) -> None:
+        self._free(request)
+        self._is_full = False
+        request.finish()
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        request.error = error
+        if request in self._waiting:
+            self._waiting.remove(request)
+        self._end(request)
+
+    def _fail_all(self, error: BaseException) -> None:
+        for request in [*self._running, *self._waiting]:
+            self._fail(request, error)
+
+    def _free(self, request: Request) -> None:
+        """Takes it out of the running ones, if it is there."""
+        if request in self._running:
+            self._running.remove(request)
+            self._adapters.release(request.adapters)
+            if request.branch is not None:
+                self._cache.end(request.branch)
+                request.branch = None
+
+
+def _call(function: Callable[[], Any], future: Future) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as e:
+        future.set_exception(e)
+
+
+def _shares(requests: Sequence[Request], room: int) -> list[tuple[Request, int]]:
+    """Divides `room` tokens: nobody waits for a long prompt, and what short ones leave over is its."""
+    parts = []
+    waiting = sorted(requests, key=lambda r: (r.n_pending, r.served))
+    for i, request in enumerate(waiting):
+        n = min(request.n_pending, max(1, room // (len(waiting) - i)), room)
+        if n <= 0:
+            break
+        parts.append((request, n))
+        room -= n
+    return parts

@@ -1,0 +1,179 @@
+"""One generation: a prompt, then the tokens that are sampled after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..adapter import Adapter
+from ..context import Context, Span
+from ..errors import PromptError
+from ..reply import Reply, Usage
+from ..sampling import Sampler, SamplingParams
+from ..vocab import Vocab
+from .cache import Activation, Branch, Cache
+from .text import Piece, TextUntilStop, TokenLogprob
+
+
+class Request:
+    """Made by whoever wants something generated, then given to the Loop, whose thread runs it.
+
+    prompt        tokens; `activations` are active on them and on what is generated
+    checkpoint    how many of the prompt's tokens others will share: where a memory that cannot roll
+                  back keeps a state. Default: all but the last one
+    background    it only gets time that it does not take from the others
+    on_piece      gets each Piece of text, on the loop's thread
+    on_end        is called once, on the loop's thread; `error` is set if it failed
+    t_start       of the call, in seconds of time.perf_counter()
+
+    `tokens` are the prompt and what was sampled.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        vocab: Vocab,
+        *,
+        activations: Sequence[Activation] = (),
+        checkpoint: int | None = None,
+        background: bool = False,
+        on_piece: Callable[[Piece], None] = lambda piece: None,
+        on_end: Callable[[], None] = lambda: None,
+        t_start: float | None = None,
+    ):
+        prompt = vocab.check(prompt)
+        for a in activations:
+            if not 0 <= a.start <= len(prompt):
+                raise PromptError(f"adapter {a.adapter.name!r}: expected a start from 0 to {len(prompt)}, got {a.start}")
+        self.tokens = prompt
+        self.n_prompt = len(prompt)
+        self.n_cached: int | None = None
+        self.params = params
+        self.activations = list(activations)
+        self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
+        self.background = background
+        self.on_piece = on_piece
+        self.on_end = on_end
+        self.finish_reason: str | None = None
+        self.error: BaseException | None = None
+        self.cancelled = False
+        self.arrival = 0  # the loop numbers them
+        self.served = 0.0  # when a step last had tokens of it
+        self.branch: Branch | None = None
+        self._keys: list[int] = []
+        self._label = 0
+        self._vocab = vocab
+        self._sampler = Sampler(params, vocab, self.tokens)
+        self._text = TextUntilStop(params.stop)
+        self._t_start = time.perf_counter() if t_start is None else t_start
+        self._t_first = self._t_last = self._t_start
+
+    def cancel(self, error: BaseException | None = None) -> None:
+        """Ends it before its next token, as failed if there is an error; from any thread."""
+        self.error = self.error or error
+        self.cancelled = True
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        return [a.adapter for a in self.activations]
+
+    # on the loop's thread
+
+    def begin(self, cache: Cache, context: Context) -> bool:
+        """Finds its place in the cache; False while another request computes what it can share."""
+        if not self._keys:
+            self._keys = cache.keys(self.tokens, self.activations)
+            self._label = cache.label(self.activations, self.n_prompt)
+        n_stop = len(self._keys) if context.rolls_back else self.checkpoint
+        self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background)
+        if self.branch is None:
+            return False
+        if self.n_cached is None:
+            self.n_cached = self.branch.ready_end
+        context.deactivate(self.branch.seq)
+        for a in self.activations:
+            context.activate(self.branch.seq, a.adapter.ptr, a.start, a.scale)
+        return True
+
+    @property
+    def n_pending(self) -> int:
+        return self.branch.end - self.branch.ready_end
+
+    @property
+    def is_sampling(self) -> bool:
+        """Whether its prompt is done with."""
+        return len(self.tokens) > self.n_prompt
+
+    def span(self, n: int) -> Span:
+        """The next `n` tokens to decode; the last one of all asks for logits."""
+        start = self.branch.ready_end
+        end = start + n
+        return Span(self.branch.seq, self.tokens[start:end], start, "last" if end == len(self.tokens) else "none")
+
+    def advance(self, context: Context, index: int) -> None:
+        """Samples the token after batch `index`."""
+        token = self._sampler.sample(context, index)
+        now = time.perf_counter()
+        if not self.is_sampling:
+            self._t_first = now
+        if self._vocab.is_eog(token):
+            self.finish_reason = "stop"
+            return
+        self._t_last = now
+        logprob = self._logprob(context.logits(index)[0], token) if self.params.logprobs else None
+        self.tokens.append(token)
+        self._keys.append(self._label | token)
+        self.branch.keys.append(self._label | token)
+        piece = self._text.push(self._vocab.token_bytes(token), logprob)
+        if self._text.stopped:
+            self.finish_reason = "stop"
+        elif len(self.tokens) - self.n_prompt >= self.params.max_tokens:
+            self.finish_reason = "length"
+        if piece:
+            self.on_piece(piece)
+
+    def finish(self) -> None:
+        """After its end, for whatever reason: gives out what was held back."""
+        self._sampler.free()
+        if piece := self._text.flush():
+            self.on_piece(piece)
+        self.on_end()
+
+    # what came of it
+
+    @property
+    def raw_text(self) -> str:
+        """The text of all generated tokens, stop string included."""
+        return self._text.raw
+
+    @property
+    def said(self) -> tuple[str, list[int]]:
+        """The text so far, without what may be the beginning of a stop string; and prompt and tokens up to there."""
+        return self._text.text, self.tokens[: self.n_prompt + self._text.n_tokens]
+
+    def reply(self) -> Reply:
+        """Raises the error that ended it, if one did."""
+        if self.error is not None:
+            raise self.error
+        n = len(self.tokens) - self.n_prompt
+        seconds = self._t_last - self._t_first
+        usage = Usage(
+            prompt_tokens=self.n_prompt,
+            cached_tokens=self.n_cached or 0,
+            completion_tokens=n,
+            ttft_ms=(self._t_first - self._t_start) * 1e3,
+            tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
+        )
+        return Reply(self._text.text, usage, self.finish_reason or "cancelled", self.tokens[self.n_prompt :], self._text.logprobs)
+
+    def _logprob(self, logits: np.ndarray, token: int) -> TokenLogprob:
+        top = float(logits.max())
+        total = top + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+        n = min(self.params.top_logprobs, len(logits))
+        best = np.argpartition(logits, -n)[-n:] if n else []
+        alternatives = sorted(((float(logits[i]) - total, int(i)) for i in best), key=lambda x: (-x[0], x[1]))
+        return TokenLogprob("", token, float(logits[token]) - total, tuple(
+            TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives))

@@ -1,0 +1,225 @@
+"""The cache: every result is that of a fresh computation, and nothing is computed twice."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tiny import INVOCATIONS, first_logprobs, gemma3, llama, mamba2, random_adapter
+
+from alora_gguf import ContextFullError, Model, find_invocation
+
+TOLERANCE = 1e-3  # of a log probability
+WORDS = [300, 301, 302]
+PROMPTS = st.tuples(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=12),
+    st.sampled_from([None, None, *INVOCATIONS]),
+    st.lists(st.sampled_from(WORDS), max_size=4),
+)
+
+
+def prompt_of(drawn) -> tuple[list[int], str | None]:
+    before, name, after = drawn
+    return (before + INVOCATIONS[name] + after if name else before + after), name
+
+
+def path_of(tokens, name, n_prompt) -> list[tuple[int, str | None]]:
+    """What identifies each cell: the definition, written without the cache."""
+    start = find_invocation(tokens[:n_prompt], INVOCATIONS[name]) if name else None
+    return [(token, name if start is not None and i >= start else None) for i, token in enumerate(tokens)]
+
+
+def n_common(a, b) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Generations one after another and together. `computed` has the path of everything that ever was."""
+
+    model: Model
+    exact = True  # nothing has to go
+
+    @initialize()
+    def begin(self):
+        self.model.clear_cache()
+        self.computed: list = []
+
+    def expected(self, path) -> int:
+        return min(max((n_common(path, p) for p in self.computed), default=0), len(path) - 1)
+
+    def check(self, reply, tokens, name, expected):
+        if self.exact:
+            assert reply.usage.cached_tokens == expected
+        else:
+            assert reply.usage.cached_tokens <= expected
+        first = reply.logprobs[0]
+        fresh = first_logprobs(self.model, tokens, name)
+        assert abs(first.top[0].logprob - fresh[first.top[0].token]) < TOLERANCE
+        assert abs(first.top[0].logprob - fresh.max()) < TOLERANCE
+
+    @rule(drawn=PROMPTS, n=st.integers(1, 3))
+    def generate(self, drawn, n):
+        tokens, name = prompt_of(drawn)
+        expected = self.expected(path_of(tokens, name, len(tokens)))
+        reply = self.model.generate(tokens, adapter=name, max_tokens=n, temperature=0, logprobs=True, top_logprobs=1)
+        self.computed.append(path_of(tokens + reply.tokens[:-1], name, len(tokens)))
+        if reply.logprobs:
+            self.check(reply, tokens, name, expected)
+
+    @rule(drawn=st.lists(PROMPTS, min_size=2, max_size=4))
+    def generate_together(self, drawn):
+        prompts, expected = [prompt_of(d) for d in drawn], []
+        for tokens, name in prompts:
+            path = path_of(tokens, name, len(tokens))
+            expected.append(self.expected(path))
+            self.computed.append(path)
+        streams = [self.model.generate(tokens, adapter=name, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1, stream=True)
+                   for tokens, name in prompts]
+        for (tokens, name), stream, n in zip(prompts, streams, expected):
+            reply = stream.result
+            self.computed.append(path_of(tokens + reply.tokens[:-1], name, len(tokens)))
+            if reply.logprobs:
+                self.check(reply, tokens, name, n)
+
+    @rule(drawn=PROMPTS, n=st.integers(0, 3))
+    def cancel(self, drawn, n):
+        tokens, name = prompt_of(drawn)
+        stream = self.model.generate(tokens, adapter=name, max_tokens=40, temperature=0, stream=True)
+        for _ in range(n):
+            next(stream, None)
+        stream.close()
+        reply = stream.result
+        self.computed.append(path_of(tokens + reply.tokens, name, len(tokens)))
+        if self.exact:  # nobody knows how far it came
+            self.begin()
+
+    @invariant()
+    def the_cache_is_within_its_context(self):
+        cache, context = self.model.cache, self.model.context
+        n_cells, n_seqs = self.model.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
+        assert n_cells <= context.n_ctx
+        assert n_seqs <= context.n_seq_max
+
+
+@pytest.fixture(scope="module")
+def tiny(base_q4, tmp_path_factory):
+    """Opens one of the tiny models, in float32, with the adapters A and B."""
+    folder = tmp_path_factory.mktemp("tiny")
+    makers = {"llama": llama, "mamba2": mamba2, "gemma3": lambda *paths: gemma3(*paths, window=16)}
+
+    def open_tiny(name: str, **options) -> Model:
+        path = folder / f"{name}.gguf"
+        if not path.exists():
+            makers[name](base_q4, path)
+        model = Model(path, **{"n_threads": 1, "n_ubatch": 16, "type_k": "f32", "type_v": "f32", "flash_attn": False, **options})
+        for seed, (adapter, invocation) in enumerate(INVOCATIONS.items()):
+            file = folder / f"{name}-{adapter}.gguf"
+            if not file.exists():
+                random_adapter(path, file, invocation, seed, targets=("ssm_in",) if name == "mamba2" else ("attn_k", "attn_v", "ffn_down"))
+            model.load_adapter(file, adapter)
+        return model
+
+    return open_tiny
+
+
+@pytest.mark.parametrize("name, exact, options", [
+    ("llama", True, {"n_ctx": 2048, "n_seq_max": 64}),
+    ("llama", False, {"n_ctx": 256, "n_seq_max": 4}),  # llama.cpp has no smaller contexts
+    ("mamba2", False, {"n_ctx": 256, "n_seq_max": 5}),
+    ("gemma3", False, {"n_ctx": 256, "n_seq_max": 8, "swa_full": False}),
+])
+def test_nothing_is_computed_twice_and_all_is_right(tiny, name, exact, options):
+    with tiny(name, **options) as model:
+        machine = type("Machine", (CacheMachine,), {"model": model, "exact": exact})
+        run_state_machine_as_test(machine, settings=settings(
+            max_examples=8, stateful_step_count=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate], database=None))
+
+
+def test_the_adapters_matter(tiny):
+    """Else what is above would prove little."""
+    with tiny("llama") as model:
+        tokens = WORDS + INVOCATIONS["A"]
+        assert abs(first_logprobs(model, tokens, "A") - first_logprobs(model, tokens, None)).max() > 1
+
+
+def test_back_and_forth_between_base_and_adapters(small):
+    small.clear_cache()
+    text = WORDS * 10
+    cached = lambda tokens, name: small.generate(tokens, adapter=name, max_tokens=1, temperature=0).usage.cached_tokens  # noqa: E731
+    a, b = text + INVOCATIONS["A"], text + INVOCATIONS["B"]
+    assert cached(text, None) == 0
+    assert cached(a, "A") == len(text)
+    assert cached(text + WORDS, None) == len(text)
+    assert cached(b, "B") == len(text)
+    assert cached(a, "A") == len(a) - 1
+    assert cached(a, None) == len(text)  # the same tokens on the base are not A's
+    assert cached(a + WORDS, "A") == len(a)
+    assert cached(text + WORDS + [7], None) == len(text) + len(WORDS)
+
+
+def test_conversations_find_what_others_have_computed(small):
+    small.clear_cache()
+    first = small.conversation(system="You are a poet.")
+    reply = first.ask("Write a line.", max_tokens=5, temperature=0)
+    second = small.conversation(system="You are a poet.")
+    again = second.ask("Write a line.", max_tokens=5, temperature=0)
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+    assert again.text == reply.text
+    before = len(first.cells()[1])
+    assert first.invoke("A", max_tokens=2).usage.cached_tokens < before
+    assert first.ask("Another.", max_tokens=2).usage.cached_tokens >= before
+    verdicts = first.invoke_all(["A", "B"], max_tokens=2)
+    tail = verdicts["A"].usage.prompt_tokens - len(INVOCATIONS["A"])
+    assert verdicts["B"].usage.cached_tokens == tail  # the first of them has computed it
+
+
+def test_what_was_used_least_recently_goes_first(open_model):
+    with open_model(n_ctx=256, n_seq_max=8) as model:
+        prompts = [[300 + i] * 80 for i in range(4)]
+        cached = lambda i: model.generate(prompts[i], max_tokens=1).usage.cached_tokens  # noqa: E731
+        assert [cached(i) for i in (0, 1, 2, 0)] == [0, 0, 0, 79]
+        assert cached(3) == 0  # 1 has to go
+        assert [cached(i) for i in (0, 3, 2)] == [79, 79, 79]
+        assert cached(1) == 0
+
+
+def test_more_branches_than_sequences(open_model):
+    with open_model(n_seq_max=2) as model:
+        for i in range(6):
+            assert model.generate(WORDS * 4 + [310 + i], max_tokens=1).usage.cached_tokens == (0 if i == 0 else 12)
+
+
+def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
+    with open_model(n_ctx=256) as model:
+        model.generate(WORDS, max_tokens=1)
+        with pytest.raises(ContextFullError, match="256"):
+            model.generate(WORDS * 100, max_tokens=1)
+        assert model.generate(WORDS, max_tokens=1).usage.cached_tokens == 2
+        full = model.generate(WORDS * 84, max_tokens=50, temperature=1.5, seed=1, grammar='root ::= [a-z]*')
+        assert full.finish_reason == "length"
+        assert len(full.tokens) == 256 - 252 + 1
+
+
+def test_a_recurrent_memory_is_forked_and_never_rolled_back(tiny):
+    with tiny("mamba2", n_ctx=256, n_seq_max=8) as model:
+        assert not model.context.rolls_back
+        text = WORDS * 13
+        a = text + INVOCATIONS["A"]
+        for tokens, name, n in (
+            (text, None, 0),
+            (text, None, len(text) - 1),  # where a state was kept
+            (a, "A", len(text) - 1),
+            (a, "A", len(text)),  # another was kept where the adapter starts
+            (text + WORDS, None, len(text)),
+            (text[:20], None, 0),  # inside of a run there is no state
+            (a, None, len(text)),
+        ):
+            assert model.generate(tokens, adapter=name, max_tokens=2, temperature=0).usage.cached_tokens == n
+
+
+def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
+    with tiny("gemma3", n_ctx=512, swa_full=False) as model:
+        text = [300 + i % 37 for i in range(200)]
+        seen = [model.generate(tokens, max_tokens=2, temperature=0).usage.cached_tokens
+                for tokens in (text, text + WORDS, text[:30], text[:30] + WORDS)]
+        assert seen == [0, len(text), 0, 30]

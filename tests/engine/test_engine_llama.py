@@ -1,0 +1,118 @@
+"""The drop-in Llama: upstream's where no adapter is named, and the engine's own results where one is."""
+
+import pytest
+from tiny import INVOCATIONS
+
+from alora_gguf import Llama, PromptError, UnknownAdapterError
+
+TEXT = "The quick brown fox jumps over"
+
+
+@pytest.fixture(scope="module")
+def llama(base_q4, random_adapters, answerability):
+    llama = Llama(str(base_q4), n_ctx=512, n_threads=1, verbose=False, logits_all=True, adapters={**random_adapters, "answerability": answerability})
+    yield llama
+    llama.close()
+
+
+def plain(llama, prompt, n=6, **options):
+    return llama.create_completion(prompt, max_tokens=n, temperature=0, **options)["choices"][0]["text"]
+
+
+def test_without_an_adapter_it_is_upstreams(llama, base_q4):
+    import llama_cpp
+
+    upstream = llama_cpp.Llama(str(base_q4), n_ctx=512, n_threads=1, verbose=False)
+    assert isinstance(llama, llama_cpp.Llama)
+    assert plain(llama, TEXT) == plain(upstream, TEXT)
+    messages = [{"role": "user", "content": "Hello!"}]
+    ask = lambda llm: llm.create_chat_completion(messages, max_tokens=8, temperature=0)["choices"][0]["message"]["content"]  # noqa: E731
+    assert ask(llama) == ask(upstream)
+    upstream.close()
+
+
+def test_what_was_computed_with_one_is_never_anothers(llama):
+    """Every order of calls gives what each gives by itself."""
+    tokens = llama.tokenize(TEXT.encode())
+    calls = [(tokens + INVOCATIONS[name], name) for name in ("A", "B")] + [(tokens, None), (tokens + INVOCATIONS["A"], None)]
+    alone = []
+    for prompt, name in calls:
+        llama.reset()
+        alone.append(plain(llama, prompt, adapter=name))
+    assert len(set(alone)) == 4
+    for i in (0, 1, 0, 2, 1, 3, 0, 0, 3, 2):
+        prompt, name = calls[i]
+        assert plain(llama, prompt, adapter=name) == alone[i]
+
+
+def test_the_prefix_is_kept_on_the_way_in_and_out(llama):
+    tokens = llama.tokenize(TEXT.encode())
+    decoded, decode = [], llama._ctx.decode
+    llama._ctx.decode = lambda batch: (decoded.append(batch.n_tokens()), decode(batch))[1]
+    try:
+        llama.reset()
+        sums = []
+        for prompt, name in ((tokens, None), (tokens + INVOCATIONS["A"], "A"), (tokens + [7], None)):
+            decoded.clear()
+            plain(llama, prompt, n=1, adapter=name)
+            sums.append(sum(decoded))
+    finally:
+        llama._ctx.decode = decode
+    assert sums == [len(tokens), 2, 1]
+
+
+def test_streams_and_logprobs(llama):
+    tokens = llama.tokenize(TEXT.encode()) + INVOCATIONS["A"]
+    whole = plain(llama, tokens, adapter="A")
+    chunks = llama.create_completion(tokens, max_tokens=6, temperature=0, stream=True, adapter="A")
+    first = next(chunks)["choices"][0]["text"]
+    between = plain(llama, TEXT)
+    assert first and whole.startswith(first) and between != whole
+    llama.reset()
+    assert "".join(c["choices"][0]["text"] for c in llama.create_completion(
+        tokens, max_tokens=6, temperature=0, stream=True, adapter="A")) == whole
+    logprobs = llama.create_completion(tokens, max_tokens=3, temperature=0, logprobs=2, adapter="A")["choices"][0]["logprobs"]
+    assert "".join(logprobs["tokens"]) == whole[: len("".join(logprobs["tokens"]))]
+
+
+def test_a_chat_is_asked_with_the_invocation(llama, model):
+    """As Conversation.invoke asks it."""
+    messages = [{"role": "user", "content": "Paris is in France. Where is Paris?"}]
+    reply = llama.create_chat_completion(messages, adapter="answerability", temperature=0, max_tokens=8)
+    wanted = model.conversation(messages=messages).invoke("answerability", max_tokens=8)
+    assert reply["choices"][0]["message"]["content"] == wanted.text
+    assert reply["usage"]["prompt_tokens"] == wanted.usage.prompt_tokens
+    pieces = llama.create_chat_completion(messages, adapter="answerability", temperature=0, max_tokens=8, stream=True)
+    assert "".join(p["choices"][0]["delta"].get("content") or "" for p in pieces) == wanted.text
+
+
+def test_states_know_their_adapter(llama):
+    import llama_cpp
+
+    tokens = llama.tokenize(TEXT.encode()) + INVOCATIONS["A"]
+    adapted, base = plain(llama, tokens, adapter="A"), plain(llama, tokens)
+    plain(llama, tokens, adapter="A")
+    state = llama.save_state()
+    llama.reset()
+    llama.load_state(state)
+    assert plain(llama, tokens) == base
+    llama.set_cache(llama_cpp.LlamaRAMCache())
+    try:
+        for _ in range(2):
+            assert plain(llama, tokens, adapter="A") == adapted
+            assert plain(llama, tokens) == base
+    finally:
+        llama.set_cache(None)
+
+
+def test_names_are_checked(llama, random_adapters):
+    with pytest.raises(UnknownAdapterError, match="answerability"):
+        llama(TEXT, adapter="nobody")
+    llama.chat_handler = lambda **_: None
+    with pytest.raises(PromptError, match="create_completion"):
+        llama.create_chat_completion([], adapter="A")
+    llama.chat_handler = None
+    llama.load_adapter(random_adapters["A"], "more")
+    llama.unload_adapter("more")
+    with pytest.raises(UnknownAdapterError):
+        llama.unload_adapter("more")

@@ -1,0 +1,50 @@
+"""Text from tokens: the same whatever the tokens are, and log probabilities that concatenate to it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alora_gguf.engine.text import TextUntilStop, TokenLogprob
+
+TEXT = st.text(alphabet="ab.é漢🙂", max_size=20)
+
+
+def cut(data: bytes, places) -> list[bytes]:
+    edges = [0, *sorted({p % (len(data) + 1) for p in places}), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:]) if a != b]
+
+
+@given(TEXT, st.lists(st.text(alphabet="ab.é", min_size=1, max_size=3), max_size=2), st.lists(st.integers(0, 100)))
+def test_ends_before_the_first_stop_string_wherever_tokens_end(text, stop, places):
+    out, pieces = TextUntilStop(stop), []
+    for i, token in enumerate(cut(text.encode(), places)):
+        pieces.append(out.push(token, TokenLogprob("", i, -float(i))))
+        if out.stopped:
+            break
+    pieces.append(out.flush())
+    first = min((i for i in (text.find(s) for s in stop) if i >= 0), default=len(text))
+    said = "".join(pieces)
+    # a stop string counts as soon as it is whole: a longer one that begins earlier may still be on its way
+    assert said == text[: len(said)]
+    assert len(said) == first or (out.stopped and first <= len(said) and any(text[len(said) :].startswith(s) for s in stop))
+    assert out.text == said
+    assert "".join(t.text for piece in pieces for t in piece.logprobs) == said
+    assert out.logprobs == [t for piece in pieces for t in piece.logprobs]
+    assert all("".join(t.text for t in piece.logprobs) == piece for piece in pieces)
+
+
+@given(TEXT, st.lists(st.integers(0, 100)))
+def test_without_a_stop_string_only_a_character_that_is_not_whole_is_held_back(text, places):
+    out, data = TextUntilStop(), b""
+    for token in cut(text.encode(), places):
+        data += token
+        out.push(token)
+        whole = data.decode("utf-8", errors="ignore")
+        assert whole.startswith(out.text)
+        assert out.text == whole or data.decode("utf-8", errors="replace").endswith("\ufffd")
+
+
+def test_bytes_that_are_no_text_are_shown_as_such():
+    out = TextUntilStop()
+    assert out.push(b"a\xe6", TokenLogprob("", 0, 0.0)) == ""
+    assert out.flush() == "a\ufffd"
+    assert [t.text for t in out.logprobs] == ["a\ufffd"]
