@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .convert import AdapterFile
-from .convert.layout import adapter_folder
-from .convert.locate import find_base
+from .convert.peft.layout import adapter_folder
+from .convert.base.locate import find_base
 from .errors import AloraError, ConversionError
 from .model import Model
 

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from alora_gguf.convert import AdapterFile, writer
-from alora_gguf.convert.gguf_file import ARRAY, STRING, UINT32
+from alora_gguf.convert.gguf.file import ARRAY, STRING, UINT32
 from alora_gguf.convert.lazy import Lazy
-from alora_gguf.convert.safetensors_file import write_safetensors
-from alora_gguf.convert.writer import Key, TensorHeader
+from alora_gguf.convert.peft.safetensors_file import write_safetensors
+from alora_gguf.convert.gguf.writer import Key, TensorHeader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from upstream import upstream_source  # noqa: E402

@@ -4,10 +4,10 @@ Imports numpy only, gguf for some types and names, and torch for a `.bin`; trans
 """
 
 from ..errors import AdapterFileError, AdapterMismatchError, ConversionError
-from .base import base_fingerprint
+from .base.gguf_base import base_fingerprint
 from .converter import Conversion, convert
 from .export import export
-from .reader import AdapterFile, AdapterMetadata, read_adapter_metadata
+from .gguf.reader import AdapterFile, AdapterMetadata, read_adapter_metadata
 from .show import describe, render, render_diffable
 
 __all__ = [

@@ -8,7 +8,7 @@ import time
 
 from ..errors import AloraError
 from .converter import Conversion, convert
-from .tensor_types import OUTTYPES
+from .gguf.tensor_types import OUTTYPES
 from .text import human_bytes, printable
 
 EXIT_ERROR = 2

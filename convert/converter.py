@@ -11,24 +11,24 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ConversionError
-from . import metadata
-from .base import read_base
-from .card import read_card
-from .chain import common_invocation, summed_alpha, summed_updates
-from .families import family_of
-from .gguf_file import STRING, GGUFFile
-from .hf_base import read_hf_base
-from .invocation import invocation_tokens
-from .layout import adapter_folder
-from .locate import find_base
-from .peft_adapter import PeftAdapter, read_peft_adapter
-from .place import place
-from .plan import make_plans, tensor_data
-from .reslora import CONFIG as RESLORA
-from .reslora import read_reslora
-from .tensor_types import OUTTYPES
+from .gguf import metadata
+from .base.gguf_base import read_base
+from .peft.card import read_card
+from .peft.chain import common_invocation, summed_alpha, summed_updates
+from .places.families import family_of
+from .gguf.file import STRING, GGUFFile
+from .base.hf_base import read_hf_base
+from .base.invocation import invocation_tokens
+from .peft.layout import adapter_folder
+from .base.locate import find_base
+from .peft.adapter import PeftAdapter, read_peft_adapter
+from .places.place import place
+from .gguf.plan import make_plans, tensor_data
+from .peft.reslora import CONFIG as RESLORA
+from .peft.reslora import read_reslora
+from .gguf.tensor_types import OUTTYPES
 from .text import complaint
-from .writer import write_gguf
+from .gguf.writer import write_gguf
 
 
 @dataclass(frozen=True)

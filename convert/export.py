@@ -8,15 +8,15 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import AdapterMismatchError, ConversionError
-from .base import Base, read_base
-from .dora import with_magnitude
+from .base.gguf_base import Base, read_base
+from .places.dora import with_magnitude
 from .lazy import Lazy, zeros
-from .locate import find_base
-from .parameters import fold, wrapped
-from .peft_adapter import PREFIX
-from .reader import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
-from .restore import restore
-from .safetensors_file import write_safetensors
+from .base.locate import find_base
+from .peft.parameters import fold, wrapped
+from .peft.adapter import PREFIX
+from .gguf.reader import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
+from .places.restore import restore
+from .peft.safetensors_file import write_safetensors
 from .text import complaint
 from .update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
 

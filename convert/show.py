@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 
-from .gguf_file import ARRAY, GGUFFile
-from .metadata import TOOL
-from .reader import AdapterFile, AdapterPair
+from .gguf.file import ARRAY, GGUFFile
+from .gguf.metadata import TOOL
+from .gguf.reader import AdapterFile, AdapterPair
 from .text import human_bytes, printable
 
 HIDDEN = ("alora.io_yaml",)  # a file of its own; its size is shown

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alora_gguf.convert import ConversionError
-from alora_gguf.convert.base import read_base
+from alora_gguf.convert.base.gguf_base import read_base
 
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alora_gguf.convert import AdapterFile, AdapterMismatchError, ConversionError, convert, export
-from alora_gguf.convert.safetensors_file import SafetensorsFile
+from alora_gguf.convert.peft.safetensors_file import SafetensorsFile
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 CONFIGS = {
@@ -80,8 +80,8 @@ def test_types(outtype, dtype, tiny, base, tmp_path):
 
 def test_experts_go_back_to_their_parameters(tiny, base, tmp_path):
     """fold and wrapped as PEFT nests them: tests/convert/test_convert_peft_options.py has PEFT's own."""
-    from alora_gguf.convert.parameters import parameter_of, wrapped
-    from alora_gguf.convert.peft_config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of, wrapped
+    from alora_gguf.convert.peft.config import PeftConfig
 
     for names in (["experts.gate_up_proj", "experts.down_proj"], ["experts.down_proj"], ["0.experts.gate_up_proj", "1.experts.down_proj"]):
         config = PeftConfig("config", 4, 8, target_parameters=names)

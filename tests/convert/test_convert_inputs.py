@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from alora_gguf.convert import ConversionError, convert, read_adapter_metadata
-from alora_gguf.convert.base import read_base
-from alora_gguf.convert.hf_base import read_hf_base
-from alora_gguf.convert.invocation import tokenize
+from alora_gguf.convert.base.gguf_base import read_base
+from alora_gguf.convert.base.hf_base import read_hf_base
+from alora_gguf.convert.base.invocation import tokenize
 
 MODULES = ["self_attn.q_proj", "mlp.down_proj"]
 TARGETS = ["q_proj", "down_proj"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alora_gguf.convert import ConversionError
-from alora_gguf.convert.locate import find_base
+from alora_gguf.convert.base.locate import find_base
 
 CONFIG = Path("adapter_config.json")
 

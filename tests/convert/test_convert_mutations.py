@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alora_gguf.convert import cli, convert
-from alora_gguf.convert.options import FOREIGN, OPTIONS
+from alora_gguf.convert.peft.options import FOREIGN, OPTIONS
 
 JUNK = [None, True, False, 0, -1, 3, 2**63, 1e300, float("nan"), "", "q_proj", "(", "\u202e\n", [], [None], [-1], [[]], ["q_proj", 3], {},
         {"q_proj": "x"}, {"": 1}, {"(": 1}, {"a": {"b": []}}, "x" * 10_000, [1] * 1000]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alora_gguf.convert.options import OPTIONS, REFUSED, refusals
+from alora_gguf.convert.peft.options import OPTIONS, REFUSED, refusals
 
 VALUES = {  # a value of each refused option that would change something
     "peft_type": "LOHA",
@@ -28,8 +28,8 @@ VALUES = {  # a value of each refused option that would change something
 def test_every_field_of_lora_config_is_in_the_table():
     peft = pytest.importorskip("peft")
     fields = {field.name for field in dataclasses.fields(peft.LoraConfig)}
-    assert fields - OPTIONS.keys() == set(), "PEFT has options that convert/options.py does not know"
-    assert OPTIONS.keys() - fields == set(), "convert/options.py has options that PEFT does not know"
+    assert fields - OPTIONS.keys() == set(), "PEFT has options that convert/peft/options.py does not know"
+    assert OPTIONS.keys() - fields == set(), "convert/peft/options.py has options that PEFT does not know"
 
 
 def test_defaults_of_lora_config_are_accepted():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alora_gguf.convert import AdapterFile, ConversionError, convert, writer
-from alora_gguf.convert.gguf_file import ARRAY, FLOAT32, STRING, UINT32, GGUFFile
+from alora_gguf.convert.gguf.file import ARRAY, FLOAT32, STRING, UINT32, GGUFFile
 
 IO_YAML = "model: ~\ninstruction: ja, \u00fcberpr\u00fcfe\n"
 

@@ -5,7 +5,7 @@ import pytest
 
 from alora_gguf.convert import AdapterFile, convert, describe, render
 from alora_gguf.convert.lazy import Lazy
-from alora_gguf.convert.parameters import fold, unfold
+from alora_gguf.convert.peft.parameters import fold, unfold
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -53,7 +53,7 @@ def test_dora(options, adapted, model_gguf, model, tmp_path):
 
 
 def test_dora_on_rows_that_are_permuted_and_in_pieces(adapted, model_gguf, tiny, tmp_path, monkeypatch):
-    from alora_gguf.convert import dora
+    from alora_gguf.convert.places import dora
 
     peft_model, folder = adapted(r=4, lora_alpha=6, target_modules=["q_proj"], use_dora=True)
     convert(folder, tmp_path / "whole.gguf", base=model_gguf, outtype="f32")
@@ -149,8 +149,8 @@ def as_lazy(tensor) -> Lazy:
 
 @pytest.mark.parametrize("parameter", ["gate_up_proj", "down_proj"])
 def test_experts_are_unfolded_as_peft_multiplies_them(parameter, experts):
-    from alora_gguf.convert.parameters import parameter_of
-    from alora_gguf.convert.peft_config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of
+    from alora_gguf.convert.peft.config import PeftConfig
 
     wrappers, saved = experts
     modules = {name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): name for name in saved if "lora_A" in name}
@@ -170,8 +170,8 @@ def test_experts_are_unfolded_as_peft_multiplies_them(parameter, experts):
 
 @pytest.mark.parametrize("parameters", [["experts.gate_up_proj"], ["experts.w1", "experts.w2"], ["a", "b", "c"]])
 def test_wrappers_that_could_be_of_any_parameter_are_of_none(parameters):
-    from alora_gguf.convert.parameters import parameter_of
-    from alora_gguf.convert.peft_config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of
+    from alora_gguf.convert.peft.config import PeftConfig
 
     names = ["x.experts", "x.experts.base_layer"]
     assert parameter_of(PeftConfig("config", 3, 6, target_parameters=parameters), names[0], names) is None

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alora_gguf.convert.card import front_matter, name_from_path
+from alora_gguf.convert.peft.card import front_matter, name_from_path
 from alora_gguf.convert.text import complaint, human_bytes, printable
-from alora_gguf.convert.vocabulary import Vocabulary
+from alora_gguf.convert.base.vocabulary import Vocabulary
 
 
 def test_byte_level_tokens():
@@ -17,7 +17,7 @@ def test_byte_level_tokens():
 
 
 def test_every_byte_has_a_character():
-    from alora_gguf.convert.vocabulary import _byte_of_character
+    from alora_gguf.convert.base.vocabulary import _byte_of_character
 
     assert sorted(_byte_of_character().values()) == list(range(256))
 

@@ -1,0 +1,1 @@
+"""Adapter GGUF files: planned, written, read."""

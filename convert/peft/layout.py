@@ -1,0 +1,52 @@
+"""Where an adapter's files are: PEFT's folder itself, or one inside a hub layout or cache folder."""
+
+import os
+from pathlib import Path
+
+from ...errors import ConversionError
+from .card import KINDS
+from ..text import complaint
+
+CONFIGS = ("adapter_config.json", "reslora_config.json")
+HERE = "name the folder with adapter_config.json"
+
+
+def adapter_folder(path) -> Path:
+    """The one folder with an adapter's config at `path` or in it.
+
+    Looked for in it: `<base>/<lora|alora>`, `<lora|alora>/<base>` and `<intrinsic>/` with either below it,
+    the hub's layouts of intrinsics; in a folder `models--<owner>--<name>` of the hub's cache first in the
+    snapshot that refs/main names. Raises ConversionError if there is none, or more than one.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):  # Path.is_dir raises on names that are too long
+        got = "a file" if os.path.exists(path) else "nothing"
+        raise ConversionError(complaint(path, "adapter", "a folder written by PEFT's save_pretrained", got, "check the path"))
+    try:
+        root = _snapshot(path)
+        found = [root] if _is_adapter(root) else _below(root)
+    except OSError as e:
+        raise ConversionError(complaint(path, "adapter", "a folder that can be read", e.strerror or e, "check the path")) from None
+    if not found:
+        raise ConversionError(complaint(path, "file", "adapter_config.json", "none", HERE))
+    if len(found) > 1:
+        raise ConversionError(complaint(path, "adapter", "one adapter", ", ".join(str(f.relative_to(root)) for f in found),
+                                        "name one of these folders"))
+    return found[0]
+
+
+def _is_adapter(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in CONFIGS)
+
+
+def _snapshot(folder: Path) -> Path:
+    main = folder / "refs" / "main"
+    if not (folder.name.startswith("models--") and main.is_file()):
+        return folder
+    return folder / "snapshots" / main.read_text().strip()
+
+
+def _below(root: Path) -> list[Path]:
+    folders = (folder for depth in ("*", "*/*", "*/*/*") for folder in root.glob(depth))
+    found = {f for f in folders if _is_adapter(f) and (f.name in KINDS or f.parent.name in KINDS)}
+    return sorted(found)
