@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from alora_gguf.convert import AdapterFile, ConversionError, convert, writer
+from alora_gguf.convert import AdapterFile, ConversionError, convert
+from alora_gguf.convert.gguf import writer
 from alora_gguf.convert.gguf.file import ARRAY, FLOAT32, STRING, UINT32, GGUFFile
 
 IO_YAML = "model: ~\ninstruction: ja, \u00fcberpr\u00fcfe\n"
@@ -204,7 +205,8 @@ def test_only_an_adapter_is_replaced(folder, base, tiny, tmp_path):
 
 SLOW = """
 import sys, time
-from alora_gguf.convert import cli, plan
+from alora_gguf.convert import cli
+from alora_gguf.convert.gguf import plan
 encode = plan.encode
 plan.encode = lambda *args: (print("encoding", flush=True), time.sleep(0.05), encode(*args))[2]
 sys.exit(cli.main(sys.argv[1:]))
