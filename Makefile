@@ -27,8 +27,9 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.g
 test: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-bench: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
-	$(BIN)/python benchmarks/first_token.py --adapter build/adapters/answerability.gguf
+# beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
+bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
+	$(BIN)/alora bench $(BENCH_ARGS)
 
 # the README's picture of the demo
 docs/demo.svg: docs/demo.py examples/demo.txt build/adapters/answerability.gguf
