@@ -3,14 +3,16 @@
     python benchmarks/first_token.py --adapter answerability.gguf
 
 Each row is one conversation of so many tokens. Times are medians in milliseconds, the three kinds of call taken in turn:
-  invoke    chat.invoke, from the call to the first token
+  invoke    chat.invoke of an intrinsic that was never invoked before, from the call to the first token
   base      the same tokens decoded on a fork of the same cache, without an adapter
   LoRA      what an ordinary LoRA has to do: everything decoded again, adapted from the first token on (once)
 """
 
 import argparse
 import json
+import shutil
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,43 +35,56 @@ def conversation_of(model: Model, n_tokens: int):
     raise SystemExit(f"first_token.py: error: a conversation of {n_tokens} tokens: expected one to come out, got none; try another number")
 
 
-def base_ms(model: Model, chat, tokens: list[int], n_cached: int) -> float:
-    """Decodes tokens[n_cached:] without an adapter on a fork of the conversation's cells, up to the logits."""
-    context, began = model.context, time.perf_counter()
-    with context.lock:
-        seq = context.acquire()
-        context.fork(chat._seq, seq, n_cached)
-        (end,) = context.decode([Span(seq, tokens[n_cached:], n_cached)])
-        context.logits(end, 1)
+def base_ms(model: Model, tokens: list[int], n_cached: int) -> float:
+    """Decodes tokens[n_cached:] without an adapter on a fork of the cells of those before, up to the logits."""
+    context, cache = model.context, model.cache
+
+    def decode() -> float:
+        began = time.perf_counter()
+        seq = cache.acquire()
+        source, n = cache.holder(cache.keys(tokens[:n_cached], []))
+        assert n == n_cached
+        context.fork(source, seq, n)
+        (end,) = cache.decode([Span(seq, tokens[n:], n)])
+        context.logits(end)
         ms = (time.perf_counter() - began) * 1e3
         context.release(seq)
-    return ms
+        return ms
+
+    return model.loop.call(decode)
 
 
 def lora_ms(model: Model, adapter, tokens: list[int]) -> float:
     """Decodes all of `tokens`, adapted from the first one on, up to the logits."""
-    context, began = model.context, time.perf_counter()
-    with context.lock:
-        seq = context.acquire()
+    context, cache = model.context, model.cache
+
+    def decode() -> float:
+        began = time.perf_counter()
+        seq = cache.acquire()
         context.activate(seq, adapter.ptr, 0)
         for i in range(0, len(tokens), context.n_batch):
-            context.decode([Span(seq, tokens[i : i + context.n_batch], i)])
+            cache.decode([Span(seq, tokens[i : i + context.n_batch], i)])
         ms = (time.perf_counter() - began) * 1e3
         context.release(seq)
-    return ms
+        return ms
+
+    return model.loop.call(decode)
 
 
 def measure(model: Model, name: str, n_tokens: int, repeats: int) -> dict:
     adapter = model.adapter(name)
     chat = conversation_of(model, n_tokens)
-    chat.invoke(name, max_tokens=1)  # computes the conversation
+    chat.invoke(name, max_tokens=1)  # computes the conversation, and the intrinsic's own cells
     tokens = model.tokenize(model.render(chat.messages)) + adapter.invocation_tokens
     ours, base, cached = [], [], set()
-    for _ in range(repeats):
-        usage = chat.invoke(name, max_tokens=1).usage
-        ours.append(usage.ttft_ms)
-        cached.add(usage.cached_tokens)
-        base.append(base_ms(model, chat, tokens, usage.cached_tokens))
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(repeats):
+            fresh = model.load_adapter(shutil.copy(adapter.path, Path(folder) / f"{i}.gguf"))  # no cell knows this file
+            usage = chat.invoke(fresh.name, max_tokens=1).usage
+            model.unload_adapter(fresh.name)
+            ours.append(usage.ttft_ms)
+            cached.add(usage.cached_tokens)
+            base.append(base_ms(model, tokens, usage.cached_tokens))
     lora = lora_ms(model, adapter, tokens)
     following = chat.ask("And back?", max_tokens=1).usage
     chat.close()
