@@ -79,6 +79,8 @@ class Conversation:
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
         messages = [*self.messages, {"role": "user", "content": content}]
         text, tokens = self._prompt(messages, add_generation_prompt=True)
+        if not tokens:
+            raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
         channel: Channel[Piece | Verdict] = Channel()
         request = Request(tokens, params, self._model.vocab, activations=self._activations(), t_start=t_start)
         watcher = Watcher(self, watching, watch_every, SamplingParams(**_INTRINSIC), channel.put, channel.end) if watching else None
