@@ -6,7 +6,8 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-fused.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
-set_source_files_properties(${ALORA_SOURCES} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+set_source_files_properties(${ALORA_SOURCES} PROPERTIES
+    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra>")
 target_include_directories(llama PRIVATE ${CMAKE_CURRENT_LIST_DIR})
 
 # one kernel an instruction set; alora-fused.cpp chooses among them at run time
