@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 from native_models import N_FF, TinyAdapter, TinyModel, finish, llama, random_adapter, write_adapter, write_model
-from native_runtime import Refused, Runtime, prompt, relative_error
+from native_runtime import Refused, Runtime, llama_cpp, prompt, relative_error
 from rpc_server import rpc_server
 
 TOLERANCE = 2e-5
@@ -70,7 +70,8 @@ def test_any_rank(zoo, r, kernel, monkeypatch):
 @pytest.mark.parametrize("n_threads", [2, 3, 16])
 def test_any_number_of_threads(zoo, n_threads):
     adapter, tokens = zoo.adapter("experts", r=12), prompt(1, 20)
-    with Runtime(zoo.base("experts"), n_threads=n_threads) as runtime:
+    with Runtime(zoo.base("experts")) as runtime:
+        llama_cpp.llama_set_n_threads(runtime.ctx, n_threads, n_threads)
         runtime.activate(0, zoo.load(runtime, "experts", adapter), 5)
         got = runtime.logits((0, tokens, 0))[0]
     assert relative_error(got, zoo.expected("experts", tokens, 5, (adapter, 1.0))) < TOLERANCE
