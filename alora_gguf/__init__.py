@@ -27,7 +27,7 @@ _HOME = {
     "TokenLogprob": "engine.text",
     "Usage": "reply",
     "Verdict": "reply",
-    "default_model": "default_model",
+    "default_model": "embedded_model",
     "find_invocation": "activation",
     "AdapterFileError": "errors",
     "AdapterMismatchError": "errors",

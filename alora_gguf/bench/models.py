@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 from ..convert import convert
-from ..default_model import default_model
+from ..embedded_model import default_model
 from ..errors import ModelLoadError
 
 RANK = 32
