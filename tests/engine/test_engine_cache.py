@@ -218,8 +218,8 @@ def test_a_recurrent_memory_is_forked_and_never_rolled_back(tiny):
 
 
 def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
-    with tiny("gemma3", n_ctx=512, swa_full=False) as model:
-        text = [300 + i % 37 for i in range(200)]
+    with tiny("gemma3", n_ctx=1024, n_seq_max=4, swa_full=False) as model:  # llama.cpp keeps 256 cells for the window
+        text = [300 + i % 37 for i in range(400)]
         seen = [model.generate(tokens, max_tokens=2, temperature=0).usage.cached_tokens
                 for tokens in (text, text + WORDS, text[:30], text[:30] + WORDS)]
         assert seen == [0, len(text), 0, 30]
