@@ -60,29 +60,31 @@ def bench(
             results["failed"].append(f"{what}, {model}: {e}")
             print(f"failed: {e}", file=sys.stderr)
 
-    for model in models:
-        run = Run(model, files, n_threads=n_threads, unpatched=unpatched, quick=quick)
-        try:
-            for figure in FIGURES:
-                if (not only or figure.name in only) and (quick or model in figure.bars):
-                    if measured := attempt(figure.name, model, lambda: figure.measure(run)):
-                        results["figures"].append(_result(figure, model, measured))
-            if model == models[0]:
-                results["side_by_side_model"] = model
-                if not only or "neighbours" in only:
-                    results["side_by_side"] = attempt("neighbours", model, lambda: side_by_side(run)) or []
-                if not only or "checks" in only:
-                    results["checks"] = attempt("checks", model, lambda: [report.as_dict(check) for check in checks(run)]) or []
-        finally:
-            run.close()
-    out.mkdir(parents=True, exist_ok=True)
     try:
-        plots = plot(results["figures"], models[0], out)
-    except ImportError:
-        plots = []
-        results["left_out"].append("plots: left out; to have them: `pip install 'alora_gguf[bench]'`")
-    report.write_json(out / "results.json", results)
-    (out / "README.md").write_text(report.page(results, plots))
+        for model in models:
+            run = Run(model, files, n_threads=n_threads, unpatched=unpatched, quick=quick)
+            try:
+                for figure in FIGURES:
+                    if (not only or figure.name in only) and (quick or model in figure.bars):
+                        if measured := attempt(figure.name, model, lambda: figure.measure(run)):
+                            results["figures"].append(_result(figure, model, measured))
+                if model == models[0]:
+                    results["side_by_side_model"] = model
+                    if not only or "neighbours" in only:
+                        results["side_by_side"] = attempt("neighbours", model, lambda: side_by_side(run)) or []
+                    if not only or "checks" in only:
+                        results["checks"] = attempt("checks", model, lambda: [report.as_dict(check) for check in checks(run)]) or []
+            finally:
+                run.close()
+    finally:  # what is measured is worth keeping, also when somebody has seen enough
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            plots = plot(results["figures"], models[0], out)
+        except ImportError:
+            plots = []
+            results["left_out"].append("plots: left out; to have them: `pip install 'alora_gguf[bench]'`")
+        report.write_json(out / "results.json", results)
+        (out / "README.md").write_text(report.page(results, plots))
     return results
 
 
