@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alora_gguf.convert import AdapterFile, writer
+from alora_gguf.convert import AdapterFile
+from alora_gguf.convert.gguf import writer
 from alora_gguf.convert.gguf.file import ARRAY, STRING, UINT32
+from alora_gguf.convert.gguf.writer import Key, TensorHeader
 from alora_gguf.convert.lazy import Lazy
 from alora_gguf.convert.peft.safetensors_file import write_safetensors
-from alora_gguf.convert.gguf.writer import Key, TensorHeader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from upstream import upstream_source  # noqa: E402
@@ -110,7 +111,8 @@ print("\\n" + json.dumps([time.perf_counter() - began, usage.ru_maxrss, status])
 
 def measure(command: list[str], env: dict[str, str]) -> tuple[float, int]:
     """Seconds, and the most bytes that were resident."""
-    done = subprocess.run([sys.executable, "-S", "-c", MEASURE, *command], env={**os.environ, **env}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-S", "-c", MEASURE, *command], env={**os.environ, **env}, capture_output=True, text=True,
+                          cwd="/")  # in the repository, `-m` would find the sources and not the installed package
     seconds, resident, status = json.loads(done.stdout.splitlines()[-1])
     if status:
         raise SystemExit(f"convert.py: error: {command[1:3]}: expected success, got: {done.stderr[-2000:]}")

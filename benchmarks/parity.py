@@ -6,6 +6,7 @@ With names, only those families are computed, and the table is printed instead o
 if an error is above its tolerance. Needs the tests' packages and the built library.
 """
 
+import argparse
 import sys
 import tempfile
 import warnings
@@ -59,4 +60,6 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", nargs="*", choices=[*TINY_MODELS, []], help="only these, printed; default: all, into docs/parity.md")
+    sys.exit(main(parser.parse_args().family))

@@ -1,7 +1,9 @@
 """How each placed update becomes GGUF tensors: name, shape, type and scale."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,8 @@ from ..lazy import Lazy
 from .tensor_types import F32, TensorType, type_for
 from ..update import Placed
 from .writer import TensorHeader
+
+N_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,18 @@ def _plan(placed: Placed, base: Base, fold: float, outtype: str) -> Plan:
 
 
 def tensor_data(tensors: list[Tensor]) -> Iterator[np.ndarray]:
-    """uint8 data of every tensor, one in memory at a time. Raises ConversionError on values that do not fit."""
-    for tensor in tensors:
-        yield encode(tensor)
+    """uint8 data of every tensor, in order. Raises ConversionError on values that do not fit.
+
+    Two threads encode ahead of the writer (numpy casts without Python's lock), so a few tensors are in memory at a time.
+    """
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        ahead: deque[Future[np.ndarray]] = deque()
+        for tensor in tensors:
+            ahead.append(pool.submit(encode, tensor))
+            if len(ahead) > N_THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def encode(tensor: Tensor) -> np.ndarray:
