@@ -1,14 +1,17 @@
 """Does the runtime compute what PEFT computes? Both, on the same weights and random prompts."""
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .convert import AdapterFile
-from .convert.peft.layout import adapter_folder
 from .convert.base.locate import find_base
+from .convert.peft.layout import adapter_folder
+from .dequantized import dequantize
 from .errors import AloraError, ConversionError
 from .model import Model
 
@@ -42,15 +45,21 @@ class Verification:
         return max(self.tolerance, 2 * max(prompt.base_error for prompt in self.prompts))
 
     @property
+    def is_conclusive(self) -> bool:
+        """False where the base's own error hides the adapter: then it would pass without any."""
+        return self.limit <= self.tolerance or self.limit < max(prompt.effect for prompt in self.prompts)
+
+    @property
     def passed(self) -> bool:
-        return all(prompt.error <= self.limit for prompt in self.prompts)
+        return self.is_conclusive and all(prompt.error <= self.limit for prompt in self.prompts)
 
 
 def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, seed: int = 0) -> Verification:
     """Compares the adapter GGUF at `path` on `base` with the PEFT adapter in the folder `adapter`.
 
     base: the base model's GGUF or a folder with one. hf_base: the same model as transformers loads
-    it; None lets transformers read the GGUF, which it can for common architectures. tolerance: None
+    it; None lets transformers read the GGUF, which it can for common architectures, and both compute
+    with its weights in float32 (a file of that size is made and removed). tolerance: None
     is that of the adapter's coarsest type. Raises AloraError, also where the extra [verify] is missing.
     """
     path, folder, base = Path(path), adapter_folder(adapter), find_base(base, None, Path(path))
@@ -58,7 +67,10 @@ def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, se
     invocation = file.metadata.invocation_tokens
     if tolerance is None:
         tolerance = max(TOLERANCES[tensor.type.name] for pair in file.pairs for tensor in pair.tensors)
-    with Model(base, n_ctx=1024, n_seq_max=16, type_k="f32", type_v="f32", flash_attn=False) as model:
+    with (
+        _weights(base, exact=hf_base is None) as weights,
+        Model(weights, n_ctx=1024, n_seq_max=16, type_k="f32", type_v="f32", flash_attn=False) as model,
+    ):
         prompts = _prompts(model.vocab.n_tokens, invocation, seed)
         name = model.load_adapter(path).name
         starts = [model.adapter(name).start_in(tokens) for tokens in prompts]
@@ -69,6 +81,18 @@ def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, se
         Compared(start, _error(got, want), _error(got_base, want_base), _error(want_base, want))
         for start, got, got_base, (want, want_base) in zip(starts, adapted, plain, theirs)
     ], tolerance)
+
+
+@contextlib.contextmanager
+def _weights(base: Path, *, exact: bool) -> Iterator[Path]:
+    """The base, or with `exact` its weights in float32: ggml rounds the activations to the type of quantised ones."""
+    if not exact:
+        yield base
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float32.gguf"
+        dequantize(base, path)
+        yield path
 
 
 def _prompts(n_vocab: int, invocation: list[int], seed: int) -> list[list[int]]:

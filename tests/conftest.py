@@ -3,8 +3,8 @@
 import gc
 import json
 import os
-import signal
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin lose whole time slices beside other work
 os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / "bin"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory):
@@ -52,7 +53,7 @@ def base_q4() -> Path:
 @pytest.fixture(scope="session")
 def base_f32(base_q4: Path) -> Path:
     """The embedded model with every weight in float32: what PEFT computes with. Kept from run to run."""
-    from reference import dequantize
+    from alora_gguf.dequantized import dequantize
 
     path = REPO / "build" / "tests" / "base-f32.gguf"
     if not path.exists():

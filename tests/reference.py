@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import gguf
 import numpy as np
 
 # (targets, rank, alpha, further LoraConfig fields) of the random adapters that parity is checked with
@@ -16,28 +15,6 @@ INVOCATIONS = {"all": [1000, 2000], "attention": [7, 7, 9], "ffn": [42]}
 # the attention in 32 bits, so that tokens hardly depend on the shape of the batches that they were decoded in;
 # flash attention computes in f16
 PRECISE = {"type_k": "f32", "type_v": "f32", "flash_attn": False}
-
-
-def dequantize(source: Path, out: Path) -> None:
-    """Writes the model at `source` again with every tensor in float32."""
-    reader = gguf.GGUFReader(source)
-    arch = reader.fields["general.architecture"].contents()
-    part = out.with_suffix(".part")
-    writer = gguf.GGUFWriter(part, arch)
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
-            continue
-        kind = field.types[0]
-        writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    for tensor in reader.tensors:
-        data = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        writer.add_tensor(tensor.name, data.reshape([int(n) for n in reversed(tensor.shape)]))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    part.replace(out)
 
 
 def load_base(path: Path):
