@@ -42,6 +42,7 @@ _HOME = {
     "PromptError": "errors",
     "SavedConversationError": "errors",
     "SequenceLimitError": "errors",
+    "TrainError": "errors",
     "UnknownAdapterError": "errors",
 }
 

@@ -5,16 +5,18 @@ import dataclasses
 import io
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from . import __version__
 from .convert.text import printable
-from .errors import AloraError, PromptError
+from .errors import AloraError, PromptError, TrainError
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    args.command_line = sys.argv[2:] if argv is None else argv[1:]  # for what writes down how it was made
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # better a wrong character than no answer
@@ -81,6 +83,40 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--base", metavar="GGUF", required=True, help="base model that the adapter was made for")
     export.set_defaults(run=_export)
 
+    train = commands.add_parser("train", help="train an activated LoRA of your own", description=(
+        "Trains an activated LoRA on chat messages and wanted outputs, one JSON object a line: {\"messages\": [...], \"output\": \"...\"}. "
+        "What stands before the invocation is computed once. Writes a folder that PEFT loads. A run that was stopped goes on when the "
+        "command is given again. Needs the extra [train]."))
+    train.add_argument("data", nargs="?", help="JSONL file of examples, or a TOML file with these options and `data`")
+    train.add_argument("--base", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
+    train.add_argument("--invocation", metavar="TEXT", help='what activates it, as "<|im_start|>certainty\\n" or "<certainty>"')
+    train.add_argument("-o", "--out", metavar="FOLDER", help="PEFT's folder to write")
+    train.add_argument("--gguf", metavar="FILE", help="convert it too")
+    train.add_argument("--name", help="what the intrinsic is called (default: the folder's name)")
+    train.add_argument("--eval", metavar="FILE", help="examples to choose the best checkpoint by (default: some of the data, held out)")
+    train.add_argument("--eval-share", metavar="X", type=float, help="how many of them (default: 0.1)")
+    request = train.add_mutually_exclusive_group()
+    request.add_argument("--io", metavar="FILE", help="io.yaml of the intrinsic")
+    request.add_argument("--instruction", metavar="TEXT", help='the same with an instruction alone, as "<certainty> {last_message}"')
+    train.add_argument("--invoked-after", metavar="ROLE", help="whose message it judges (default: that of all examples, if they agree)")
+    train.add_argument("--method", choices=["alora", "lora"], help="lora: an ordinary LoRA, to compare with (default: alora)")
+    train.add_argument("--rank", metavar="N", type=int, help="default: 32")
+    train.add_argument("--alpha", metavar="X", type=float, help="default: twice the rank")
+    train.add_argument("--targets", metavar="NAME", nargs="+", help="layers to adapt (default: all linear ones)")
+    train.add_argument("--epochs", metavar="X", type=float, help="default: 3")
+    train.add_argument("--learning-rate", metavar="X", type=float, help="default: 5e-4")
+    train.add_argument("--batch-size", metavar="N", type=int, help="examples a step (default: 16)")
+    train.add_argument("--row-tokens", metavar="N", type=int, help="most tokens computed side by side (default: 1024)")
+    train.add_argument("--n-evals", metavar="N", type=int, help="evaluations, evenly over the run (default: 10)")
+    train.add_argument("--select", choices=["accuracy", "loss"], help="which checkpoint is best (default: accuracy)")
+    train.add_argument("--seed", metavar="N", type=int, help="default: 0")
+    train.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the base while training (default: what is fast here)")
+    train.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    train.add_argument("--cache-memory", metavar="MB", type=_megabytes, help="for the keys and values of prefixes (default: half of what is free)")
+    train.add_argument("--cache-disk", metavar="MB", type=_megabytes, help="for those that memory has no room for (default: 0)")
+    train.add_argument("--restart", action="store_true", help="begin anew in place of going on")
+    train.set_defaults(run=_train)
+
     bench = commands.add_parser("bench", help="measure this engine beside its neighbours", description=(
         "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
         "and random models of 1B and 3B. Prints the figures; writes JSON, a page and plots. Take a quiet machine and half an hour."))
@@ -126,6 +162,36 @@ def _export(args: argparse.Namespace) -> int:
     from .convert import export
 
     print(f"wrote {export(args.file, args.folder, args.base)}")
+    return 0
+
+
+def _megabytes(text: str) -> int:
+    return int(float(text) * 1e6)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .train.settings import Settings, read_config
+
+    given = {name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")}
+    data = Path(args.data) if args.data else None
+    if data is not None and data.suffix == ".toml":
+        given = {**read_config(data), **given}
+    elif data is not None:
+        given["data"] = data
+    for name, option in (("data", "a JSONL file"), ("invocation", "--invocation TEXT"), ("out", "-o FOLDER")):
+        if name not in given:
+            raise TrainError(f"{name}: expected {option}, got none; give it")
+    settings = Settings(**given)
+    try:
+        from .train.progress import Progress
+        from .train.train import train
+    except ModuleNotFoundError as e:
+        raise TrainError(f"train: expected the extra [train], got no {e.name}; pip install 'alora_gguf[train]'") from e
+    command = f"alora train {shlex.join(args.command_line)}"
+    best = train(settings, Progress(), command=command, gguf=args.gguf and Path(args.gguf), restart=args.restart)
+    print(f"wrote {settings.out}: outputs said exactly {best['accuracy']:.1%}, loss {best['loss']:.4f}, of step {best['step']:.0f}")
+    if args.gguf:
+        print(f"wrote {args.gguf}")
     return 0
 
 

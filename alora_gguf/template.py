@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
+from .vocab import Vocab
 
 Message = dict[str, str]
 
@@ -25,12 +27,22 @@ class ChatTemplate:
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **arguments: Any) -> str:
+        """`arguments`: what else the template knows, as `documents`."""
         try:
             return self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._tokens)
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **{**arguments, **self._tokens})
         except Exception as e:  # a template is a program, by whoever made the model
             raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
+
+
+def template_of(vocab: Vocab, source: str | None, where: str) -> ChatTemplate:
+    """The template `source`, or the model's own. Raises PromptError, which names the model by `where`."""
+    source = source or vocab.chat_template
+    if not source:
+        raise PromptError(f"{where}: expected a chat template, got none; give one with chat_template=")
+    name = lambda token: vocab.detokenize([token]) if token >= 0 else ""  # noqa: E731
+    return ChatTemplate(source, name(vocab.bos), name(vocab.eos))
 
 
 def _raise(message: str) -> None:

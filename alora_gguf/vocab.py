@@ -20,6 +20,8 @@ class Vocab:
         self.bos = llama_cpp.llama_vocab_bos(self._ptr)
         self.eos = llama_cpp.llama_vocab_eos(self._ptr)
         self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+        template = llama_cpp.llama_model_chat_template(model, None)
+        self.chat_template = template.decode("utf-8", errors="replace") if template else ""
 
     def close(self) -> None:
         self._ptr = None
@@ -67,6 +69,12 @@ class Vocab:
 
     def is_eog(self, token: int) -> bool:
         return llama_cpp.llama_vocab_is_eog(self.ptr, token)
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends a message, or the text where no token ends messages."""
+        turn = llama_cpp.llama_vocab_eot(self.ptr)
+        return turn if turn >= 0 else self.eos
 
     def check(self, tokens: Sequence[int]) -> list[int]:
         """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""

@@ -1,0 +1,88 @@
+"""Lines of training data: chat messages, and the output wanted of the intrinsic that is invoked on them."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrainError
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One example. `where` is its file and line, for errors.
+
+    messages   [{"role", "content"}, ...]
+    output     text; any JSON value where the intrinsic's io.yaml has a response_format
+    documents  [{"text", and maybe "doc_id"}, ...], as granite-common has them
+    arguments  of the instruction in io.yaml
+    """
+
+    where: str
+    messages: list[Message]
+    output: Any
+    documents: list[dict[str, str]] = field(default_factory=list)
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The examples of a JSONL file; fields that are not known are left alone. Raises TrainError naming the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise TrainError(f"{path}: expected a JSONL file in UTF-8, got: {getattr(e, 'strerror', None) or e}; check the path") from e
+    lines = [_line(f"{path}: line {number}", raw) for number, raw in enumerate(text.split("\n"), start=1) if raw.strip()]
+    if not lines:
+        raise TrainError(f"{path}: expected one example a line, got an empty file; give some")
+    return lines
+
+
+def split(lines: Sequence[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
+    """Two parts of the lines, the second a random share of them; lines with the same messages stay together.
+
+    Raises TrainError if one of the two would be empty.
+    """
+    keys = sorted({_key(line) for line in lines})
+    random.Random(seed).shuffle(keys)
+    held = set(keys[: max(1, round(share * len(keys)))])
+    parts = [line for line in lines if _key(line) not in held], [line for line in lines if _key(line) in held]
+    if not all(parts):
+        raise TrainError(f"data: expected at least two different conversations, to hold one out, got {len(keys)}; give more, or --eval")
+    return parts
+
+
+def _key(line: Line) -> str:
+    return json.dumps([line.messages, line.documents], sort_keys=True)
+
+
+def _line(where: str, raw: str) -> Line:
+    def refuse(what: str, expected: str, got: object):
+        got = f"{got!r:.80}" if got is not None else "nothing"
+        raise TrainError(f"{where}: {what}: expected {expected}, got {got}; correct the line")
+
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise TrainError(f"{where}: expected a JSON object, got: {e}; correct the line") from e
+    if not isinstance(fields, dict):
+        refuse("line", "a JSON object", fields)
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        refuse("messages", "a list of one or more messages", messages)
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            refuse(f"messages[{i}]", "role and content as text", message)
+    if fields.get("output") is None:
+        refuse("output", "the text wanted", None)
+    documents = fields.get("documents") or []
+    if not isinstance(documents, list) or not all(isinstance(d, dict) and isinstance(d.get("text"), str) for d in documents):
+        refuse("documents", 'a list of {"text": ...}', documents)
+    arguments = fields.get("arguments") or {}
+    if not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
+        refuse("arguments", "text by name", arguments)
+    messages = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return Line(where, messages, fields["output"], documents, arguments)

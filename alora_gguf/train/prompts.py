@@ -1,0 +1,58 @@
+"""An example's tokens: what the base computes, what the adapter computes, and what is wanted."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import AloraError, TrainError
+from ..intrinsic import IntrinsicIO
+from ..prompt import intrinsic_prompt
+from ..template import template_of
+from ..vocab import Vocab
+from .data import Line
+
+
+@dataclass(frozen=True)
+class Example:
+    """prefix: before the activation's start; suffix: from there on; output: wanted after it, with the end of the message."""
+
+    prefix: list[int]
+    suffix: list[int]
+    output: list[int]
+
+
+class Prompts:
+    """Makes examples as the runtime makes prompts: with its vocabulary, template and io.yaml."""
+
+    def __init__(self, vocab: Vocab, base_name: str, invocation: Sequence[int], io: IntrinsicIO | None):
+        self.vocab, self.invocation, self.io = vocab, list(invocation), io
+        self.template = template_of(vocab, None, base_name)
+        self.end = vocab.end_of_turn
+
+    def example(self, line: Line) -> Example:
+        """Raises TrainError, with the line, if the runtime would refuse it."""
+        try:
+            messages, n_conversation, arguments = line.messages, len(line.messages), {}
+            if self.io is not None:
+                request = self.io.rewrite(line.messages, line.documents, **line.arguments)
+                messages, n_conversation, arguments = request.messages, request.n_conversation, request.template_arguments
+            elif line.documents or line.arguments:
+                raise TrainError("documents, arguments: expected an io.yaml that says what becomes of them, got none; give --io")
+            render = lambda messages, **options: self.template.render(messages, **options, **arguments)  # noqa: E731
+            prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self._tokenize)
+        except AloraError as e:
+            raise TrainError(f"{line.where}: {e}") from e
+        output = self.vocab.tokenize(self.output(line), special=False)
+        return Example(prompt.tokens[: prompt.start], prompt.tokens[prompt.start :], [*output, self.end])
+
+    def _tokenize(self, text: str, begins: bool) -> list[int]:
+        vocab = self.vocab
+        return vocab.tokenize(text, add_bos=begins and vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
+
+    def output(self, line: Line) -> str:
+        """The text that the intrinsic is to say."""
+        if self.io is not None and self.io.schema is not None:
+            return json.dumps(line.output, ensure_ascii=False)
+        if not isinstance(line.output, str):
+            raise TrainError(f"{line.where}: output: expected text, got {line.output!r:.80}; give an io.yaml with a response_format for JSON")
+        return line.output

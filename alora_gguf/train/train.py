@@ -1,0 +1,211 @@
+"""One run: from a JSONL file to PEFT's folder, and to the GGUF beside it."""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from .. import embedded_model
+from ..convert import convert
+from ..errors import TrainError
+from ..intrinsic import IntrinsicIO
+from ..vocab import Vocab, load_vocab
+from . import passes
+from .base import device, dtype_for, load_base
+from .checkpoint import FILE, read_checkpoint
+from .data import Line, read_lines, split
+from .folder import Facts, io_yaml_of, write_card, write_io_yaml, write_weights
+from .forest import Row, pack
+from .prefixes import Prefixes, free_memory
+from .progress import Progress
+from .prompts import Example, Prompts
+from .settings import Settings
+from .trainer import Rows, Trainer
+
+FARTHEST = 0.1  # of the logits' norm, between a row and one of its examples alone; bfloat16 stays below 0.03
+
+
+def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Path | None = None, restart: bool = False) -> dict[str, float]:
+    """Trains, writes PEFT's folder and, if named, the adapter `gguf`; the evaluation of the checkpoint that was kept.
+
+    Goes on from the checkpoint of a run with the same settings and data, unless `restart` says no. Ctrl-C saves
+    where it stands and raises KeyboardInterrupt. Raises TrainError, or ConversionError.
+    """
+    task = read_task(settings)
+    folder = _folder(settings, restart)
+    done = read_checkpoint(folder, settings.identity())
+    progress.note(f"{len(task.train)} examples to train with, {len(task.held)} held out")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    base = load_base(task.base, task.base_name, device(), settings.dtype or dtype_for(device()))
+    config = _config(settings, task)
+    torch.manual_seed(settings.seed)
+    # all that is computed here with the adapter is behind an invocation, so PEFT need not look for one
+    model = get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
+    rows, held = (pack(examples, settings.batch_size, settings.row_tokens, settings.seed) for examples in (task.train, task.held))
+    _check_base(model, rows[0], task.train, task.base)
+    with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
+        trainer = Trainer(model, Rows(rows, prefixes), Rows(held, prefixes, len(rows)), settings, folder, done)
+
+        def save_best() -> None:
+            write_weights(folder, model, config)
+            if task.io_text is not None:
+                write_io_yaml(folder, task.io_text)
+            if trainer.best is not None:
+                facts = Facts(
+                    task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command)
+                write_card(folder, settings, facts, trainer.best)
+
+        def on_eval(reached: dict[str, float]) -> None:
+            mark = ", the best" if reached is trainer.best else ""
+            progress.note(f"step {reached['step']:.0f}: held-out loss {reached['loss']:.4f}, said exactly {reached['accuracy']:.1%}{mark}")
+
+        progress.begin("training", len(trainer.steps), trainer.step, "step")
+        trainer.run(save_best, lambda loss: progress.advance(1, loss), on_eval, stopped.is_set)
+        progress.end()
+    if trainer.step < len(trainer.steps):
+        progress.note(f"{folder}: stopped at step {trainer.step} of {len(trainer.steps)}; the same command goes on from there")
+        raise KeyboardInterrupt
+    if gguf is not None:
+        convert(folder, gguf, base=task.base)
+    (folder / FILE).unlink(missing_ok=True)
+    return trainer.best
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the settings stand for, read and checked: nothing of it needs PyTorch."""
+
+    name: str
+    base: Path
+    base_name: str
+    invocation: list[int]
+    invoked_after: str | None
+    io_text: str | None
+    train: list[Example]
+    held: list[Example]
+
+
+def read_task(settings: Settings) -> Task:
+    """Raises TrainError, with the line of the data that cannot be used."""
+    base = settings.base or embedded_model.default_model()
+    lines, held = _lines(settings)
+    io_text = _io_text(settings)
+    io = IntrinsicIO.read(io_text, str(settings.io or "instruction")) if io_text is not None else None
+    with load_vocab(base) as vocab:
+        prompts = Prompts(vocab, base.name, _invocation(settings, vocab), io)
+        return Task(
+            name=settings.name or settings.out.resolve().name,
+            base=base,
+            base_name=embedded_model.NAME if settings.base is None else str(base),
+            invocation=prompts.invocation,
+            invoked_after=settings.invoked_after or _common_role([*lines, *held]),
+            io_text=io_text,
+            train=[prompts.example(line) for line in lines],
+            held=[prompts.example(line) for line in held],
+        )
+
+
+def _lines(settings: Settings) -> tuple[list[Line], list[Line]]:
+    lines = read_lines(settings.data)
+    return (lines, read_lines(settings.eval)) if settings.eval else split(lines, settings.eval_share, settings.seed)
+
+
+def _io_text(settings: Settings) -> str | None:
+    if settings.instruction is not None:
+        return io_yaml_of(settings.instruction)
+    if settings.io is None:
+        return None
+    try:
+        return settings.io.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise TrainError(f"{settings.io}: expected an io.yaml in UTF-8, got: {getattr(e, 'strerror', None) or e}; check the path") from e
+
+
+def _invocation(settings: Settings, vocab: Vocab) -> list[int]:
+    given = settings.invocation
+    return vocab.tokenize(given.replace("\\n", "\n")) if isinstance(given, str) else vocab.check(given)
+
+
+def _common_role(lines: Sequence[Line]) -> str | None:
+    roles = {line.messages[-1]["role"] for line in lines}
+    return roles.pop() if len(roles) == 1 else None
+
+
+def _folder(settings: Settings, restart: bool) -> Path:
+    folder = settings.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if restart:
+            (folder / FILE).unlink(missing_ok=True)
+    except OSError as e:
+        raise TrainError(f"{folder}: expected a folder to write in, got: {e.strerror}; name another with -o") from e
+    return folder
+
+
+def _config(settings: Settings, task: Task) -> LoraConfig:
+    return LoraConfig(
+        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.scaling, target_modules=list(settings.targets), lora_dropout=0.0,
+        alora_invocation_tokens=task.invocation if settings.method == "alora" else None, base_model_name_or_path=task.base_name)
+
+
+@torch.no_grad()
+def _check_base(model, row: Row, examples: Sequence[Example], base: Path) -> None:
+    """That the base computes in a row what it computes in a conversation: not every architecture takes such masks.
+
+    Raises TrainError.
+    """
+    example = examples[row.examples[0]]
+    tokens = torch.tensor([[*example.prefix, *example.suffix, *example.output[:-1]]], device=model.device)
+    with model.disable_adapter():
+        alone = model(input_ids=tokens, logits_to_keep=len(example.output)).logits[0].float()
+        packed = passes.logits(model, row, None)[: len(example.output)]
+    error = ((packed - alone).norm() / alone.norm()).item()
+    if not error < FARTHEST:
+        raise TrainError(
+            f"{base}: expected the same logits for tokens that are packed side by side, got a relative difference of {error:.1e}; "
+            "train this architecture with PEFT itself")
+
+
+@contextmanager
+def _prefixes(model, rows: Sequence[Row], settings: Settings, progress: Progress) -> Iterator[Prefixes | None]:
+    """Those of all rows; None for an ordinary LoRA, which adapts them too."""
+    if settings.method == "lora":
+        yield None
+        return
+    memory = settings.cache_memory if settings.cache_memory is not None else free_memory() // 2
+    kept = Prefixes(model, rows, memory, settings.cache_disk)
+    try:
+        progress.begin("prefixes", sum(row.n_prefix for row in rows))
+        kept.fill(progress.advance)
+        progress.end()
+        used = ", ".join(f"{n / 1e6:.0f} MB {where}" for where, n in kept.n_bytes.items() if n)
+        progress.note(f"prefixes kept: {used or 'none'}{'' if kept.is_complete else '; the others are computed at every step'}")
+        yield kept
+    finally:
+        kept.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, which then ends no step; a second one ends at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,152 @@
+"""The steps of a run, and the evaluations on the way."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import passes
+from .checkpoint import Checkpoint
+from .forest import Row
+from .prefixes import Prefixes
+from .settings import Settings
+
+CHECKPOINT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows, and the keys and values before the activations of each, from number `first` on; None for a LoRA."""
+
+    rows: Sequence[Row]
+    prefixes: Prefixes | None
+    first: int = 0
+
+    def logits(self, model, i: int) -> torch.Tensor:
+        before = None if self.prefixes is None else self.prefixes.of(self.first + i)
+        return passes.logits(model, self.rows[i], before)
+
+
+@torch.no_grad()
+def evaluate(model, held: Rows) -> dict[str, float]:
+    """`loss`, nats an example's token, and `accuracy`, the share of outputs that greedy decoding would say exactly."""
+    loss, said = 0.0, []
+    for i, row in enumerate(held.rows):
+        logits = held.logits(model, i)
+        loss += passes.loss(logits, row).item()
+        said += passes.said(logits, row)
+    return {"loss": loss / len(said), "accuracy": sum(said) / len(said)}
+
+
+def is_better(new: dict[str, float], best: dict[str, float] | None, select: str) -> bool:
+    if best is None:
+        return True
+    key = (lambda m: (m["accuracy"], -m["loss"])) if select == "accuracy" else (lambda m: (-m["loss"], m["accuracy"]))
+    return key(new) > key(best)
+
+
+class Trainer:
+    """Goes on from `done`, a checkpoint, or begins."""
+
+    def __init__(self, model, train: Rows, held: Rows, settings: Settings, folder: Path, done: Checkpoint | None):
+        self.model, self.train, self.held, self.settings, self.folder = model, train, held, settings, folder
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+        self.steps = _steps(train.rows, settings)
+        self.step, self.history, self.best = 0, [], None
+        if done is not None:
+            with torch.no_grad():
+                for name, weight in done.weights.items():
+                    self.parameters[name].copy_(weight)
+            self.optimizer.load_state_dict(done.optimizer)
+            self.step, self.history, self.best = done.step, done.history, done.best
+
+    def run(
+        self,
+        save_best: Callable[[], None],
+        on_step: Callable[[float], None],
+        on_eval: Callable[[dict[str, float]], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        """Calls `save_best` after every evaluation that is the best, and when it ends without one.
+
+        `on_step` gets the step's loss, `on_eval` the evaluation. Ends early, with a checkpoint, when `stopped` says so.
+        """
+        evals = {round(len(self.steps) * (i + 1) / self.settings.n_evals) for i in range(self.settings.n_evals)}
+        saved, losses = time.monotonic(), []
+        while self.step < len(self.steps) and not stopped():
+            losses.append(self._step(self.steps[self.step]))
+            self.step += 1
+            on_step(losses[-1])
+            if self.step in evals:
+                reached = {"step": self.step, "train_loss": sum(losses) / len(losses), **evaluate(self.model, self.held)}
+                losses = []
+                self.history.append(reached)
+                if is_better(reached, self.best, self.settings.select):
+                    self.best = reached
+                    save_best()
+                on_eval(reached)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._checkpoint()
+                saved = time.monotonic()
+        if self.step < len(self.steps):
+            self._checkpoint()
+            if self.best is None:
+                save_best()
+
+    def _step(self, rows: Sequence[int]) -> float:
+        """AdamW on the mean loss of the rows' examples, the gradient's norm at most 1; the loss."""
+        rate = self.settings.learning_rate * _schedule(self.step, len(self.steps), self.settings.warm_up)
+        n_examples = sum(len(self.train.rows[i].examples) for i in rows)
+        total = 0.0
+        for i in rows:
+            loss = passes.loss(self.train.logits(self.model, i), self.train.rows[i]) / n_examples
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total
+
+    def _checkpoint(self) -> None:
+        weights = {name: p.detach().cpu() for name, p in self.parameters.items()}
+        Checkpoint(self.settings.identity(), self.step, weights, self.optimizer.state_dict(), self.history, self.best).write(self.folder)
+
+
+def _schedule(step: int, n_steps: int, warm_up: float) -> float:
+    """A rise and then half a cosine, 0 to 1."""
+    rising = max(1, round(warm_up * n_steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, n_steps - rising)))
+
+
+def _steps(rows: Sequence[Row], settings: Settings) -> list[list[int]]:
+    """The rows of every step of the run, `batch_size` examples or a few more each, in another order every epoch."""
+    n_examples = sum(len(row.examples) for row in rows)
+    n_most = max(1, round(settings.epochs * n_examples / settings.batch_size))
+    steps: list[list[int]] = [[]]
+    size = 0
+    for i in _orders(len(rows), settings.seed):
+        if size >= settings.batch_size:
+            if len(steps) == n_most:
+                return steps
+            steps.append([])
+            size = 0
+        steps[-1].append(i)
+        size += len(rows[i].examples)
+    return steps
+
+
+def _orders(n: int, seed: int) -> Iterator[int]:
+    rng = random.Random(seed)
+    while True:
+        order = list(range(n))
+        rng.shuffle(order)
+        yield from order
