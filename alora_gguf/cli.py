@@ -263,3 +263,7 @@ def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
         for name, verdict in verdicts.items():
             write(f"{name}: {verdict}\n")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,11 +1,11 @@
 """The frozen base model in PyTorch, from the very GGUF that the adapter will run on."""
 
-from contextlib import contextmanager
+import contextlib
+import io
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
-from transformers.utils import logging
 
 from ..errors import TrainError
 
@@ -31,7 +31,7 @@ def dtype_for(device: torch.device) -> str:
 def load_base(path: Path, name: str, device: torch.device, dtype: str):
     """The model, dequantised and without gradients; `name` is what an adapter's config calls it. Raises TrainError."""
     try:
-        with _quiet():
+        with contextlib.redirect_stderr(io.StringIO()):  # transformers cannot be talked out of its bars
             model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype])
     except Exception as e:  # transformers raises what it likes
         raise TrainError(f"{path}: expected a GGUF model that transformers can read, got: {' '.join(str(e).split())[:300]}") from e
@@ -40,16 +40,3 @@ def load_base(path: Path, name: str, device: torch.device, dtype: str):
         del model.config.quantization_config
     model.name_or_path = model.config._name_or_path = name
     return model.requires_grad_(False).eval().to(device)
-
-
-@contextmanager
-def _quiet():
-    """Without transformers' own bar and warnings on the way."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()

@@ -31,7 +31,7 @@ class Facts:
 
 def write_weights(folder: Path, model, config: LoraConfig, dtype: torch.dtype = torch.float16) -> None:
     """adapter_model.safetensors and adapter_config.json."""
-    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in get_peft_model_state_dict(model).items()}
+    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
     _write(folder / "adapter_model.safetensors", save(state, metadata={"format": "pt"}))
     fields = {**config.to_dict(), "inference_mode": True}
     fields["target_modules"] = sorted(fields["target_modules"])  # PEFT has a set

@@ -28,8 +28,11 @@ def prefix(model, row: Row) -> KeysValues:
     return [(layer.keys, layer.values) for layer in out.past_key_values.layers]
 
 
-def logits(model, row: Row, before: KeysValues | None) -> torch.Tensor:
-    """float32 [n_predictions, n_vocab]. Without `before` every token is computed, and adapted: an ordinary LoRA."""
+def logits(model, row: Row, before: KeysValues | None, **options) -> torch.Tensor:
+    """float32 [n_predictions, n_vocab]. Without `before` every token is computed, and adapted: an ordinary LoRA.
+
+    options: of the model's forward.
+    """
     first = row.n_prefix if before is not None else 0
     n, device = len(row.tokens), model.device
     cache = None
@@ -44,6 +47,7 @@ def logits(model, row: Row, before: KeysValues | None) -> torch.Tensor:
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=torch.from_numpy(row.kept - first).to(device),
+        **options,
     )
     return out.logits[0].float()
 

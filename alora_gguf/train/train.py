@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,11 +45,10 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
         torch.set_num_threads(settings.threads)
     base = load_base(task.base, task.base_name, device(), settings.dtype or dtype_for(device()))
     config = _config(settings, task)
-    torch.manual_seed(settings.seed)
-    # all that is computed here with the adapter is behind an invocation, so PEFT need not look for one
-    model = get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
+    model = _adapted(base, config, settings)
     rows, held = (pack(examples, settings.batch_size, settings.row_tokens, settings.seed) for examples in (task.train, task.held))
     _check_base(model, rows[0], task.train, task.base)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch")  # of names that both 5.0 and 5.24 have
     with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
         trainer = Trainer(model, Rows(rows, prefixes), Rows(held, prefixes, len(rows)), settings, folder, done)
 
@@ -152,6 +152,19 @@ def _config(settings: Settings, task: Task) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.scaling, target_modules=list(settings.targets), lora_dropout=0.0,
         alora_invocation_tokens=task.invocation if settings.method == "alora" else None, base_model_name_or_path=task.base_name)
+
+
+def _adapted(base, config: LoraConfig, settings: Settings):
+    """The base with a new adapter on it. All that is computed with it here is adapted, so PEFT need not look for an invocation.
+
+    Raises TrainError.
+    """
+    torch.manual_seed(settings.seed)
+    try:
+        return get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
+    except ValueError as e:
+        raise TrainError(
+            f"targets: expected layers of the base, got {', '.join(settings.targets)}: {' '.join(str(e).split())[:200]}") from e
 
 
 @torch.no_grad()
