@@ -32,7 +32,8 @@ def load_base(path: Path, name: str, device: torch.device, dtype: str):
     """The model, dequantised and without gradients; `name` is what an adapter's config calls it. Raises TrainError."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers cannot be talked out of its bars
-            model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype])
+            model = AutoModelForCausalLM.from_pretrained(
+                str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype], **_dense())
     except Exception as e:  # transformers raises what it likes
         raise TrainError(f"{path}: expected a GGUF model that transformers can read, got: {' '.join(str(e).split())[:300]}") from e
     model.hf_quantizer, model.is_quantized = None, False  # it is not any more, and PEFT must not think so
@@ -40,3 +41,12 @@ def load_base(path: Path, name: str, device: torch.device, dtype: str):
         del model.config.quantization_config
     model.name_or_path = model.config._name_or_path = name
     return model.requires_grad_(False).eval().to(device)
+
+
+def _dense() -> dict:
+    """Arguments for weights that are dequantised once, where transformers would keep them packed."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}

@@ -16,6 +16,7 @@ def prefix(model, row: Row) -> KeysValues:
     n, device = row.n_prefix, model.device
     if n == 0:
         return []
+    model.set_attn_implementation("sdpa")
     with model.disable_adapter():
         out = model(
             input_ids=torch.from_numpy(row.tokens[None, :n]).to(device),
@@ -33,6 +34,8 @@ def logits(model, row: Row, before: KeysValues | None, **options) -> torch.Tenso
 
     options: of the model's forward.
     """
+    # with gradients and a mask of its own, the fused attention takes 44 ms a layer on a CPU for 420 tokens that see 900, this 17
+    model.set_attn_implementation("eager" if torch.is_grad_enabled() and model.device.type == "cpu" else "sdpa")
     first = row.n_prefix if before is not None else 0
     n, device = len(row.tokens), model.device
     cache = None
@@ -70,5 +73,6 @@ def said(logits: torch.Tensor, row: Row) -> Sequence[bool]:
 
 
 def _mask(row: Row, new: slice, n: int, model) -> torch.Tensor:
-    """bool [1, 1, n_new, n]; transformers takes a mask of four dimensions as it is."""
-    return torch.from_numpy(row.visible()[new, :n])[None, None].to(model.device)
+    """[1, 1, n_new, n], 0 where a token is seen; transformers takes a mask of four dimensions as it is."""
+    hidden = torch.from_numpy(~row.visible()[new, :n])[None, None].to(model.device)
+    return torch.zeros(hidden.shape, dtype=model.dtype, device=model.device).masked_fill_(hidden, torch.finfo(model.dtype).min)

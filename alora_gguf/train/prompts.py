@@ -39,15 +39,11 @@ class Prompts:
             elif line.documents or line.arguments:
                 raise TrainError("documents, arguments: expected an io.yaml that says what becomes of them, got none; give --io")
             render = lambda messages, **options: self.template.render(messages, **options, **arguments)  # noqa: E731
-            prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self._tokenize)
+            prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self.vocab.tokenize_prompt)
         except AloraError as e:
             raise TrainError(f"{line.where}: {e}") from e
         output = self.vocab.tokenize(self.output(line), special=False)
         return Example(prompt.tokens[: prompt.start], prompt.tokens[prompt.start :], [*output, self.end])
-
-    def _tokenize(self, text: str, begins: bool) -> list[int]:
-        vocab = self.vocab
-        return vocab.tokenize(text, add_bos=begins and vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
 
     def output(self, line: Line) -> str:
         """The text that the intrinsic is to say."""
