@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
@@ -24,14 +25,18 @@ class ChatTemplate:
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         try:
             self._template = env.from_string(source)
+            self._names = jinja2.meta.find_undeclared_variables(env.parse(source))
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **arguments: Any) -> str:
-        """`arguments`: what else the template knows, as `documents`."""
+        """arguments: what else the template may use, as `documents`. Raises PromptError, also if it would leave documents out."""
+        if "documents" in arguments and "documents" not in self._names:
+            raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
+                              "let `docs_as_message: string` in io.yaml do it")
         try:
             return self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **{**arguments, **self._tokens})
+                **arguments, **self._tokens, messages=list(messages), add_generation_prompt=add_generation_prompt)
         except Exception as e:  # a template is a program, by whoever made the model
             raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
 
