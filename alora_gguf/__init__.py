@@ -36,6 +36,7 @@ _HOME = {
     "ContextFullError": "errors",
     "ConversionError": "errors",
     "DecodeError": "errors",
+    "EvalError": "errors",
     "ForeignLibraryError": "errors",
     "IoYamlError": "errors",
     "ModelLoadError": "errors",

@@ -117,6 +117,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--restart", action="store_true", help="begin anew in place of going on")
     train.set_defaults(run=_train)
 
+    evaluate = commands.add_parser("eval", help="how good intrinsics are", description=(
+        "Measures intrinsics on held-out data through the GGUF runtime: the base model prompted, a LoRA, the aLoRA. Prints a table; "
+        "with --out writes Markdown, JSON and a plot."))
+    evaluate.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters")
+    evaluate.add_argument("--out", metavar="DIR", help="folder for intrinsics.md, .json and .png; needs the extra [bench]")
+    evaluate.add_argument("--limit", metavar="N", type=int, help="only so many examples of every test")
+    evaluate.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    evaluate.set_defaults(run=_eval)
+
     bench = commands.add_parser("bench", help="measure this engine beside its neighbours", description=(
         "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
         "and random models of 1B and 3B. Prints the figures; writes JSON, a page and plots. Take a quiet machine and half an hour."))
@@ -192,6 +201,31 @@ def _train(args: argparse.Namespace) -> int:
     print(f"wrote {settings.out}: outputs said exactly {best['accuracy']:.1%}, loss {best['loss']:.4f}, of step {best['step']:.0f}")
     if args.gguf:
         print(f"wrote {args.gguf}")
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .eval.evaluate import evaluate
+    from .eval.page import write_page
+    from .eval.plan import read_plan
+    from .eval.report import table
+
+    plans = [read_plan(Path(path)) for path in args.plan]
+    rows = {}
+    for plan in plans:
+        with tqdm(desc=plan.name, unit="example", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 15) as bar:
+
+            def on_example(title: str, done: int, total: int) -> None:
+                bar.total = total
+                bar.set_description(f"{plan.name}, {title}", refresh=False)
+                bar.update(done - bar.n)
+
+            rows[plan.name] = evaluate(plan, limit=args.limit, threads=args.threads, on_example=on_example)
+        print(f"{plan.name}\n\n{table(rows[plan.name])}\n")
+    if args.out:
+        print(f"wrote {write_page(Path(args.out), rows, f'alora eval {shlex.join(args.command_line)}')}")
     return 0
 
 

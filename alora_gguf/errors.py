@@ -81,3 +81,7 @@ class BenchError(AloraError):
 
 class TrainError(AloraError):
     """An adapter cannot be trained on this data, with these settings, or on this base."""
+
+
+class EvalError(AloraError):
+    """An intrinsic cannot be measured as its plan says."""

@@ -1,0 +1,124 @@
+"""The measuring: every example asked in every way, one call at a time, its conversation in the cache."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from .. import embedded_model
+from ..errors import EvalError
+from ..intrinsic import IntrinsicIO
+from ..model import Model
+from ..train.data import Line, read_lines
+from . import metrics, ways
+from .plan import Plan
+from .ways import Said, Way
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way on one test. Shares are 0 to 1; `interval` is the 95% one of `accuracy`; auroc and ece have theirs.
+
+    accuracy  the share of outputs that are right; of probabilities: on the right side of one half
+    parts     accuracy by a field of the lines: {field: {value: [right, of]}}
+    """
+
+    test: str
+    way: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    auroc: float | None = None
+    auroc_interval: tuple[float, float] | None = None
+    ece: float | None = None
+    ece_interval: tuple[float, float] | None = None
+    tokens: float | None = None
+    ms: float | None = None
+    parts: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+
+
+def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: Callable[[str, int, int], None]) -> list[Row]:
+    """The rows of every test; `on_example` gets the test's title, examples done and in all. Raises AloraError."""
+    rows = []
+    with Model(plan.base or embedded_model.default_model(), n_ctx=4096, n_threads=threads) as model:
+        prompted = IntrinsicIO.open(plan.prompted)
+        chosen: dict[str, Way] = {"base, prompted": ways.prompted(model, prompted)}
+        io = prompted
+        if plan.alora is not None:
+            adapter = model.load_adapter(plan.alora, plan.name)
+            io = adapter.io or prompted
+            if plan.lora is not None:
+                model.load_adapter(plan.lora, f"{plan.name}-lora")
+                chosen["LoRA"] = ways.lora(model, f"{plan.name}-lora", plan.name)
+            chosen["aLoRA"] = ways.alora(model, plan.name)
+        for title, path in plan.tests.items():
+            lines, raw = read_lines(path)[:limit], _raw(path)[:limit]
+            said: dict[str, list[Said]] = {way: [] for way in chosen}
+            for i, line in enumerate(lines):
+                ways.say(model, line, io)
+                for way, ask in chosen.items():
+                    said[way].append(ask(line))
+                on_example(title, i + 1, len(lines))
+            rows += [_row(plan, title, way, lines, raw, outcomes) for way, outcomes in said.items()]
+            if plan.peft is not None and plan.alora is not None:
+                rows.append(_peft_row(plan, title, lines, io, adapter.invocation_tokens, threads))
+    return rows
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in asdict(row).items() if value not in (None, {})} for row in rows]
+
+
+def _raw(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def _row(plan: Plan, title: str, way: str, lines: Sequence[Line], raw: Sequence[dict], said: Sequence[Said]) -> Row:
+    merits: dict[str, Any] = {}
+    if plan.probability is None:
+        right = [_is_right(s, line) for s, line in zip(said, lines, strict=True)]
+    else:
+        labels = [line.output == plan.positive for line in lines]
+        probabilities = [_probability(s, plan.probability) for s in said]
+        right = [(p >= 0.5) == label for p, label in zip(probabilities, labels, strict=True)]
+        merits = {
+            "auroc": metrics.auroc(probabilities, labels),
+            "auroc_interval": metrics.bootstrap(metrics.auroc, probabilities, labels),
+            "ece": metrics.calibration_error(probabilities, labels),
+            "ece_interval": metrics.bootstrap(metrics.calibration_error, probabilities, labels),
+        }
+    parts: dict[str, dict[str, list[int]]] = {}
+    for name in plan.by:
+        for fields, hit in zip(raw, right, strict=True):
+            count = parts.setdefault(name, {}).setdefault(str(fields.get(name)), [0, 0])
+            count[0] += hit
+            count[1] += 1
+    return Row(
+        title, way, len(lines), mean(right), metrics.wilson(sum(right), len(right)), **merits,
+        tokens=mean(s.n_computed for s in said), ms=median(s.ms for s in said), parts=parts)
+
+
+def _is_right(said: Said, line: Line) -> bool:
+    """Whether the output is the one wanted: as JSON where it is JSON, else word for word but for space around it."""
+    try:
+        return json.loads(said.text) == line.output
+    except ValueError:
+        return said.text.strip() == line.output
+
+
+def _probability(said: Said, name: str) -> float:
+    """One half where nothing came of the call."""
+    value = said.result.get(name) if isinstance(said.result, dict) else None
+    return value if isinstance(value, float | int) else 0.5
+
+
+def _peft_row(plan: Plan, title: str, lines: Sequence[Line], io: IntrinsicIO, invocation: Sequence[int], threads: int | None) -> Row:
+    """PEFT on the dequantised weights in float32: whether greedy decoding says the output."""
+    try:
+        from .peft_model import outputs_said
+    except ModuleNotFoundError as e:
+        raise EvalError(f"peft: expected the extra [train] to run PEFT, got no {e.name}; pip install 'alora_gguf[train]'") from e
+    right = outputs_said(plan, lines, io, invocation, threads)
+    return Row(title, "aLoRA, PEFT", len(lines), mean(right), metrics.wilson(sum(right), len(right)))

@@ -1,0 +1,37 @@
+"""PEFT on the dequantised weights: the reference of what the adapter says."""
+
+from collections.abc import Sequence
+
+import torch
+from peft import PeftModel
+
+from .. import embedded_model
+from ..intrinsic import IntrinsicIO
+from ..train import passes
+from ..train.base import load_base
+from ..train.data import Line
+from ..train.forest import pack
+from ..train.prompts import Prompts
+from ..vocab import load_vocab
+from .plan import Plan
+
+
+@torch.no_grad()
+def outputs_said(plan: Plan, lines: Sequence[Line], io: IntrinsicIO, invocation: Sequence[int], threads: int | None) -> list[bool]:
+    """For each line, whether greedy decoding says its output, in float32 on the CPU."""
+    if threads:
+        torch.set_num_threads(threads)
+    path = plan.base or embedded_model.default_model()
+    with load_vocab(path) as vocab:
+        prompts = Prompts(vocab, path.name, invocation, io)
+        examples = [prompts.example(line) for line in lines]
+    base = load_base(path, path.stem, torch.device("cpu"), "float32")
+    model = PeftModel.from_pretrained(base, str(plan.peft))
+    said = [False] * len(lines)
+    for row in pack(examples, 16, 1024, 0):
+        # all that is computed behind the prefix is adapted: PEFT need not look for the invocation
+        n_new = len(row.tokens) - row.n_prefix
+        logits = passes.logits(model, row, passes.prefix(model, row), alora_offsets=[n_new])
+        for i, right in zip(row.examples, passes.said(logits, row), strict=True):
+            said[i] = right
+    return said

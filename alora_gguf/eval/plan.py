@@ -1,0 +1,62 @@
+"""What is measured of an intrinsic: a TOML file beside its data."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import EvalError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Paths in the file are relative to it.
+
+    name         of the intrinsic
+    tests        JSONL files by title, lines as `alora train` has them
+    prompted     io.yaml with an instruction for the base model, which answers the same without an adapter
+    probability  the field of the result that is a probability, of the output `positive`; None: outputs are compared
+    by           fields of the lines to split the figures by
+    alora        GGUF adapter; peft: the folder that it was made of; lora: a GGUF LoRA of the same data
+    base         None: the embedded model
+    """
+
+    name: str
+    tests: dict[str, Path]
+    prompted: Path
+    probability: str | None = None
+    positive: str | None = None
+    by: list[str] = field(default_factory=list)
+    alora: Path | None = None
+    peft: Path | None = None
+    lora: Path | None = None
+    base: Path | None = None
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises EvalError."""
+    try:
+        with open(path, "rb") as f:
+            fields = tomllib.load(f)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise EvalError(f"{path}: expected a TOML file, got: {getattr(e, 'strerror', None) or e}; correct it") from e
+    known = {f.name for f in dataclasses.fields(Plan)}
+    for name in fields:
+        if name not in known:
+            raise EvalError(f"{path}: {name}: expected one of {', '.join(sorted(known))}, got {name!r}; correct it")
+    for name in ("name", "tests", "prompted"):
+        if name not in fields:
+            raise EvalError(f"{path}: expected {name}, got none; add it")
+    if not isinstance(fields["tests"], dict) or not fields["tests"]:
+        raise EvalError(f"{path}: tests: expected a table of files by title, got {fields['tests']!r:.80}; correct it")
+    here = path.parent
+    fields["tests"] = {title: here / file for title, file in fields["tests"].items()}
+    for name in ("prompted", "alora", "peft", "lora", "base"):
+        if name in fields:
+            fields[name] = here / fields[name]
+    return Plan(**fields)

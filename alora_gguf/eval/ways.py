@@ -1,0 +1,96 @@
+"""How an example is asked: by the base model with a prompt, by an ordinary LoRA, by the activated one."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.cache import Activation
+from ..engine.request import Request
+from ..errors import ResultError
+from ..intrinsic import IntrinsicIO
+from ..model import Model
+from ..reply import Reply
+from ..sampling import SamplingParams
+from ..train.data import Line
+
+
+@dataclass(frozen=True)
+class Said:
+    """What came of one call. n_computed: tokens that were not in the cache; ms: from the call to its last token."""
+
+    text: str
+    result: Any
+    n_computed: int
+    ms: float
+
+
+Way = Callable[[Line], Said]
+
+
+def say(model: Model, line: Line, io: IntrinsicIO) -> None:
+    """Computes the example's conversation: an intrinsic finds it in the cache, as it does in a chat."""
+    asked = io.rewrite(line.messages, line.documents, **line.arguments)
+    said = model.render(asked.messages[: asked.n_conversation], **asked.template_arguments)
+    model.generate(model.vocab.tokenize_prompt(said, begins=True), max_tokens=1, temperature=0)
+
+
+def alora(model: Model, name: str) -> Way:
+    def ask(line: Line) -> Said:
+        chat = model.conversation(messages=line.messages)
+        begun = time.perf_counter()
+        return _run(model, chat.fork(model.intrinsic(name), chat.messages, documents=line.documents or None, arguments=line.arguments), begun)
+
+    return ask
+
+
+def lora(model: Model, name: str, like: str) -> Way:
+    """The LoRA on the prompt of the intrinsic `like`, active from the first token on."""
+
+    def ask(line: Line) -> Said:
+        chat = model.conversation(messages=line.messages)
+        begun = time.perf_counter()
+        request = chat.fork(model.intrinsic(like), chat.messages, documents=line.documents or None, arguments=line.arguments)
+        request.activations = [Activation(model.adapter(name), 0)]
+        return _run(model, request, begun)
+
+    return ask
+
+
+def prompted(model: Model, io: IntrinsicIO) -> Way:
+    """The base model, asked in words, its output held to the same schema."""
+
+    def ask(line: Line) -> Said:
+        begun = time.perf_counter()
+        asked = io.rewrite(line.messages, line.documents, **line.arguments)
+        tokens = model.vocab.tokenize_prompt(
+            model.render(asked.messages, add_generation_prompt=True, **asked.template_arguments), begins=True)
+        sampling = {"temperature": 0, "max_tokens": 128, **asked.sampling}
+        if asked.schema is not None:
+            sampling["json_schema"] = asked.schema
+        if asked.top_logprobs:
+            sampling |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
+        request = Request(tokens, SamplingParams(**sampling), model.vocab, t_start=begun, result_of=lambda *said: io.result(asked, *said))
+        return _run(model, request, begun)
+
+    return ask
+
+
+def _run(model: Model, request: Request, begun: float) -> Said:
+    done = threading.Event()
+    request.on_end = done.set
+    model.loop.submit(request)
+    done.wait()
+    return _said(request.reply, begun)
+
+
+def _said(reply: Callable[[], Reply], begun: float) -> Said:
+    """A text that is no result is a wrong answer, and no error."""
+    try:
+        got = reply()
+    except ResultError as e:
+        return Said(str(e), None, 0, (time.perf_counter() - begun) * 1e3)
+    usage = got.usage
+    n_computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
+    return Said(got.text, got.result, n_computed, (time.perf_counter() - begun) * 1e3)
