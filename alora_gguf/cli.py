@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", metavar="X", type=float, help="default: 3")
     train.add_argument("--learning-rate", metavar="X", type=float, help="default: 5e-4")
     train.add_argument("--batch-size", metavar="N", type=int, help="examples a step (default: 16)")
-    train.add_argument("--row-tokens", metavar="N", type=int, help="most tokens computed side by side (default: 1024)")
+    train.add_argument("--row-tokens", metavar="N", type=int, help="most tokens of examples that are computed together (default: 512)")
     train.add_argument("--n-evals", metavar="N", type=int, help="evaluations, evenly over the run (default: 10)")
     train.add_argument("--select", choices=["accuracy", "loss"], help="which checkpoint is best (default: accuracy)")
     train.add_argument("--seed", metavar="N", type=int, help="default: 0")

@@ -28,10 +28,10 @@ def outputs_said(plan: Plan, lines: Sequence[Line], io: IntrinsicIO, invocation:
     base = load_base(path, path.stem, torch.device("cpu"), "float32")
     model = PeftModel.from_pretrained(base, str(plan.peft))
     said = [False] * len(lines)
-    for row in pack(examples, 16, 1024, 0):
+    for row in pack(examples, 8, 1024):
         # all that is computed behind the prefix is adapted: PEFT need not look for the invocation
         n_new = len(row.tokens) - row.n_prefix
-        logits = passes.logits(model, row, passes.prefix(model, row), alora_offsets=[n_new])
+        [logits] = passes.logits(model, [row], passes.prefixes(model, [row]), alora_offsets=[n_new])
         for i, right in zip(row.examples, passes.said(logits, row), strict=True):
             said[i] = right
     return said

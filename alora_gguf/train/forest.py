@@ -1,12 +1,11 @@
 """Examples that share beginnings, packed into rows: every token of a shared beginning stands there once.
 
 A row is a forest of tokens. A token sees its ancestors and itself, and its position is its depth, so what
-it computes is what it computes in its conversation alone, up to rounding. Nothing is padded.
+it computes is what it computes in its conversation alone, up to rounding.
 """
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +36,11 @@ class Row:
     owners: np.ndarray
     examples: list[int]
 
+    def prefix(self) -> "Row":
+        """The tokens before the start alone."""
+        n = self.n_prefix
+        return replace(self, tokens=self.tokens[:n], parents=self.parents[:n])
+
     def depths(self) -> np.ndarray:
         """I64 [n_prefix + n_new], the position of each token."""
         depths = np.zeros(len(self.tokens), np.int64)
@@ -55,35 +59,19 @@ class Row:
         return visible
 
 
-def pack(examples: Sequence[Example], n_examples: int, n_tokens: int, seed: int) -> list[Row]:
-    """Rows of at most `n_examples` and, unless one example alone is longer, `n_tokens`.
-
-    Examples that begin alike come into one row; which others they meet there, the seed decides.
-    """
-    rows, forest = [], _Forest()
-    for group in _groups(examples, n_examples, seed):
-        whole = len(forest.chosen) + len(group) <= n_examples
-        for i in group:
-            full = len(forest.chosen) == n_examples or forest.size + forest.cost(examples[i]) > n_tokens
-            if forest.chosen and (full or not whole):
-                rows.append(forest.row(examples))
-                forest, whole = _Forest(), True
-            forest.add(i, examples[i])
+def pack(examples: Sequence[Example], n_examples: int, n_tokens: int) -> list[Row]:
+    """Rows of examples that begin alike: at most `n_examples` and, unless one example alone is longer, `n_tokens`."""
+    rows: list[Row] = []
+    forest = _Forest()
+    for i in sorted(range(len(examples)), key=lambda i: examples[i].prefix):
+        last = examples[forest.chosen[-1]] if forest.chosen else None
+        if last is not None and (
+            len(forest.chosen) == n_examples or forest.size + forest.cost(examples[i]) > n_tokens or not _is_alike(last.prefix, examples[i].prefix)
+        ):
+            rows.append(forest.row(examples))
+            forest = _Forest()
+        forest.add(i, examples[i])
     return [*rows, forest.row(examples)] if forest.chosen else rows
-
-
-def _groups(examples: Sequence[Example], most: int, seed: int) -> list[list[int]]:
-    """The indices of the examples, those that share a beginning together, in random order."""
-    order = sorted(range(len(examples)), key=lambda i: examples[i].prefix)
-    groups: list[list[int]] = []
-    for i in order:
-        before = examples[groups[-1][-1]].prefix if groups else None
-        if before is not None and len(groups[-1]) < most and _is_alike(before, examples[i].prefix):
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    random.Random(seed).shuffle(groups)
-    return groups
 
 
 def _is_alike(a: Sequence[int], b: Sequence[int]) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,10 @@ from . import passes
 from .forest import Row
 from .passes import KeysValues
 
+SIDE_BY_SIDE = 1024  # tokens: more make no product faster
 
 class Prefixes:
-    """Those of `rows`, kept in `dtype`.
+    """Those of `rows`, kept in `dtype`: float16, as the runtime's cache has them.
 
     n_memory, n_disk  most bytes to keep in memory and in files in `folder`, which end with the process
     """
@@ -27,23 +28,23 @@ class Prefixes:
         self.n_bytes = {"in memory": 0, "on disk": 0}
         self.is_complete = True  # whether all are kept
 
-    def fill(self, on_row: Callable[[int], None]) -> None:
-        """Computes all that there is room for; `on_row` gets the number of tokens of each row."""
-        for i, row in enumerate(self._rows):
-            if not self._keep(i, passes.prefix(self._model, row)):
-                self.is_complete = False
-                return
-            on_row(row.n_prefix)
+    def fill(self, on_rows: Callable[[int], None]) -> None:
+        """Computes all that there is room for, rows of equal length side by side; `on_rows` gets their number of tokens."""
+        for chosen in _side_by_side(self._rows):
+            for i, computed in zip(chosen, passes.prefixes(self._model, [self._rows[i] for i in chosen]), strict=True):
+                if not self._keep(i, computed):
+                    self.is_complete = False
+                    return
+            on_rows(sum(self._rows[i].n_prefix for i in chosen))
 
-    def of(self, i: int) -> KeysValues:
-        """Those of a row: a layer each, [1, n_kv_heads, n_prefix, head_size]."""
-        if i in self._memory:
-            kept = self._memory[i]
-        elif i in self._files:
-            kept = torch.load(self._files[i], mmap=True, weights_only=True)
-        else:
-            return passes.prefix(self._model, self._rows[i])
-        return [(layer[0], layer[1]) for layer in kept]
+    def of(self, chosen: Sequence[int]) -> list[KeysValues]:
+        """Those of some rows."""
+        missing = [i for i in chosen if i not in self._memory and i not in self._files]
+        computed = dict(zip(missing, passes.prefixes(self._model, [self._rows[i] for i in missing]), strict=True)) if missing else {}
+        return [
+            computed[i] if i in computed else self._memory[i] if i in self._memory
+            else torch.load(self._files[i], mmap=True, weights_only=True)
+            for i in chosen]
 
     def close(self) -> None:
         self._memory.clear()
@@ -51,9 +52,7 @@ class Prefixes:
             self._folder.cleanup()
 
     def _keep(self, i: int, computed: KeysValues) -> bool:
-        if not computed:
-            return True
-        kept = torch.stack([torch.stack(layer) for layer in computed]).to("cpu", self._dtype)
+        kept = computed.to("cpu", self._dtype)
         if self.n_bytes["in memory"] + kept.nbytes <= self._n_memory:
             self._memory[i] = kept
             self.n_bytes["in memory"] += kept.nbytes
@@ -64,6 +63,18 @@ class Prefixes:
         else:
             return False
         return True
+
+
+def _side_by_side(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """The indices of all rows, by length, as many together as make SIDE_BY_SIDE tokens."""
+    chosen: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: rows[i].n_prefix):
+        if chosen and (len(chosen) + 1) * rows[i].n_prefix > SIDE_BY_SIDE:
+            yield chosen
+            chosen = []
+        chosen.append(i)
+    if chosen:
+        yield chosen
 
 
 def free_memory() -> int:

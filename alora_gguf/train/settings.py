@@ -35,7 +35,7 @@ class Settings:
     rank, alpha     of every weight; alpha None: twice the rank
     learning_rate   the highest: it rises over `warm_up` of the steps and falls as a cosine
     batch_size      examples a step
-    row_tokens      most tokens that are computed side by side
+    row_tokens      most tokens of a row: of examples that begin alike and are computed together
     n_evals         evaluations, evenly over the run
     select          what is best: the share of outputs said exactly, or the loss
     dtype           of the base's weights while training, None: bfloat16 where the processor computes in it
@@ -59,7 +59,7 @@ class Settings:
     learning_rate: float = 5e-4
     warm_up: float = 0.06
     batch_size: int = 16
-    row_tokens: int = 1024
+    row_tokens: int = 512
     eval_share: float = 0.1
     n_evals: int = 10
     select: str = "accuracy"

@@ -22,12 +22,14 @@ from .checkpoint import FILE, read_checkpoint
 from .data import Line, read_lines, split
 from .folder import Facts, io_yaml_of, write_card, write_io_yaml, write_weights
 from .forest import Row, pack
+from .linear import fuse
 from .prefixes import Prefixes, free_memory
 from .progress import Progress
 from .prompts import Example, Prompts
 from .settings import Settings
 from .trainer import Rows, Trainer
 
+ROW_EXAMPLES = 8  # that begin alike; more share no more, and see each other for nothing
 FARTHEST = 0.1  # of the logits' norm, between a row and one of its examples alone; bfloat16 stays below 0.03
 
 
@@ -46,7 +48,7 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
     base = load_base(task.base, task.base_name, device(), settings.dtype or dtype_for(device()))
     config = _config(settings, task)
     model = _adapted(base, config, settings)
-    rows, held = (pack(examples, settings.batch_size, settings.row_tokens, settings.seed) for examples in (task.train, task.held))
+    rows, held = (pack(examples, min(ROW_EXAMPLES, settings.batch_size), settings.row_tokens) for examples in (task.train, task.held))
     _check_base(model, rows[0], task.train, task.base)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch")  # of names that both 5.0 and 5.24 have
     with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
@@ -161,10 +163,12 @@ def _adapted(base, config: LoraConfig, settings: Settings):
     """
     torch.manual_seed(settings.seed)
     try:
-        return get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
+        model = get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
     except ValueError as e:
         raise TrainError(
             f"targets: expected layers of the base, got {', '.join(settings.targets)}: {' '.join(str(e).split())[:200]}") from e
+    fuse(model)
+    return model
 
 
 @torch.no_grad()
@@ -177,7 +181,8 @@ def _check_base(model, row: Row, examples: Sequence[Example], base: Path) -> Non
     tokens = torch.tensor([[*example.prefix, *example.suffix, *example.output[:-1]]], device=model.device)
     with model.disable_adapter():
         alone = model(input_ids=tokens, logits_to_keep=len(example.output)).logits[0].float()
-        packed = passes.logits(model, row, None)[: len(example.output)]
+        [packed] = passes.logits(model, [row], None)
+        packed = packed[: len(example.output)]
     error = ((packed - alone).norm() / alone.norm()).item()
     if not error < FARTHEST:
         raise TrainError(

@@ -16,6 +16,7 @@ from .prefixes import Prefixes
 from .settings import Settings
 
 CHECKPOINT_SECONDS = 60
+BUCKET = 256  # rows that are sorted by length, so that those of a step are of about one
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,21 @@ class Rows:
     prefixes: Prefixes | None
     first: int = 0
 
-    def logits(self, model, i: int) -> torch.Tensor:
-        before = None if self.prefixes is None else self.prefixes.of(self.first + i)
-        return passes.logits(model, self.rows[i], before)
+    def logits(self, model, chosen: Sequence[int]) -> list[tuple[Row, torch.Tensor]]:
+        """Some of the rows, with their logits."""
+        rows = [self.rows[i] for i in chosen]
+        before = None if self.prefixes is None else self.prefixes.of([self.first + i for i in chosen])
+        return list(zip(rows, passes.logits(model, rows, before), strict=True))
 
 
 @torch.no_grad()
-def evaluate(model, held: Rows) -> dict[str, float]:
+def evaluate(model, held: Rows, batch_size: int) -> dict[str, float]:
     """`loss`, nats an example's token, and `accuracy`, the share of outputs that greedy decoding would say exactly."""
     loss, said = 0.0, []
-    for i, row in enumerate(held.rows):
-        logits = held.logits(model, i)
-        loss += passes.loss(logits, row).item()
-        said += passes.said(logits, row)
+    for chosen in _batches(held.rows, sorted(range(len(held.rows)), key=lambda i: len(held.rows[i].tokens)), batch_size):
+        for row, logits in held.logits(model, chosen):
+            loss += passes.loss(logits, row).item()
+            said += passes.said(logits, row)
     return {"loss": loss / len(said), "accuracy": sum(said) / len(said)}
 
 
@@ -83,7 +86,7 @@ class Trainer:
             self.step += 1
             on_step(losses[-1])
             if self.step in evals:
-                reached = {"step": self.step, "train_loss": sum(losses) / len(losses), **evaluate(self.model, self.held)}
+                reached = {"step": self.step, "train_loss": sum(losses) / len(losses), **evaluate(self.model, self.held, self.settings.batch_size)}
                 losses = []
                 self.history.append(reached)
                 if is_better(reached, self.best, self.settings.select):
@@ -102,17 +105,14 @@ class Trainer:
         """AdamW on the mean loss of the rows' examples, the gradient's norm at most 1; the loss."""
         rate = self.settings.learning_rate * _schedule(self.step, len(self.steps), self.settings.warm_up)
         n_examples = sum(len(self.train.rows[i].examples) for i in rows)
-        total = 0.0
-        for i in rows:
-            loss = passes.loss(self.train.logits(self.model, i), self.train.rows[i]) / n_examples
-            loss.backward()
-            total += loss.item()
+        loss = sum(passes.loss(logits, row) for row, logits in self.train.logits(self.model, rows)) / n_examples
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return total
+        return loss.item()
 
     def _checkpoint(self) -> None:
         weights = {name: p.detach().cpu() for name, p in self.parameters.items()}
@@ -128,25 +128,29 @@ def _schedule(step: int, n_steps: int, warm_up: float) -> float:
 
 
 def _steps(rows: Sequence[Row], settings: Settings) -> list[list[int]]:
-    """The rows of every step of the run, `batch_size` examples or a few more each, in another order every epoch."""
+    """The rows of every step of the run: of about one length, another order every epoch."""
     n_examples = sum(len(row.examples) for row in rows)
-    n_most = max(1, round(settings.epochs * n_examples / settings.batch_size))
-    steps: list[list[int]] = [[]]
-    size = 0
-    for i in _orders(len(rows), settings.seed):
-        if size >= settings.batch_size:
-            if len(steps) == n_most:
-                return steps
-            steps.append([])
-            size = 0
-        steps[-1].append(i)
-        size += len(rows[i].examples)
-    return steps
-
-
-def _orders(n: int, seed: int) -> Iterator[int]:
-    rng = random.Random(seed)
-    while True:
-        order = list(range(n))
+    n_steps = max(1, round(settings.epochs * n_examples / settings.batch_size))
+    rng = random.Random(settings.seed)
+    steps: list[list[int]] = []
+    while len(steps) < n_steps:
+        order = list(range(len(rows)))
         rng.shuffle(order)
-        yield from order
+        for start in range(0, len(order), BUCKET):
+            some = sorted(order[start : start + BUCKET], key=lambda i: len(rows[i].tokens))
+            batches = list(_batches(rows, some, settings.batch_size))
+            rng.shuffle(batches)
+            steps += batches
+    return steps[:n_steps]
+
+
+def _batches(rows: Sequence[Row], order: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """The rows in order, `batch_size` examples together or a few more."""
+    chosen: list[int] = []
+    for i in order:
+        chosen.append(i)
+        if sum(len(rows[j].examples) for j in chosen) >= batch_size:
+            yield chosen
+            chosen = []
+    if chosen:
+        yield chosen
