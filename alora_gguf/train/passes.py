@@ -20,13 +20,12 @@ def prefixes(model, rows: Sequence[Row]) -> list[KeysValues]:
         return [torch.zeros(0)] * len(rows)
     model.set_attn_implementation("sdpa")
     with model.disable_adapter():
-        out = model(
+        out = model.get_base_model().get_decoder()(  # no logits
             input_ids=_padded([row.tokens for row in before], n, model),
             position_ids=_padded([row.depths() for row in before], n, model),
             attention_mask=_mask(before, [0] * len(rows), 0, n, model),
             past_key_values=DynamicCache(),
             use_cache=True,
-            logits_to_keep=1,
         )
     layers = out.past_key_values.layers
     return [
