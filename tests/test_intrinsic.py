@@ -69,8 +69,7 @@ def as_request(given, asked):
     made = {k: v for k, v in given.items() if k not in ("messages", "extra_body")} | {"messages": asked.messages}
     extra = asked.template_arguments | ({"structured_outputs": {"json": asked.schema}} if asked.schema else {})
     made |= {"max_completion_tokens" if name == "max_tokens" else name: value for name, value in asked.sampling.items()}
-    if asked.top_logprobs:
-        made |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
+    assert asked.top_logprobs == asked.sampling.get("top_logprobs", 0)
     return made | ({"extra_body": extra} if extra else {})
 
 

@@ -47,8 +47,9 @@ def judge(folder, base_q4):
 
 
 @pytest.fixture(scope="module")
-def loaded(judge, base_q4):
-    with Model(base_q4, n_ctx=1024, n_batch=64, n_seq_max=8, **PRECISE) as model:
+def loaded(judge, base_f32):
+    """In float32, so that probabilities can be compared."""
+    with Model(base_f32, n_ctx=1024, n_batch=64, n_seq_max=8, **PRECISE) as model:
         model.load_adapter(judge)
         yield model
 
@@ -84,8 +85,8 @@ def n_tokens(model, messages, **options):
 def test_the_converter_embeds_it_and_export_writes_it_back(folder, judge, base_q4, tmp_path):
     metadata = read_adapter_metadata(judge)
     assert (metadata.io_yaml, metadata.invoked_after) == (LIKELIHOOD, "user")
-    page = render(describe(judge))
-    assert f"alora.io_yaml                  {len(LIKELIHOOD)} B" in page and "alora.invoked_after            user" in page
+    page = [line.split() for line in render(describe(judge)).splitlines()]
+    assert ["alora.io_yaml", f"{len(LIKELIHOOD)}", "B"] in page and ["alora.invoked_after", "user"] in page
     export(judge, tmp_path / "back", base_q4)
     assert (tmp_path / "back" / "io.yaml").read_text() == LIKELIHOOD
     convert(tmp_path / "back", tmp_path / "again.gguf", base=base_q4)
@@ -144,11 +145,11 @@ def test_an_instruction_is_asked_behind_the_cached_conversation(model, made):
         n_in_cache = n_said - 3  # the last token of the answer was not decoded, nor what the template writes behind it
         assert reply.usage.cached_tokens == n_in_cache
         assert chat.invoke("made").usage.cached_tokens == len(tokens) - 1
-        assert chat.ask("And back?", max_tokens=2).usage.cached_tokens == n_said
+        assert chat.ask("And back?", max_tokens=2).usage.cached_tokens == n_said + 3  # and the beginning of a user's message
         # as PEFT computes it: active from the last occurrence of the invocation on
         rows = model.logits([(tokens + reply.tokens, "made"), (tokens + reply.tokens, None)])
         adapted, base = (row[len(tokens) - 1 : len(tokens) - 1 + len(reply.tokens)] for row in rows)
-        assert all(row[token] > row.max() - 0.3 for row, token in zip(adapted, reply.tokens))
+        assert all(row[token] > row.max() - 1e-3 for row, token in zip(adapted, reply.tokens))
         assert np.abs(adapted - base).max() > 1
         assert reply.result == reply.text
 
@@ -223,7 +224,7 @@ def test_a_likelihood_is_of_the_adapters_own_probabilities(model):
     p = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
     best = {model.vocab.token_text(int(i)): p[i] for i in np.argsort(-p)[:10]} | {reply.logprobs[1].text: p[reply.tokens[1]]}
     yes, no = (sum(x for text, x in best.items() if label.startswith(text)) for label in ("answerable", "unanswerable"))
-    assert reply.result == {"answerability_likelihood": pytest.approx(yes / (yes + no), abs=0.02)}
+    assert reply.result == {"answerability_likelihood": pytest.approx(yes / (yes + no), abs=1e-3)}
     assert finding(reply) == f"{json.loads(reply.text)}, answerability likelihood {reply.result['answerability_likelihood']:.2f}"
 
 
