@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # a quarter of a second to import
 _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
     "max_completion_tokens": "max_tokens", "repetition_penalty": "repeat_penalty",
     **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty",
-                               "seed", "stop", "logprobs", "top_logprobs")},
+                               "seed", "stop")},
 }
-_KNOWN = {*_SAMPLING, "model"}
+_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for

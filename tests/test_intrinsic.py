@@ -69,7 +69,8 @@ def as_request(given, asked):
     made = {k: v for k, v in given.items() if k not in ("messages", "extra_body")} | {"messages": asked.messages}
     extra = asked.template_arguments | ({"structured_outputs": {"json": asked.schema}} if asked.schema else {})
     made |= {"max_completion_tokens" if name == "max_tokens" else name: value for name, value in asked.sampling.items()}
-    assert asked.top_logprobs == asked.sampling.get("top_logprobs", 0)
+    if asked.top_logprobs:
+        made |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
     return made | ({"extra_body": extra} if extra else {})
 
 
@@ -153,7 +154,7 @@ def test_documents_have_numbers_unless_they_have_ids():
 
 def test_parameters_are_this_packages():
     asked = io_of(PLAIN | {"parameters": {
-        "max_completion_tokens": 7, "top_p": 0.5, "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}}}})
+        "max_completion_tokens": 7, "top_p": 0.5, "logprobs": True, "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}}}})
     request = asked.rewrite(HELLO)
     assert request.sampling == {"max_tokens": 7, "top_p": 0.5, "repeat_penalty": 1.5}
     assert request.template_arguments == {"thinking": True}
