@@ -211,7 +211,8 @@ def judged(messages: Sequence[Mapping[str, str]], role: str | None, where: str) 
         return list(messages)
     last = max((i for i, m in enumerate(messages) if m["role"] == role), default=None)
     if last is None:
-        raise PromptError(complaint(where, "messages", f"one of role {role}, which this intrinsic judges", "none", f"add a {role} message first"))
+        expected = f"one of role {role}, which this intrinsic judges"
+        raise PromptError(complaint(where, "messages", expected, "none", "add one first"))
     return list(messages[: last + 1])
 
 

@@ -186,7 +186,7 @@ def test_what_it_judges_is_what_it_was_invoked_after(model):
         again = chat.invoke("judge").usage
         assert (again.prompt_tokens, again.cached_tokens) == (n_tokens(model, chat.messages) + 4, n_tokens(model, QUESTION))
     with model.conversation(system="Be brief.") as chat:
-        with pytest.raises(PromptError, match="^intrinsic 'judge': messages: expected one of role user, .* got none; add a user message first$"):
+        with pytest.raises(PromptError, match="^intrinsic 'judge': messages: expected one of role user, .* got none; add one first$"):
             chat.invoke("judge")
 
 
