@@ -13,7 +13,7 @@ Known = tuple[str, Sequence[int]]  # a text, and the tokens that were computed f
 
 
 class IntrinsicPrompt(NamedTuple):
-    """tokens: of all of it. start: index from which on the adapter is active. text: of the conversation, which is the first n_conversation tokens."""
+    """tokens: of all of it. start: index from which on the adapter is active. text: of the conversation, the first n_conversation tokens."""
 
     tokens: list[int]
     start: int

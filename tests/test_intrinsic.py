@@ -8,12 +8,13 @@ import nltk
 import pytest
 import yaml
 from granite_common import IntrinsicsRewriter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import IoYamlError, PromptError, ResultError, TokenLogprob
 from alora_gguf.intrinsic import IntrinsicIO, documents_of, judged
 
+FEW = settings(max_examples=30, deadline=None)
 HELLO = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day. How are you?"}]
 PLAIN = {"model": None, "response_format": None, "transformations": None}
 ANSWERABILITY = PLAIN | {
@@ -23,9 +24,10 @@ ANSWERABILITY = PLAIN | {
     "parameters": {"max_completion_tokens": 6},
 }
 CITATIONS = PLAIN | {
-    "instruction": "Split the last assistant response into individual sentences.  For each sentence in the response, identify the statement IDs from "
-                   "the below  documents that it references. Ensure that your output includes all response  sentence IDs, and for each "
-                   "response sentence ID, provide the list of corresponding  referring document sentence IDs. The output must be a json structure.\n",
+    "instruction": "Split the last assistant response into individual sentences.  For each sentence in the response, "
+                   "identify the statement IDs from the below  documents that it references. Ensure that your output "
+                   "includes all response  sentence IDs, and for each response sentence ID, provide the list of corresponding "
+                   " referring document sentence IDs. The output must be a json structure.\n",
     "sentence_boundaries": {"last_message": "r", "documents": "c"},
     "parameters": {"temperature": 0.0, "max_completion_tokens": 4096},
 }
@@ -121,6 +123,7 @@ def test_all_stored_requests_are_tested(conformance):
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(min_size=1)}), min_size=1)
 
 
+@FEW
 @given(MESSAGES.filter(lambda messages: messages[-1]["content"].strip()))
 def test_the_conversation_stands_before_the_instruction_and_stays_as_it_is(messages):
     before = json.dumps(messages)
@@ -154,7 +157,7 @@ def test_documents_have_numbers_unless_they_have_ids():
 
 def test_parameters_are_this_packages():
     asked = io_of(PLAIN | {"parameters": {
-        "max_completion_tokens": 7, "top_p": 0.5, "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}}}})
+        "max_completion_tokens": 7, "top_p": 0.5, "logprobs": True, "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}}}})
     request = asked.rewrite(HELLO)
     assert request.sampling == {"max_tokens": 7, "top_p": 0.5, "repeat_penalty": 1.5}
     assert request.template_arguments == {"thinking": True}
@@ -163,7 +166,7 @@ def test_parameters_are_this_packages():
 def test_what_is_judged():
     assert judged(HELLO, None, "x") == judged(HELLO, "assistant", "x") == HELLO
     assert judged(HELLO, "user", "x") == HELLO[:1]
-    with pytest.raises(PromptError, match="^intrinsic 'x': messages: expected one of role assistant, .* got none; add a assistant|an assistant"):
+    with pytest.raises(PromptError, match="^intrinsic 'x': messages: expected one of role assistant, .* got none; add one first$"):
         judged(HELLO[:1], "assistant", "intrinsic 'x'")
 
 
@@ -178,10 +181,12 @@ def tokens_of(text, *pieces, value_at, top):
             for i, p in enumerate(pieces)]
 
 
+@FEW
 @given(st.floats(0.01, 0.8), st.floats(0.01, 0.1), st.floats(0.001, 0.05))
 def test_a_likelihood_is_the_share_of_the_tokens_that_begin_a_category(un, answer, other):
     io = io_of(ANSWERABILITY)
-    logprobs = tokens_of('"unanswerable"', '"', "un", "answerable", '"', value_at=1, top={"un": un, "answer": answer, "a": answer / 2, "x": other})
+    top = {"un": un, "answer": answer, "a": answer / 2, "x": other}
+    logprobs = tokens_of('"unanswerable"', '"', "un", "answerable", '"', value_at=1, top=top)
     got = io.result(io.rewrite(HELLO), '"unanswerable"', logprobs)
     assert got == {"answerability_likelihood": pytest.approx(1.5 * answer / (1.5 * answer + un))}
 
@@ -213,10 +218,13 @@ def test_sentence_numbers_become_spans():
         ("How are you?", "How are you?", "1", "It rains."), ("How are you?", "How are you?", "2", "Who cares?")]
 
 
+ANY_JSON = io_of(PLAIN | {"response_format": {"type": "object"}})
+
+
+@FEW
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_without_transformations_the_result_is_the_json(value):
-    io = io_of(PLAIN | {"response_format": {"type": "object"}})
-    assert io.result(io.rewrite(HELLO), json.dumps(value)) == value
+    assert ANY_JSON.result(ANY_JSON.rewrite(HELLO), json.dumps(value)) == value
 
 
 def test_without_a_schema_the_result_is_the_text():

@@ -1,13 +1,14 @@
 """Prompts of intrinsics, on a tokenizer of characters: what is cached keeps its tokens, and the adapter begins where PEFT says."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
 from alora_gguf.activation import find_invocation
 from alora_gguf.prompt import intrinsic_prompt, text_tokens
 
+FEW = settings(max_examples=60, deadline=None)
 BOS = 0
 INVOCATION = [ord(c) for c in "#!"]
 TEXT = st.text("ab#! ", max_size=8)
@@ -27,6 +28,7 @@ def prompt_of(messages, instruction=None, **options):
     return intrinsic_prompt(asked, len(messages), INVOCATION, options.pop("render", render), tokenize, **options)
 
 
+@FEW
 @given(MESSAGES, TEXT, TEXT)
 def test_with_an_instruction(messages, before, after):
     prompt = prompt_of(messages, f"{before}#!{after}")
@@ -37,6 +39,7 @@ def test_with_an_instruction(messages, before, after):
     assert prompt.text == render(messages, add_generation_prompt=False)
 
 
+@FEW
 @given(MESSAGES.filter(len), st.integers(0, 60), st.booleans())
 def test_what_is_known_keeps_its_tokens(messages, n, instructed):
     """Texts from the cache have tokens that no tokenizer would give them."""
@@ -48,6 +51,7 @@ def test_what_is_known_keeps_its_tokens(messages, n, instructed):
     assert prompt.tokens[prompt.start : prompt.start + 2] == INVOCATION
 
 
+@FEW
 @given(MESSAGES.filter(lambda messages: "#!" not in "".join(m["content"] for m in messages)))
 def test_without_an_instruction_it_is_appended(messages):
     prompt = prompt_of(messages)
@@ -55,6 +59,7 @@ def test_without_an_instruction_it_is_appended(messages):
     assert (prompt.tokens, prompt.start, prompt.n_conversation) == (said + INVOCATION, len(said), len(said))
 
 
+@FEW
 @given(MESSAGES)
 def test_an_invocation_in_an_earlier_message_does_not_count(messages):
     said = [{"role": "U", "content": "a#!b"}, *messages, {"role": "U", "content": "ab"}]
@@ -78,7 +83,9 @@ def test_an_instruction_without_the_invocation_is_refused():
 
 
 def test_a_template_that_writes_the_conversation_otherwise_when_something_follows():
-    closing = lambda messages, add_generation_prompt: render(messages, add_generation_prompt=add_generation_prompt) + "." * (not add_generation_prompt)  # noqa: E731
+    def closing(messages, *, add_generation_prompt):
+        return render(messages, add_generation_prompt=add_generation_prompt) + ("" if add_generation_prompt else ".")
+
     said = [{"role": "U", "content": "a"}]
     prompt = prompt_of(said, "#!", render=closing)
     assert (prompt.tokens, prompt.n_conversation) == (tokenize("<U>a\n<U>#!\n<A>", begins=True), 0)
@@ -87,6 +94,7 @@ def test_a_template_that_writes_the_conversation_otherwise_when_something_follow
     assert prompt.tokens == tokenize("<U>a\n.#!", begins=True) and prompt.start == prompt.n_conversation
 
 
+@FEW
 @given(TEXT, st.lists(st.tuples(TEXT, st.lists(st.integers(-9, -1)))))
 def test_the_longest_known_text_counts(text, known):
     tokens = text_tokens(text, tokenize, known)
