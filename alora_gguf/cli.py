@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     request.add_argument("--io", metavar="FILE", help="io.yaml of the intrinsic")
     request.add_argument("--instruction", metavar="TEXT", help='the same with an instruction alone, as "<certainty> {last_message}"')
     train.add_argument("--invoked-after", metavar="ROLE", help="whose message it judges (default: that of all examples, if they agree)")
+    train.add_argument("--start", metavar="FOLDER", help="begin with the weights of this PEFT folder (default: random ones)")
     train.add_argument("--method", choices=["alora", "lora"], help="lora: an ordinary LoRA, to compare with (default: alora)")
     train.add_argument("--rank", metavar="N", type=int, help="default: 32")
     train.add_argument("--alpha", metavar="X", type=float, help="default: twice the rank")

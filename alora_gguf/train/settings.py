@@ -31,6 +31,7 @@ class Settings:
     invocation      text whose tokens activate it; tokens are taken as they are
     io              io.yaml file; instruction: the same as its field, without a file
     invoked_after   the role of the message that it judges, None: that of all examples, if they agree
+    start           PEFT folder whose weights are the first ones, None: random ones; rank and targets have to be its own
     method          alora, or lora: an ordinary LoRA, active everywhere, of the same prompts, to compare with
     rank, alpha     of every weight; alpha None: twice the rank
     learning_rate   the highest: it rises over `warm_up` of the steps and falls as a cosine
@@ -51,6 +52,7 @@ class Settings:
     io: Path | None = None
     instruction: str | None = None
     invoked_after: str | None = None
+    start: Path | None = None
     method: str = "alora"
     rank: int = 32
     alpha: float | None = None
@@ -70,7 +72,7 @@ class Settings:
     cache_disk: int = 0
 
     def __post_init__(self):
-        for name in ("data", "out", "base", "eval", "io"):
+        for name in ("data", "out", "base", "eval", "io", "start"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
         object.__setattr__(self, "targets", tuple(self.targets))

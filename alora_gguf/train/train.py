@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 
 from .. import embedded_model
 from ..convert import convert
@@ -167,8 +168,22 @@ def _adapted(base, config: LoraConfig, settings: Settings):
     except ValueError as e:
         raise TrainError(
             f"targets: expected layers of the base, got {', '.join(settings.targets)}: {' '.join(str(e).split())[:200]}") from e
+    if settings.start is not None:
+        _start_from(settings.start, model)
     fuse(model)
     return model
+
+
+def _start_from(folder: Path, model) -> None:
+    """Raises TrainError if the folder has not just the weights of this adapter."""
+    path = folder / "adapter_model.safetensors"
+    try:
+        loaded = set_peft_model_state_dict(model, load_file(path))
+    except Exception as e:  # a missing or damaged file, or weights of other shapes
+        raise TrainError(f"{path}: expected weights of the same rank and targets, got: {' '.join(str(e).split())[:200]}") from e
+    missing = [name for name in loaded.missing_keys if "lora_" in name]
+    if missing or loaded.unexpected_keys:
+        raise TrainError(f"{path}: expected weights of the same rank and targets, got none for {(missing or loaded.unexpected_keys)[0]}")
 
 
 @torch.no_grad()
