@@ -74,12 +74,6 @@ class Vocab:
     def is_eog(self, token: int) -> bool:
         return llama_cpp.llama_vocab_is_eog(self.ptr, token)
 
-    @property
-    def end_of_turn(self) -> int:
-        """The token that ends a message, or the text where no token ends messages."""
-        turn = llama_cpp.llama_vocab_eot(self.ptr)
-        return turn if turn >= 0 else self.eos
-
     def check(self, tokens: Sequence[int]) -> list[int]:
         """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""
         try:

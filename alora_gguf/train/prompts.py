@@ -27,7 +27,7 @@ class Prompts:
     def __init__(self, vocab: Vocab, base_name: str, invocation: Sequence[int], io: IntrinsicIO | None):
         self.vocab, self.invocation, self.io = vocab, list(invocation), io
         self.template = template_of(vocab, None, base_name)
-        self.end = vocab.end_of_turn
+        self.end = self._end_of_message()
 
     def example(self, line: Line) -> Example:
         """Raises TrainError, with the line, if the runtime would refuse it."""
@@ -44,6 +44,12 @@ class Prompts:
             raise TrainError(f"{line.where}: {e}") from e
         output = self.vocab.tokenize(self.output(line), special=False)
         return Example(prompt.tokens[: prompt.start], prompt.tokens[prompt.start :], [*output, self.end])
+
+    def _end_of_message(self) -> int:
+        """The token that the template writes behind an answer, if generation ends with it; else the one that ends a text."""
+        text = self.template.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "ANSWER"}], add_generation_prompt=False)
+        behind = self.vocab.tokenize(text.rpartition("ANSWER")[2])
+        return behind[0] if behind and self.vocab.is_eog(behind[0]) else self.vocab.eos
 
     def output(self, line: Line) -> str:
         """The text that the intrinsic is to say."""
