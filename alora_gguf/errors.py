@@ -69,3 +69,7 @@ class ConversionError(AloraError):
 
 class BenchError(AloraError):
     """A benchmark cannot be run, or what an engine computed is not what it was asked for."""
+
+
+class ServeError(AloraError):
+    """The server cannot be started as it was asked to."""

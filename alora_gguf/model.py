@@ -213,14 +213,19 @@ class Model:
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
         return self.vocab.detokenize(tokens, special=special)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The messages as the model's chat template writes them."""
+    @property
+    def template(self) -> ChatTemplate:
+        """The model's chat template. Raises PromptError if it has none."""
         if self._template is None:
             if not self._template_source:
                 raise PromptError(f"{self.path.name}: expected a chat template, got none; give one with chat_template=")
             name = lambda token: self.vocab.detokenize([token]) if token >= 0 else ""  # noqa: E731
             self._template = ChatTemplate(self._template_source, name(self.vocab.bos), name(self.vocab.eos))
-        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._template
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any) -> str:
+        """The messages as the model's chat template writes them; `variables` are what else it knows, such as documents."""
+        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     # computation
 

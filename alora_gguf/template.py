@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
@@ -12,7 +14,10 @@ Message = dict[str, str]
 
 
 class ChatTemplate:
-    """A compiled template. `bos_token` and `eos_token` are text, as templates expect them."""
+    """A compiled template. `bos_token` and `eos_token` are text, as templates expect them.
+
+    variables   the names that it takes from outside, such as "documents"
+    """
 
     def __init__(self, source: str, bos_token: str, eos_token: str):
         # the environment that transformers renders chat templates in
@@ -22,13 +27,15 @@ class ChatTemplate:
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         try:
             self._template = env.from_string(source)
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(env.parse(source)))
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **variables: Any) -> str:
         try:
-            return self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._tokens)
+            return self._template.render({
+                "tools": None, "documents": None, **variables,
+                "messages": list(messages), "add_generation_prompt": add_generation_prompt, **self._tokens})
         except Exception as e:  # a template is a program, by whoever made the model
             raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
 

@@ -1,0 +1,76 @@
+"""The messages of a request to tokens, with the adapter's start among them."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..adapter import Adapter
+from ..engine.cache import Activation
+from ..errors import PromptError
+from ..model import Model
+from ..prompt import intrinsic_prompt, text_tokens
+from ..vocab import Vocab
+from .known import KnownTexts
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """text: of all tokens, where an answer to it is part of a conversation. n_shared: how many tokens others will have too."""
+
+    tokens: list[int]
+    activations: list[Activation] = field(default_factory=list)
+    n_shared: int | None = None
+    text: str | None = None
+
+
+def chat_prompt(
+    model: Model,
+    known: KnownTexts,
+    messages: Sequence[Mapping[str, str]],
+    adapter: Adapter | None,
+    documents: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    space: Hashable = None,
+) -> Prompt:
+    """The prompt of a chat, whose texts keep the tokens that they are cached with.
+
+    An intrinsic begins at its invocation behind the conversation: in the last message, as granite-common
+    writes it, in the generation prompt, or appended. Raises PromptError.
+    """
+    if documents and "documents" not in model.template.variables:
+        messages, documents = [documents_message(documents), *messages], ()
+    render = partial(model.render, **{**variables, "documents": list(documents) or None})
+    tokenize = partial(tokens_of, model.vocab)
+    text = render(messages, add_generation_prompt=True)
+    pairs = known.fitting(text, space)
+    if adapter is None or not adapter.is_activated:
+        tokens = text_tokens(text, tokenize, pairs)
+        if not tokens:
+            raise PromptError("messages: expected one or more tokens, got none; check the chat template")
+        return Prompt(tokens, [Activation(adapter, 0)] if adapter else [], text=text)
+    prompt = intrinsic_prompt(messages, len(messages), adapter.invocation_tokens, render, tokenize, pairs, f"adapter {adapter.name!r}")
+    return Prompt(prompt.tokens, [Activation(adapter, prompt.start)], n_shared=min(prompt.start, prompt.n_conversation))
+
+
+def text_prompt(
+    model: Model, known: KnownTexts, prompt: str | Sequence[int], adapter: Adapter | None, space: Hashable = None
+) -> Prompt:
+    """The prompt of a completion. An adapter is active in it as in PEFT's forward: from the last invocation on, or nowhere."""
+    text = prompt if isinstance(prompt, str) else None
+    tokens = list(prompt) if text is None else text_tokens(text, partial(tokens_of, model.vocab), known.fitting(text, space))
+    start = adapter.start_in(tokens) if adapter else None
+    if start is None:
+        return Prompt(tokens, text=text)
+    return Prompt(tokens, [Activation(adapter, start)], start or None, None if adapter.is_activated else text)
+
+
+def documents_message(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Documents for a template that does not know them: as granite-common's `docs_as_message: string` puts them."""
+    texts = (f"[Document {d['doc_id']}]\n{d['text']}" for d in documents)
+    return {"role": "user", "content": "You have access to the following documents:\n\n" + "\n\n".join(texts)}
+
+
+def tokens_of(vocab: Vocab, text: str, begins: bool) -> list[int]:
+    """The tokens of a text that nothing stands before, or of one that goes on."""
+    return vocab.tokenize(text, add_bos=begins and vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
