@@ -39,6 +39,14 @@ class UnknownAdapterError(AloraError, KeyError):
         return str(self.args[0])
 
 
+class IoYamlError(AloraError):
+    """The io.yaml of an intrinsic is damaged, or asks for something that does not exist."""
+
+
+class ResultError(AloraError):
+    """What an intrinsic said is not what its io.yaml makes a result of."""
+
+
 class PromptError(AloraError, ValueError):
     """Messages, tokens or options that cannot be a prompt."""
 

@@ -48,6 +48,10 @@ class Vocab:
             n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, -n, add_bos, special)
         return list(out[:n])
 
+    def tokenize_prompt(self, text: str, *, begins: bool) -> list[int]:
+        """The tokens of a part of a prompt; BOS stands before the one that `begins` it, where the model wants one and the text has none."""
+        return self.tokenize(text, add_bos=begins and self.add_bos and not text.startswith(self.detokenize([self.bos])))
+
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token's are its name with `special`, else none."""
         size = 64
