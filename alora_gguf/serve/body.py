@@ -174,11 +174,6 @@ class Chat(Generate):
         name = (self.chat_template_kwargs or {}).get("adapter_name")
         return self.adapter or (name if isinstance(name, str) else None)
 
-    @property
-    def numbered_documents(self) -> list[dict[str, Any]]:
-        """With a doc_id each: its number, where it has none."""
-        return [{**d.model_dump(), "doc_id": d.model_dump().get("doc_id") or str(i)} for i, d in enumerate(self.documents or (), 1)]
-
 
 class Completion(Generate):
     refused: ClassVar[tuple[str, ...]] = ("echo", "suffix", "logit_bias")

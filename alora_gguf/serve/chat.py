@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..intrinsic import documents_of
 from ..sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer
 from .body import Chat, Completion
@@ -24,8 +25,9 @@ async def chat(service: Service, request: Request) -> Response:
 
     def make() -> list[tuple[Prompt, SamplingParams]]:
         variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k != "adapter_name"}
+        documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
         messages = [message.plain for message in body.messages]
-        prompt = chat_prompt(service.model, service.known, messages, adapter, body.numbered_documents, variables)
+        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables)
         return [(prompt, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))

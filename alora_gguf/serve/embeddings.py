@@ -7,6 +7,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..embedding import embed as embeddings_of
 from .body import Embeddings
 from .problem import Problem
 from .service import Service
@@ -22,7 +23,7 @@ async def embed(service: Service, request: Request) -> Response:
 
     def compute() -> tuple[list[np.ndarray], int]:
         rows = [model.tokenize(text, add_bos=model.vocab.add_bos) if isinstance(text, str) else text for text in inputs]
-        return model.embed(rows), sum(map(len, rows))
+        return embeddings_of(model, rows), sum(map(len, rows))
 
     await service.gate.enter()
     try:

@@ -10,7 +10,6 @@ from ..engine.cache import Activation
 from ..errors import PromptError
 from ..model import Model
 from ..prompt import intrinsic_prompt, text_tokens
-from ..vocab import Vocab
 from .known import KnownTexts
 
 
@@ -41,7 +40,7 @@ def chat_prompt(
     if documents and "documents" not in model.template.variables:
         messages, documents = [documents_message(documents), *messages], ()
     render = partial(model.render, **{**variables, "documents": list(documents) or None})
-    tokenize = partial(tokens_of, model.vocab)
+    tokenize = model.vocab.tokenize_prompt
     text = render(messages, add_generation_prompt=True)
     pairs = known.fitting(text, space)
     if adapter is None or not adapter.is_activated:
@@ -49,6 +48,9 @@ def chat_prompt(
         if not tokens:
             raise PromptError("messages: expected one or more tokens, got none; check the chat template")
         return Prompt(tokens, [Activation(adapter, 0)] if adapter else [], text=text)
+    before = render(messages[:-1], add_generation_prompt=False) if len(messages) > 1 else ""
+    if before and text.startswith(before):  # what the last message, perhaps an instruction, asks about
+        pairs = [*pairs, (before, text_tokens(before, tokenize, pairs))]
     prompt = intrinsic_prompt(messages, len(messages), adapter.invocation_tokens, render, tokenize, pairs, f"adapter {adapter.name!r}")
     return Prompt(prompt.tokens, [Activation(adapter, prompt.start)], n_shared=min(prompt.start, prompt.n_conversation))
 
@@ -58,7 +60,7 @@ def text_prompt(
 ) -> Prompt:
     """The prompt of a completion. An adapter is active in it as in PEFT's forward: from the last invocation on, or nowhere."""
     text = prompt if isinstance(prompt, str) else None
-    tokens = list(prompt) if text is None else text_tokens(text, partial(tokens_of, model.vocab), known.fitting(text, space))
+    tokens = list(prompt) if text is None else text_tokens(text, model.vocab.tokenize_prompt, known.fitting(text, space))
     start = adapter.start_in(tokens) if adapter else None
     if start is None:
         return Prompt(tokens, text=text)
@@ -70,7 +72,3 @@ def documents_message(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     texts = (f"[Document {d['doc_id']}]\n{d['text']}" for d in documents)
     return {"role": "user", "content": "You have access to the following documents:\n\n" + "\n\n".join(texts)}
 
-
-def tokens_of(vocab: Vocab, text: str, begins: bool) -> list[int]:
-    """The tokens of a text that nothing stands before, or of one that goes on."""
-    return vocab.tokenize(text, add_bos=begins and vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos])))
