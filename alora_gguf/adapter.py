@@ -12,6 +12,7 @@ from . import _native
 from .activation import find_invocation
 from .convert import AdapterMetadata, read_adapter_metadata
 from .errors import AdapterFileError, AdapterMismatchError, DecodeError
+from .intrinsic import IntrinsicIO
 
 _uids: dict[tuple, int] = {}  # by file
 
@@ -22,14 +23,22 @@ class Adapter:
     uid           a number for the file and what is in it; cells in the cache know it
     ptr           its alora_adapter *, None while it is not in memory
     fingerprint   gives that of the base model; None: whatever base it was made for
+    io_yaml       file in place of the io.yaml beside or in the adapter
     """
 
-    def __init__(self, path: str | PathLike[str], name: str | None, fingerprint: Callable[[], str] | None):
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        name: str | None,
+        fingerprint: Callable[[], str] | None,
+        io_yaml: str | PathLike[str] | None = None,
+    ):
         self.path = Path(path)
         self.name = name or self.path.stem
         self.ptr: int | None = None
         self.n_bytes = 0
         self._fingerprint = fingerprint
+        self._io_yaml = None if io_yaml is None else Path(io_yaml)
         self._stat = self._stat_now()
         self.uid = _uids.setdefault((os.path.realpath(path), self._stat), len(_uids) + 1)
 
@@ -43,6 +52,15 @@ class Adapter:
                 f"{self.path}: expected an adapter for the base with fingerprint {wanted[:12]}, got one for {metadata.fingerprint[:12]}"
                 f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True")
         return metadata
+
+    @cached_property
+    def io(self) -> IntrinsicIO | None:
+        """What its io.yaml says; None if there is none. Read when first asked for. Raises IoYamlError or AdapterFileError."""
+        beside = self.path.with_suffix(".io.yaml")
+        if self._io_yaml is not None or beside.is_file():
+            return IntrinsicIO.open(self._io_yaml or beside)
+        text = self.metadata.io_yaml
+        return None if text is None else IntrinsicIO.read(text, f"{self.path} (io.yaml)")
 
     @property
     def invocation_tokens(self) -> list[int]:

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from .engine.channel import Channel
 from .engine.request import Request
 from .engine.text import Piece
 from .errors import ClosedError, PromptError
+from .intrinsic import IntrinsicRequest, documents_of, judged
+from .prompt import intrinsic_prompt, text_tokens
 from .reply import Reply, Stream, Verdict, drain
 from .sampling import SamplingParams
 from .template import Message
@@ -83,7 +86,7 @@ class Conversation:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
         channel: Channel[Piece | Verdict] = Channel()
         request = Request(tokens, params, self._model.vocab, activations=self._activations(), t_start=t_start)
-        watcher = Watcher(self, watching, watch_every, SamplingParams(**_INTRINSIC), channel.put, channel.end) if watching else None
+        watcher = Watcher(self, watching, watch_every, channel.put, channel.end) if watching else None
 
         def on_piece(piece: Piece) -> None:
             channel.put(piece)
@@ -134,34 +137,54 @@ class Conversation:
             settle()  # here, because on_text can fail after the answer's end
 
     def invoke(
-        self, name: str, *, stream: bool = False, on_text: Callable[[Piece], Any] | None = None, **sampling: Any
+        self,
+        name: str,
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        on_text: Callable[[Piece], Any] | None = None,
+        **options: Any,
     ) -> Reply | Stream[Piece, Reply]:
         """Runs an intrinsic on what has been said, on a fork of the cache; nothing is added.
 
-        Greedy unless `sampling` says otherwise. Raises UnknownAdapterError, NoInvocationError,
-        ContextFullError, SequenceLimitError.
+        documents     texts, or mappings with `text` and perhaps `doc_id` and `title`, for the io.yaml or the chat template
+        arguments     of the instruction in io.yaml
+        options       as in SamplingParams; any other name is an argument of the instruction too
+
+        It is greedy, of 64 tokens, or of 512 that follow the JSON schema in io.yaml, unless io.yaml or `options` say
+        otherwise. With an io.yaml the reply has a `result`. Raises UnknownAdapterError, NoInvocationError, PromptError,
+        ContextFullError, SequenceLimitError, and ResultError if the text is not what io.yaml makes a result of.
         """
         t_start = time.perf_counter()
-        params = SamplingParams.of(sampling, **_INTRINSIC)
         channel: Channel[Piece] = Channel()
-        fork = self.fork(self._model.intrinsic(name), self.messages, params, t_start=t_start)
+        [fork] = self._forks([self._model.intrinsic(name)], documents, arguments, options, t_start)
         fork.on_piece, fork.on_end = channel.put, channel.end
         self.submit(fork)
         one = Stream(channel, fork.reply, fork.cancel)
         return one if stream else drain(one, on_text)
 
     def invoke_all(
-        self, names: Sequence[str], *, stream: bool = False, on_text: Callable[[str, Piece], Any] | None = None, **sampling: Any
+        self,
+        names: Sequence[str],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        on_text: Callable[[str, Piece], Any] | None = None,
+        **options: Any,
     ) -> dict[str, Reply] | Stream[tuple[str, Piece], dict[str, Reply]]:
-        """Runs several intrinsics at once, in one batch. As invoke; pieces come as (name, text)."""
+        """Runs several intrinsics at once, in one batch. As invoke; pieces come as (name, text).
+
+        Each gets the documents, and those of the arguments that its instruction has.
+        """
         t_start = time.perf_counter()
         self._check_open()
         if isinstance(names, str):
             raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
-        params = SamplingParams.of(sampling, **_INTRINSIC)
         adapters = [self._model.intrinsic(name) for name in dict.fromkeys(names)]
         channel: Channel[tuple[str, Piece]] = Channel()
-        forks = {a.name: self.fork(a, self.messages, params, t_start=t_start) for a in adapters}
+        forks = dict(zip([a.name for a in adapters], self._forks(adapters, documents, arguments, options, t_start)))
         left = set(forks)
 
         def end(name: str) -> None:
@@ -209,46 +232,78 @@ class Conversation:
 
     def remember(self, text: str, tokens: list[int]) -> None:
         """From now on, text that begins with this one has these tokens there: those that are in the cache."""
-        self._known = [(text, tokens), *(known for known in self._known if known[0] != text)][:2]
+        self._known = [(text, tokens), *(known for known in self._known if known[0] != text)][:4]
 
     def fork(
         self,
         adapter: Adapter,
         messages: Sequence[Message],
-        params: SamplingParams,
         *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
         known: tuple[str, list[int]] | None = None,
         background: bool = False,
         t_start: float | None = None,
     ) -> Request:
         """An intrinsic on messages, as a request that is not submitted yet. `known`: a text and its tokens."""
         self._check_open()
-        text, tokens = self._prompt(messages, add_generation_prompt=False, known=known)
-        if known is None and not self._asking.locked():
-            self.remember(text, tokens)
+        _check_messages(messages)
+        where = f"intrinsic {adapter.name!r}"
+        messages = judged(messages, adapter.metadata.invoked_after, where)
+        io = adapter.io
+        if io is not None:
+            asked = io.rewrite(messages, documents, **(arguments or {}))
+        else:
+            asked = IntrinsicRequest(messages, len(messages), {"documents": documents_of(documents)} if documents else {})
+        prompt = intrinsic_prompt(
+            asked.messages, asked.n_conversation, adapter.invocation_tokens, partial(self._model.render, **asked.template_arguments),
+            self._model.vocab.tokenize_prompt, [*self._known, *([known] if known else [])], where)
+        as_said = not asked.template_arguments and asked.messages[: asked.n_conversation] == messages
+        if as_said and prompt.text and known is None and not self._asking.locked():
+            self.remember(prompt.text, prompt.tokens[: prompt.n_conversation])
+        params = SamplingParams.of(dict(sampling or {}), **{**_INTRINSIC, **_asked_for(asked)})
+        if asked.top_logprobs:
+            params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, asked.top_logprobs))
         return Request(
-            tokens + adapter.invocation_tokens, params, self._model.vocab, checkpoint=len(tokens), background=background,
-            activations=[*self._activations(), Activation(adapter, len(tokens))], t_start=t_start)
+            prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_conversation, prompt.start) or None,
+            background=background, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
+            result_of=io and partial(io.result, asked))
 
     def submit(self, *requests: Request) -> None:
         self._model.loop.submit(*requests)
 
+    def _forks(
+        self,
+        adapters: Sequence[Adapter],
+        documents: Sequence[str | Mapping[str, str]] | None,
+        arguments: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+        t_start: float,
+    ) -> list[Request]:
+        """Intrinsics on what has been said. Raises PromptError for an argument that none of them takes."""
+        sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
+        given = {**{name: value for name, value in options.items() if name not in sampling}, **(arguments or {})}
+        taken = {adapter: adapter.io.arguments if adapter.io else [] for adapter in adapters}
+        known = {name for names in taken.values() for name in names}
+        for name in given:
+            if name not in known:
+                allowed = ", ".join(sorted(known | SamplingParams.names()))
+                raise PromptError(f"{name}: expected one of {allowed}, got an unknown argument")
+        return [
+            self.fork(adapter, self.messages, documents=documents, arguments={name: given[name] for name in names if name in given},
+                      sampling=sampling, t_start=t_start)
+            for adapter, names in taken.items()
+        ]
+
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []
 
-    def _prompt(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool, known: tuple[str, list[int]] | None = None
-    ) -> tuple[str, list[int]]:
+    def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[str, list[int]]:
         """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
         _check_messages(messages)
         text = self._model.render(messages, add_generation_prompt=add_generation_prompt)
-        fitting = [k for k in (*self._known, *([known] if known else [])) if text.startswith(k[0])]
-        if fitting:
-            begin, tokens = max(fitting, key=lambda k: len(k[0]))
-            return text, tokens + self._model.tokenize(text[len(begin) :])
-        vocab = self._model.vocab
-        add_bos = vocab.add_bos and not text.startswith(vocab.detokenize([vocab.bos]))
-        return text, vocab.tokenize(text, add_bos=add_bos)
+        return text, text_tokens(text, self._model.vocab.tokenize_prompt, self._known)
 
     def _keep(self, request: Request, text: str, messages: list[Message]) -> None:
         """Makes an answer, whole or not, part of what has been said."""
@@ -263,6 +318,11 @@ class Conversation:
 
 
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
+
+
+def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
+    """What an io.yaml says about sampling; JSON that is cut short is worth nothing."""
+    return asked.sampling if asked.schema is None else {"max_tokens": 512, **asked.sampling, "json_schema": asked.schema}
 
 
 def _check_messages(messages: Sequence[Message]) -> None:

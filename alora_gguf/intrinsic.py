@@ -9,14 +9,14 @@ import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import yaml
-from granite_common import ChatCompletion, IntrinsicsResultProcessor, IntrinsicsRewriter
-from pydantic import ValidationError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .convert.text import complaint
 from .errors import IoYamlError, PromptError, ResultError
+
+if TYPE_CHECKING:  # a quarter of a second to import
+    from granite_common import ChatCompletion
 
 _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
     "max_completion_tokens": "max_tokens", "repetition_penalty": "repeat_penalty",
@@ -26,6 +26,8 @@ _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
 _KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
 _LAST = "last_message"
+_TOP = 10  # alternatives that granite-common asks for
+_MOST = 100_000  # characters of a file, and values in it
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class IntrinsicIO:
 
     def __init__(self, config: dict, where: str):
         """config: the parsed io.yaml. Raises IoYamlError."""
+        from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
+
         self.where = where
         try:
             self._rewriter = IntrinsicsRewriter(config_dict=config)
@@ -76,13 +80,30 @@ class IntrinsicIO:
     @classmethod
     def read(cls, text: str, where: str) -> IntrinsicIO:
         """From the text of an io.yaml. Raises IoYamlError."""
+        import yaml
+
+        if len(text) > _MOST:
+            raise _refused(where, "file", f"at most {_MOST} characters", len(text))
         try:
             config = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as e:
-            raise IoYamlError(complaint(where, "file", "YAML", _line(e), "correct it")) from e
+            raise _refused(where, "file", "YAML", _line(e)) from e
         if not isinstance(config, dict):
-            raise IoYamlError(complaint(where, "file", "a mapping", type(config).__name__, "correct it"))
+            raise _refused(where, "file", "a mapping", type(config).__name__)
+        if _is_more(config, _MOST):
+            raise _refused(where, "file", f"at most {_MOST} values", "more, by aliases")
         return cls(config, where)
+
+    @classmethod
+    def open(cls, path: Path) -> IntrinsicIO:
+        """From a file. Raises IoYamlError."""
+        try:
+            with open(path, "rb") as f:
+                text = f.read(_MOST + 1).decode("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            got = e.reason if isinstance(e, UnicodeDecodeError) else e.strerror
+            raise _refused(path, "file", "UTF-8 text", got) from e
+        return cls.read(text, str(path))
 
     def rewrite(
         self, messages: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, str] | str] | None = None, **arguments: Any
@@ -92,6 +113,9 @@ class IntrinsicIO:
         documents: texts, or mappings with `text` and perhaps `doc_id` (else numbers from 1 on) and `title`.
         arguments: of the instruction. Raises PromptError.
         """
+        from granite_common import ChatCompletion
+        from pydantic import ValidationError
+
         for name in (*arguments, *self.arguments):
             if name not in self.arguments or name not in arguments:
                 unknown = f"an unknown one, {name}" if name in arguments else f"no {name}"
@@ -167,7 +191,7 @@ class IntrinsicIO:
         return {name for _, name, _, _ in parsed if name is not None}
 
     def _refuse(self, what: str, expected: str, got: Any) -> IoYamlError:
-        return IoYamlError(complaint(self.where, what, expected, got, "correct it"))
+        return _refused(self.where, what, expected, got)
 
 
 def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
@@ -191,8 +215,21 @@ def judged(messages: Sequence[Mapping[str, str]], role: str | None, where: str) 
     return list(messages[: last + 1])
 
 
+def _refused(where: str | Path, what: str, expected: str, got: Any) -> IoYamlError:
+    return IoYamlError(complaint(where, what, expected, got, "correct it"))
+
+
+def _is_more(value: Any, n_most: int) -> bool:
+    """Whether it has more values than that in it, counted as often as aliases repeat them."""
+    left, n = [value], 0
+    while left and n + len(left) <= n_most:
+        value, n = left.pop(), n + 1
+        left += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return bool(left)
+
+
 def _as_content(token: Any) -> dict:
-    return {"token": token.text, "logprob": token.logprob, "top_logprobs": [{"token": t.text, "logprob": t.logprob} for t in token.top]}
+    return {"token": token.text, "logprob": token.logprob, "top_logprobs": [{"token": t.text, "logprob": t.logprob} for t in token.top[:_TOP]]}
 
 
 def _line(error: Exception) -> str:

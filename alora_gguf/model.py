@@ -157,15 +157,24 @@ class Model:
 
     # adapters
 
-    def load_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
+    def load_adapter(
+        self,
+        path: str | PathLike[str],
+        name: str | None = None,
+        *,
+        force: bool = False,
+        io_yaml: str | PathLike[str] | None = None,
+    ) -> Adapter:
         """Loads a GGUF adapter under `name` (default: the file's name without ending).
 
         Calls that begin from now on and name it mean this one. With `force` the adapter may have been
-        made for another base of the same shapes. Raises AdapterFileError or AdapterMismatchError.
+        made for another base of the same shapes. `io_yaml` is a file that says what an intrinsic is asked
+        and what it answers; else `<name of the file>.io.yaml` beside the adapter does, or the one in it.
+        Raises AdapterFileError, AdapterMismatchError or IoYamlError.
         """
         self.check_open()
-        adapter = Adapter(path, name, None if force else self._fingerprint)
-        adapter.metadata  # noqa: B018  read here, so that the loop is not kept waiting for it
+        adapter = Adapter(path, name, None if force else self._fingerprint, io_yaml)
+        adapter.metadata, adapter.io  # noqa: B018  read here, so that the loop is not kept waiting for it
 
         def load() -> None:
             self.adapters.load(adapter)  # where there is no room now, the first call that needs it loads it
@@ -175,10 +184,17 @@ class Model:
         self.loop.call(load)
         return adapter
 
-    def register_adapter(self, path: str | PathLike[str], name: str | None = None, *, force: bool = False) -> Adapter:
+    def register_adapter(
+        self,
+        path: str | PathLike[str],
+        name: str | None = None,
+        *,
+        force: bool = False,
+        io_yaml: str | PathLike[str] | None = None,
+    ) -> Adapter:
         """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
         self.check_open()
-        adapter = Adapter(path, name, None if force else self._fingerprint)
+        adapter = Adapter(path, name, None if force else self._fingerprint, io_yaml)
         self.adapters.add(adapter)
         return adapter
 
@@ -223,9 +239,9 @@ class Model:
             self._template = ChatTemplate(self._template_source, name(self.vocab.bos), name(self.vocab.eos))
         return self._template
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **variables: Any) -> str:
-        """The messages as the model's chat template writes them; `variables` are what else it knows, such as documents."""
-        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **arguments: Any) -> str:
+        """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
+        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
 
     # computation
 

@@ -51,7 +51,7 @@ def intrinsic_prompt(
     render(messages, add_generation_prompt=...) gives the text. tokenize, known: as in text_tokens().
     Raises PromptError.
     """
-    text = render(messages[:n_conversation], add_generation_prompt=False) if n_conversation else ""
+    text = render(messages[:n_conversation], add_generation_prompt=False) if n_conversation or not messages else ""
     whole = render(messages, add_generation_prompt=True)
     if not whole.startswith(text):  # a template that writes the conversation otherwise when something follows
         if n_conversation == len(messages):
@@ -66,10 +66,14 @@ def intrinsic_prompt(
                 f"{where}: instruction: expected its invocation, tokens {list(invocation)}, behind the conversation, got none there; "
                 "put its text into the instruction of io.yaml, with a space or a line break on either side")
         return IntrinsicPrompt(tokens, start, text, len(conversation))
-    before = text_tokens(render(messages[:-1], add_generation_prompt=False), tokenize, known) if len(messages) > 1 else []
-    if start is None or start < len(before):
+    if start is None or start < _n_before_last(messages, render, tokenize, known):
         return _appended(text, conversation, invocation)
     return IntrinsicPrompt(tokens, start, text, len(conversation))
+
+
+def _n_before_last(messages: Sequence[Mapping[str, str]], render, tokenize, known: Sequence[Known]) -> int:
+    """How many tokens stand before the last message."""
+    return len(text_tokens(render(messages[:-1], add_generation_prompt=False), tokenize, known)) if len(messages) > 1 else 0
 
 
 def _appended(text: str, conversation: Sequence[int], invocation: Sequence[int]) -> IntrinsicPrompt:

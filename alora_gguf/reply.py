@@ -33,6 +33,7 @@ class Reply:
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
+    result          of an intrinsic with an io.yaml: what that makes of the text, None if the call was cancelled
     """
 
     text: str
@@ -41,6 +42,7 @@ class Reply:
     tokens: list[int] = field(repr=False, default_factory=list)
     logprobs: list[TokenLogprob] = field(repr=False, default_factory=list)
     verdicts: list[Verdict] = field(repr=False, default_factory=list)
+    result: Any = None
 
     def __str__(self) -> str:
         return self.text

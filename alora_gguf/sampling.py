@@ -63,11 +63,15 @@ class SamplingParams:
     @classmethod
     def of(cls, given: dict, **defaults) -> "SamplingParams":
         """From keyword arguments; an unknown one is refused by name."""
-        known = {f.name for f in fields(cls)}
+        known = cls.names()
         for name in given:
             if name not in known:
                 raise PromptError(f"{name}: expected one of {', '.join(sorted(known))}, got an unknown argument")
         return cls(**{**defaults, **given})
+
+    @classmethod
+    def names(cls) -> set[str]:
+        return {f.name for f in fields(cls)}
 
 
 _INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold

@@ -31,10 +31,14 @@ class ChatTemplate:
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **variables: Any) -> str:
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **arguments: Any) -> str:
+        """arguments: what else the template may use, as `documents`. Raises PromptError, also if it would leave documents out."""
+        if arguments.get("documents") is not None and "documents" not in self.variables:
+            raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
+                              "let `docs_as_message: string` in io.yaml do it")
         try:
             return self._template.render({
-                "tools": None, "documents": None, **variables,
+                "tools": None, "documents": None, **arguments,
                 "messages": list(messages), "add_generation_prompt": add_generation_prompt, **self._tokens})
         except Exception as e:  # a template is a program, by whoever made the model
             raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from .adapter import Adapter
 from .engine.request import Request
-from .errors import AloraError
+from .errors import AloraError, ResultError
 from .reply import Verdict
-from .sampling import SamplingParams
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -30,7 +29,6 @@ class Watcher:
         conversation: Conversation,
         adapters: Sequence[Adapter],
         every: int | None,
-        params: SamplingParams,
         on_verdict: Callable[[Verdict], None],
         on_end: Callable[[], None],
     ):
@@ -38,7 +36,6 @@ class Watcher:
         self._conversation = conversation
         self._adapters = adapters
         self._every = every
-        self._params = params
         self._on_verdict = on_verdict
         self._on_end = on_end
         self._forks: list[Request] = []  # under way
@@ -76,7 +73,7 @@ class Watcher:
         so_far = [*messages, {"role": "assistant", "content": said}]
         for adapter in self._adapters:
             try:
-                fork = self._conversation.fork(adapter, so_far, self._params, known=(text + said, tokens), background=True)
+                fork = self._conversation.fork(adapter, so_far, known=(text + said, tokens), background=True)
                 fork.on_end = lambda fork=fork, adapter=adapter: self._take(fork, adapter, len(said))
                 self._forks.append(fork)
                 self._conversation.submit(fork)
@@ -88,7 +85,10 @@ class Watcher:
         if fork.error is not None:
             self._give(Verdict(adapter.name, n_chars, None, fork.error))
         elif fork.finish_reason is not None:
-            self._give(Verdict(adapter.name, n_chars, fork.reply()))
+            try:
+                self._give(Verdict(adapter.name, n_chars, fork.reply()))
+            except ResultError as e:
+                self._give(Verdict(adapter.name, n_chars, None, e))
         self._check_end()
 
     def _give(self, verdict: Verdict) -> None:

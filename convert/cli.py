@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
         done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run,
-                       invocation=args.invocation_tokens or args.invocation, progress=_progress())
+                       invocation=args.invocation_tokens or args.invocation, io_yaml=args.io_yaml, progress=_progress())
     except AloraError as error:
         print(f"alora-convert: error: {error}", file=sys.stderr)
         return EXIT_ERROR
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     invocation = parser.add_mutually_exclusive_group()
     invocation.add_argument("--invocation", metavar="TEXT", help="in place of the adapter's own, tokenised by the base's vocabulary")
     invocation.add_argument("--invocation-tokens", metavar="IDS", type=token_ids, help="in place of the adapter's own: 1,2,3")
+    parser.add_argument("--io-yaml", metavar="FILE", help="in place of the io.yaml beside the adapter")
     parser.add_argument("--outtype", choices=OUTTYPES, default="f16",
                         help="type of the tensors; q8_0 falls back to f16 where the rank is no multiple of 32, auto"
                              " keeps the adapter's own precision (default: %(default)s)")

@@ -57,7 +57,8 @@ class Conversion:
 
 
 def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = False,
-            invocation: str | Sequence[int] | None = None, progress: Callable[[int, int], None] | None = None) -> Conversion:
+            invocation: str | Sequence[int] | None = None, io_yaml=None,
+            progress: Callable[[int, int], None] | None = None) -> Conversion:
     """Converts a PEFT adapter to the GGUF `outfile`, replacing an earlier adapter.
 
     adapter: PEFT's folder, or a hub layout or cache folder with one in it; of several the sum is converted.
@@ -65,6 +66,7 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     outtype: f32, f16, bf16, q8_0 (f16 where a row is no whole number of blocks) or auto (loses nothing).
     dry_run: does everything but write.
     invocation: a text or token ids in place of the adapter's own.
+    io_yaml: a file in place of the io.yaml beside the (first) adapter.
     progress: called with the bytes done and those in all after every tensor.
     Raises ConversionError for whatever cannot be converted exactly; then `outfile` is as it was.
     """
@@ -85,7 +87,8 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     alpha = summed_alpha(adapters)
     plans = make_plans(place(summed_updates(adapters), base_model), base_model, alpha, outtype)
     tensors = [tensor for plan in plans for tensor in plan.tensors]
-    described = metadata.describe_adapter(alpha, tokens, base_model, read_card(adapters[0].path))
+    card = read_card(adapters[0].path, None if io_yaml is None else Path(io_yaml))
+    described = metadata.describe_adapter(alpha, tokens, base_model, card)
     keys = metadata.adapter_keys(described, tensors[0].type.file_type, __version__)
     headers = [tensor.header for tensor in tensors]
     data = _reported(tensor_data(tensors), sum(header.n_bytes for header in headers), progress)

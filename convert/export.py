@@ -104,7 +104,8 @@ def _tensors(updates: list[Update]) -> list[tuple[str, Lazy]]:
 
 
 def _card(known: AdapterMetadata) -> bytes:
-    fields = {"model_name": known.name, "license": known.license, "description": known.description}
+    fields = {"model_name": known.name, "license": known.license, "description": known.description,
+              "invoked_after": known.invoked_after}
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value]
     return "\n".join(["---", *lines, "---", ""]).encode("utf-8", "replace")
 

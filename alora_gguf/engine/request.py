@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ class Request:
     on_piece      gets each Piece of text, on the loop's thread
     on_end        is called once, on the loop's thread; `error` is set if it failed
     t_start       of the call, in seconds of time.perf_counter()
+    result_of     makes the Reply's result of its text and logprobs, once the text is whole
 
     `tokens` are the prompt and what was sampled.
     """
@@ -43,6 +46,7 @@ class Request:
         on_piece: Callable[[Piece], None] = lambda piece: None,
         on_end: Callable[[], None] = lambda: None,
         t_start: float | None = None,
+        result_of: Callable[[str, list[TokenLogprob]], Any] | None = None,
     ):
         prompt = vocab.check(prompt)
         for a in activations:
@@ -68,6 +72,7 @@ class Request:
         self._vocab = vocab
         self._sampler = Sampler(params, vocab, self.tokens)
         self._text = TextUntilStop(params.stop)
+        self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
         self._t_first = self._t_last = self._t_start
 
@@ -155,7 +160,7 @@ class Request:
         return self._text.text, self.tokens[: self.n_prompt + self._text.n_tokens]
 
     def reply(self) -> Reply:
-        """Raises the error that ended it, if one did."""
+        """Raises the error that ended it, if one did, or ResultError."""
         if self.error is not None:
             raise self.error
         n = len(self.tokens) - self.n_prompt
@@ -167,7 +172,13 @@ class Request:
             ttft_ms=(self._t_first - self._t_start) * 1e3,
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
         )
-        return Reply(self._text.text, usage, self.finish_reason or "cancelled", self.tokens[self.n_prompt :], self._text.logprobs)
+        return Reply(
+            self._text.text, usage, self.finish_reason or "cancelled", self.tokens[self.n_prompt :], self._text.logprobs,
+            result=self._result if self.finish_reason else None)
+
+    @cached_property
+    def _result(self) -> Any:
+        return self._result_of and self._result_of(self._text.text, self._text.logprobs)
 
     def _logprob(self, logits: np.ndarray, token: int) -> TokenLogprob:
         top = float(logits.max())

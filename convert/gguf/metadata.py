@@ -28,6 +28,7 @@ TOOL = "alora.tool_version"
 KIND = "alora.kind"
 INVOCATION_TEXT = "alora.invocation_text"
 FINGERPRINT = "alora.base.fingerprint"
+INVOKED_AFTER = "alora.invoked_after"
 IO_YAML = "alora.io_yaml"
 
 ALORA, LORA = "alora", "lora"
@@ -48,6 +49,7 @@ class Description:
     base_organization: str | None
     description: str | None
     license: str | None
+    invoked_after: str | None
     io_yaml: str | None
 
 
@@ -65,6 +67,7 @@ def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, car
         base_organization=base.organization,
         description=card.description,
         license=card.license,
+        invoked_after=card.invoked_after,
         io_yaml=card.io_yaml,
     )
 
@@ -90,6 +93,7 @@ def adapter_keys(adapter: Description, file_type: int, tool_version: str) -> lis
         Key(KIND, STRING, adapter.kind),
         Key(INVOCATION_TEXT, STRING, adapter.invocation_text),
         Key(FINGERPRINT, STRING, adapter.fingerprint),
+        Key(INVOKED_AFTER, STRING, adapter.invoked_after),
         Key(IO_YAML, STRING, adapter.io_yaml),
     ]
     return [key for key in keys if key.value is not None]

@@ -68,6 +68,7 @@ class AdapterMetadata:
     base_name: str | None
     description: str | None
     license: str | None
+    invoked_after: str | None
     io_yaml: str | None
     n_tensors: int
     n_bytes: int
@@ -119,6 +120,7 @@ class AdapterFile:
             base_name=file.get(keys.BASE_NAME, STRING),
             description=file.get(keys.DESCRIPTION, STRING),
             license=file.get(keys.LICENSE, STRING),
+            invoked_after=file.get(keys.INVOKED_AFTER, STRING),
             io_yaml=file.get(keys.IO_YAML, STRING),
             n_tensors=len(file.tensors),
             n_bytes=file.n_bytes,

@@ -1,37 +1,50 @@
-"""What people wrote about an adapter: its name, licence and description, and the io.yaml beside it."""
+"""What people wrote about an adapter: its name, licence and description, what it judges, and the io.yaml beside it."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from ...errors import ConversionError
 from ..text import complaint
 
 KINDS = ("lora", "alora")
 MAX_TEXT = 1_000_000  # bytes
+MAX_IO_YAML = 100_000
+ROLES = ("user", "assistant", "system", "tool")
 
 
 @dataclass(frozen=True)
 class Card:
-    """Each is None where nobody wrote it, but for the name, which falls back to the folder's."""
+    """Each is None where nobody wrote it, but for the name, which falls back to the folder's.
+
+    invoked_after: role of the messages that the intrinsic judges, None for any.
+    """
 
     name: str
     license: str | None = None
     description: str | None = None
+    invoked_after: str | None = None
     io_yaml: str | None = None
 
 
-def read_card(folder: Path) -> Card:
-    """From README.md's front matter (model_name, license, description) and io.yaml.
+def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
+    """From README.md's front matter (model_name, license, description, invoked_after) and io.yaml, or another file in its place.
 
-    Raises ConversionError if one of the two is there but is not UTF-8 text of less than 1 MB.
+    Raises ConversionError if one of the two is there but is not UTF-8 text of at most 1 MB (io.yaml: 100 KB, and
+    YAML of a mapping), or if invoked_after is no role.
     """
     fields = front_matter(_read_text(folder / "README.md") or "")
+    invoked_after = fields.get("invoked_after")
+    if invoked_after not in (None, *ROLES):
+        raise ConversionError(complaint(folder / "README.md", "invoked_after", " or ".join(ROLES), invoked_after, "correct or remove it"))
     return Card(
         name=fields.get("model_name") or name_from_path(folder.resolve()),
         license=fields.get("license"),
         description=fields.get("description"),
-        io_yaml=_read_text(folder / "io.yaml"),
+        invoked_after=invoked_after,
+        io_yaml=_read_io_yaml(folder / "io.yaml") if io_yaml is None else _read_io_yaml(io_yaml, named=True),
     )
 
 
@@ -57,19 +70,31 @@ def front_matter(text: str) -> dict[str, str]:
     return {key: value.strip("\"'") for key, value in lines}
 
 
-def _read_text(path: Path) -> str | None:
+def _read_io_yaml(path: Path, named: bool = False) -> str | None:
+    """Only that it is a mapping is checked here: what granite-common makes of it is the runtime's."""
+    text = _read_text(path, MAX_IO_YAML)
+    try:
+        got = "no file" if text is None else type(yaml.safe_load(text)).__name__
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        got = " ".join(str(e).split())
+    if got == "dict" or text is None and not named:
+        return text
+    raise ConversionError(complaint(path, "file", "YAML of a mapping", got, "correct or remove it"))
+
+
+def _read_text(path: Path, most: int = MAX_TEXT) -> str | None:
     if not path.is_file():
         return None
-    expected = f"UTF-8 text of at most {MAX_TEXT} bytes"
+    expected = f"UTF-8 text of at most {most} bytes"
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_TEXT + 1)
-        text = raw.decode("utf-8", "ignore" if len(raw) > MAX_TEXT else "strict")  # the cut may split a character
+            raw = file.read(most + 1)
+        text = raw.decode("utf-8", "ignore" if len(raw) > most else "strict")  # the cut may split a character
     except OSError as e:
         raise ConversionError(complaint(path, "file", expected, e.strerror or e, "correct or remove it")) from None
     except UnicodeDecodeError as e:
         raise ConversionError(complaint(path, "file", expected, e.reason, "correct or remove it")) from None
-    if len(raw) > MAX_TEXT or "\0" in text:
+    if len(raw) > most or "\0" in text:
         got = "a zero byte" if "\0" in text else "more"
         raise ConversionError(complaint(path, "file", expected, got, "correct or remove it"))
     return text
