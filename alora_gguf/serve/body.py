@@ -136,18 +136,23 @@ class Generate(Body):
     def chosen_adapter(self) -> str | None:
         return self.adapter
 
-    def sampling(self, most_tokens: int, **defaults: Any) -> list[SamplingParams]:
-        """One for each choice, with seeds that differ. Raises PromptError."""
+    def sampling(self, most_tokens: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
+        """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
         given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
-        given["stop"] = self.stop
-        given["max_tokens"] = most_tokens if self.wanted_tokens is None else self.wanted_tokens
-        if given["max_tokens"] > most_tokens:
+        if self.wanted_tokens is not None:
+            given["max_tokens"] = self.wanted_tokens
+        if given.get("max_tokens", 0) > most_tokens:
             raise PromptError(f"max_tokens: expected at most {most_tokens}, got {given['max_tokens']}; ask for fewer")
-        for source in (self.response_format, self.structured_outputs):
-            given.update(source.constraint() if source else {})
+        if self.stop is not None:
+            given["stop"] = self.stop
+        wanted = [source for source in (self.response_format, self.structured_outputs) if source is not None]
+        if wanted:
+            defaults = {name: value for name, value in defaults.items() if name != "json_schema"}
+        for source in wanted:
+            given.update(source.constraint())
         given.update(self.logprobs_wanted)
         seeds = [{} if self.seed is None else {"seed": self.seed + i} for i in range(self.n or 1)]
-        return [SamplingParams(**{**defaults, **given, **seed}) for seed in seeds]
+        return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
 
 
 class Chat(Generate):
@@ -158,6 +163,7 @@ class Chat(Generate):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     documents: list[Document] | None = None
+    arguments: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     @property

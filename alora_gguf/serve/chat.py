@@ -17,6 +17,8 @@ from .events import stream
 from .prompt import Prompt, chat_prompt, text_prompt
 from .service import Service
 
+_OURS = "adapter_name", "messages", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
+
 
 async def chat(service: Service, request: Request) -> Response:
     body = Chat.model_validate_json(await request.body())
@@ -24,10 +26,10 @@ async def chat(service: Service, request: Request) -> Response:
     params = service.sampling(body, adapter)
 
     def make() -> list[tuple[Prompt, SamplingParams]]:
-        variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k != "adapter_name"}
+        variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS}
         documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
         messages = [message.plain for message in body.messages]
-        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables)
+        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {})
         return [(prompt, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from anyio import to_thread
 
@@ -14,7 +15,7 @@ from ..errors import UnknownAdapterError
 from ..model import Model
 from ..sampling import SamplingParams
 from .adapter_files import AdapterFiles
-from .body import Generate
+from .body import Chat, Generate
 from .gate import Gate
 from .generation import Generation
 from .known import KnownTexts
@@ -58,8 +59,14 @@ class Service:
         return adapters[-1] if adapters else None
 
     def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:
-        """Intrinsics are greedy where the client says nothing. Raises PromptError."""
-        return body.sampling(self.limits.n_tokens, **{"temperature": 0.0} if adapter and adapter.is_activated else {})
+        """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError."""
+        defaults: dict[str, Any] = {}
+        if adapter and adapter.is_activated and isinstance(body, Chat):
+            io = adapter.io
+            schema = {"json_schema": io.schema, "max_tokens": 512} if io and io.schema is not None else {"max_tokens": 64}
+            defaults = {"temperature": 0.0, **schema, **(io.sampling if io else {})}
+            defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
+        return body.sampling(self.limits.n_tokens, defaults)
 
     @asynccontextmanager
     async def generating(

@@ -1,5 +1,6 @@
 """Files that the tests of the engine make: random adapters for the embedded model, and tiny random models; and what their logits say."""
 
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,7 @@ INVOCATIONS = {"A": [901, 902], "B": [903]}
 
 def random_adapter(base: Path, out: Path, invocation: list[int], seed: int, targets=("attn_q", "ffn_down"), rank: int = 4) -> Path:
     """A LoRA that changes the logits much; with an invocation, an activated one."""
-    reader = gguf.GGUFReader(base)
+    reader = _reader(base)
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
     writer.add_type("adapter")
@@ -106,8 +107,14 @@ def first_logprobs(model, tokens, adapter):
     return row - np.log(np.exp(row).sum())
 
 
+@cache
+def _reader(path: Path) -> gguf.GGUFReader:
+    """Reading a vocabulary takes a second or two."""
+    return gguf.GGUFReader(path)
+
+
 def _begin(architecture: str, vocab_of: Path, out: Path, n_embd: int, n_layer: int = 2):
-    reader = gguf.GGUFReader(vocab_of)
+    reader = _reader(vocab_of)
     writer = gguf.GGUFWriter(out, architecture)
     for field in reader.fields.values():
         if field.name.startswith("tokenizer."):
