@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..errors import PromptError
 from ..sampling import SamplingParams
 
 _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "seed": "seed",
@@ -140,9 +139,7 @@ class Generate(Body):
         """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
         given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
         if self.wanted_tokens is not None:
-            given["max_tokens"] = self.wanted_tokens
-        if given.get("max_tokens", 0) > most_tokens:
-            raise PromptError(f"max_tokens: expected at most {most_tokens}, got {given['max_tokens']}; ask for fewer")
+            given["max_tokens"] = min(self.wanted_tokens, most_tokens)  # then finish_reason says that there was more
         if self.stop is not None:
             given["stop"] = self.stop
         wanted = [source for source in (self.response_format, self.structured_outputs) if source is not None]

@@ -37,9 +37,14 @@ class Gate:
             if entry in self._waiting:
                 self._waiting.remove(entry)
                 self._admit()
-            else:  # let in at the same moment
+            elif entry[1].exception() is None:  # let in at the same moment
                 self.leave(n)
             raise
+
+    def refuse(self, problem: Problem) -> None:
+        """Sends those away that wait."""
+        while self._waiting:
+            self._waiting.popleft()[1].set_exception(problem)
 
     def leave(self, n: int = 1) -> None:
         self.n_running -= n

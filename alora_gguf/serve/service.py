@@ -47,6 +47,7 @@ class Service:
         self.known = KnownTexts()
         self.gate = Gate(limits.n_running, limits.n_waiting)
         self.metrics = Metrics(model, self.gate)
+        self._running: set[Generation] = set()
 
     def adapter(self, body: Generate) -> Adapter | None:
         """The adapter that a request asks for; None: the base. Raises Problem for a name that nobody has."""
@@ -89,6 +90,7 @@ class Service:
 
         try:
             generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams))
+            self._running.add(generation)
             generation.begin()
         except BaseException:
             self.gate.leave(n)
@@ -100,6 +102,14 @@ class Service:
         finally:
             timer.cancel()
             generation.cancel()
+            self._running.discard(generation)
+
+    def end_all(self) -> None:
+        """Ends what runs and what waits."""
+        problem = Problem(503, "server: expected time to finish this answer, got none: it is going down; ask again later")
+        self.gate.refuse(problem)
+        for generation in self._running:
+            generation.cancel(problem)
 
     def _ended(self, generation: Generation, n: int) -> None:
         self.gate.leave(n)

@@ -44,8 +44,9 @@ def server(tiny_base, tiny_adapters, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """`alora serve --demo`."""
+    """`alora serve --demo`, and a folder to load adapters from."""
     from live import running
 
-    with running(tmp_path_factory.mktemp("demo") / "log", "--demo", "--ctx", 4096) as server:
+    more = tmp_path_factory.mktemp("demo-adapters")
+    with running(tmp_path_factory.mktemp("demo") / "log", "--demo", "--ctx", 4096, "--adapters-from", more, more=more) as server:
         yield server

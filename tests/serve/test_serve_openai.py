@@ -171,7 +171,6 @@ def test_completions_of_tokens_activate_as_peft(client):
     ({"messages": []}, openai.BadRequestError, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, "reads text only"),
     ({"temperature": -1}, openai.BadRequestError, "temperature: expected"),
-    ({"max_tokens": 10**6}, openai.BadRequestError, "max_tokens: expected at most"),
     ({"max_tokens": 0}, openai.BadRequestError, "max_tokens: expected"),
     ({"n": 0}, openai.BadRequestError, "n: "),
     ({"n": 1000}, openai.BadRequestError, "n: expected at most"),
