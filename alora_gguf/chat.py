@@ -1,9 +1,11 @@
 """The chat: lines in, answers out. It knows a conversation, and neither models nor terminals."""
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from .conversation import Conversation
 from .errors import AloraError
@@ -82,16 +84,11 @@ class Chat:
             return
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
-            for _, piece in stream:
-                if len(names) == 1:
-                    self._write(piece)
             replies = stream.result
-        if len(names) == 1:
-            self._write("\n")
-        else:  # together, so one after the other: when all are there
-            width = max(map(len, names))
-            for name, reply in replies.items():
-                self._write(f"{name:<{width}}  {reply.text}\n")
+        width = max(map(len, names))
+        for name, reply in replies.items():
+            label = f"{name:<{width}}  " if len(names) > 1 else ""
+            self._write(f"{label}{finding(reply)}\n")
         self._cost(list(replies.values()), began)
 
     def _cost(self, replies: list[Reply], began: float) -> None:
@@ -107,6 +104,22 @@ class Chat:
                     "/reset            begin a new conversation\n"
                     "/help             this list\n"
                     "/quit             leave (or Ctrl-D); Ctrl-C stops an answer\n")
+
+
+def finding(reply: Reply) -> str:
+    """What an intrinsic found, for people: `answerable, answerability likelihood 0.93`, a rewritten question, its text."""
+    if reply.result is None:
+        return reply.text
+    name, value = _unwrapped(reply.result)
+    if not isinstance(value, float):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    said = _unwrapped(json.loads(reply.text))[1]
+    return (f"{said}, " if isinstance(said, str) else "") + f"{name.replace('_', ' ')} {value:.2f}".strip()
+
+
+def _unwrapped(value: Any) -> tuple[str, Any]:
+    """The name and value of an object's only field; no name for anything else."""
+    return next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ("", value)
 
 
 @contextlib.contextmanager

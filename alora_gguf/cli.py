@@ -207,6 +207,7 @@ def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
 
 
 def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
+    from .chat import finding
     from .terminal import writer
 
     for name in args.invoke:
@@ -222,12 +223,12 @@ def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
         as_json = lambda r: {"text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
         print(json.dumps({
             "reply": reply and as_json(reply),
-            "invocations": {name: as_json(r) for name, r in verdicts.items()},
+            "invocations": {name: {**as_json(r), "result": r.result} for name, r in verdicts.items()},
         }, indent=2, ensure_ascii=False))
     else:
         write = writer(sys.stdout)
         if reply:
             write(f"{reply}\n")
         for name, verdict in verdicts.items():
-            write(f"{name}: {verdict}\n")
+            write(f"{name}: {finding(verdict)}\n")
     return 0

@@ -23,7 +23,7 @@ _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
     **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty",
                                "seed", "stop")},
 }
-_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}
+_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for
@@ -73,7 +73,7 @@ class IntrinsicIO:
                 if name not in allowed:
                     raise self._refuse("parameters", f"some of {', '.join(sorted(allowed))}", name)
         self.sampling = {_SAMPLING[name]: value for name, value in known if name in _SAMPLING}
-        self.top_logprobs = self._rewriter.parameters.get("top_logprobs", 0)
+        self.top_logprobs = _TOP if any(rule.YAML_NAME == "likelihood" for rule in self._processor.rules) else 0
         self._fields = self._instruction_fields()
         self.arguments = sorted(self._fields - {_LAST})
 

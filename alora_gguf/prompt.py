@@ -57,7 +57,7 @@ def intrinsic_prompt(
         if n_conversation == len(messages):
             return _appended(text, text_tokens(text, tokenize, known), invocation)
         text = ""
-    conversation = text_tokens(text, tokenize, known) if text else []
+    conversation = text_tokens(text, tokenize, known) if text or n_conversation == len(messages) else []
     tokens = text_tokens(whole, tokenize, [(text, conversation)] if text else known)
     start = find_invocation(tokens, invocation)
     if n_conversation < len(messages):

@@ -1,0 +1,98 @@
+"""Prompts of intrinsics, on a tokenizer of characters: what is cached keeps its tokens, and the adapter begins where PEFT says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alora_gguf import PromptError
+from alora_gguf.activation import find_invocation
+from alora_gguf.prompt import intrinsic_prompt, text_tokens
+
+BOS = 0
+INVOCATION = [ord(c) for c in "#!"]
+TEXT = st.text("ab#! ", max_size=8)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from("UA"), "content": TEXT}), max_size=5)
+
+
+def render(messages, *, add_generation_prompt):
+    return "".join(f"<{m['role']}>{m['content']}\n" for m in messages) + ("<A>" if add_generation_prompt else "")
+
+
+def tokenize(text, *, begins):
+    return [BOS] * begins + [ord(c) for c in text]
+
+
+def prompt_of(messages, instruction=None, **options):
+    asked = [*messages, {"role": "U", "content": instruction}] if instruction is not None else messages
+    return intrinsic_prompt(asked, len(messages), INVOCATION, options.pop("render", render), tokenize, **options)
+
+
+@given(MESSAGES, TEXT, TEXT)
+def test_with_an_instruction(messages, before, after):
+    prompt = prompt_of(messages, f"{before}#!{after}")
+    asked = [*messages, {"role": "U", "content": f"{before}#!{after}"}]
+    assert prompt.tokens == tokenize(render(asked, add_generation_prompt=True), begins=True)
+    assert prompt.start == find_invocation(prompt.tokens, INVOCATION) >= prompt.n_conversation
+    assert tokenize(prompt.text, begins=True)[: prompt.n_conversation] == prompt.tokens[: prompt.n_conversation]
+    assert prompt.text == render(messages, add_generation_prompt=False)
+
+
+@given(MESSAGES.filter(len), st.integers(0, 60), st.booleans())
+def test_what_is_known_keeps_its_tokens(messages, n, instructed):
+    """Texts from the cache have tokens that no tokenizer would give them."""
+    text = render(messages, add_generation_prompt=False)[:n]
+    known = [(text, [-1] * 3), (text[: n // 2], [-2])]
+    prompt = prompt_of(messages, "#!" if instructed else None, known=known)
+    assert prompt.tokens[:3] == [-1] * 3 or not text and prompt.tokens[:1] in ([-1], [-2])
+    assert BOS not in prompt.tokens
+    assert prompt.tokens[prompt.start : prompt.start + 2] == INVOCATION
+
+
+@given(MESSAGES.filter(lambda messages: "#!" not in "".join(m["content"] for m in messages)))
+def test_without_an_instruction_it_is_appended(messages):
+    prompt = prompt_of(messages)
+    said = tokenize(render(messages, add_generation_prompt=False), begins=True)
+    assert (prompt.tokens, prompt.start, prompt.n_conversation) == (said + INVOCATION, len(said), len(said))
+
+
+@given(MESSAGES)
+def test_an_invocation_in_an_earlier_message_does_not_count(messages):
+    said = [{"role": "U", "content": "a#!b"}, *messages, {"role": "U", "content": "ab"}]
+    prompt = prompt_of(said)
+    assert prompt.start == prompt.n_conversation == len(tokenize(render(said, add_generation_prompt=False), begins=True))
+
+
+def test_an_invocation_in_the_last_message_or_in_the_generation_prompt_counts():
+    said = [{"role": "U", "content": "a"}, {"role": "U", "content": "b #! c"}]
+    prompt = prompt_of(said)
+    assert prompt.tokens == tokenize("<U>a\n<U>b #! c\n<A>", begins=True) and prompt.tokens[prompt.start :][:2] == INVOCATION
+    asking = lambda messages, add_generation_prompt: render(messages, add_generation_prompt=False) + "<#!>" * add_generation_prompt  # noqa: E731
+    prompt = prompt_of(said[:1], render=asking)
+    assert prompt.tokens == tokenize("<U>a\n<#!>", begins=True) and prompt.start == prompt.n_conversation + 1
+
+
+def test_an_instruction_without_the_invocation_is_refused():
+    said = [{"role": "U", "content": "a#!b"}]
+    with pytest.raises(PromptError, match=r"^intrinsic 'x': instruction: expected its invocation, tokens \[35, 33\], behind the conversation"):
+        prompt_of(said, "a # !", where="intrinsic 'x'")
+
+
+def test_a_template_that_writes_the_conversation_otherwise_when_something_follows():
+    closing = lambda messages, add_generation_prompt: render(messages, add_generation_prompt=add_generation_prompt) + "." * (not add_generation_prompt)  # noqa: E731
+    said = [{"role": "U", "content": "a"}]
+    prompt = prompt_of(said, "#!", render=closing)
+    assert (prompt.tokens, prompt.n_conversation) == (tokenize("<U>a\n<U>#!\n<A>", begins=True), 0)
+    assert prompt.tokens[prompt.start :][:2] == INVOCATION
+    prompt = prompt_of(said, render=closing)
+    assert prompt.tokens == tokenize("<U>a\n.#!", begins=True) and prompt.start == prompt.n_conversation
+
+
+@given(TEXT, st.lists(st.tuples(TEXT, st.lists(st.integers(-9, -1)))))
+def test_the_longest_known_text_counts(text, known):
+    tokens = text_tokens(text, tokenize, known)
+    fitting = [pair for pair in known if text.startswith(pair[0])]
+    longest = max((len(begin) for begin, _ in fitting), default=None)
+    if longest is None:
+        assert tokens == tokenize(text, begins=True)
+    else:
+        assert any(tokens == kept + tokenize(text[longest:], begins=False) for begin, kept in fitting if len(begin) == longest)
