@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__
 from .convert.text import printable
-from .errors import AloraError, PromptError, TrainError
+from .errors import AloraError, PromptError, ServeError, TrainError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +56,30 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--invoke", metavar="NAME", action="append", default=[], help="with --prompt: then run this intrinsic")
     chat.add_argument("--json", action="store_true", help="with --prompt: print JSON")
     chat.set_defaults(run=_chat)
+
+    serve = commands.add_parser("serve", help="an OpenAI-compatible HTTP server", description=(
+        "Serves a base model and its adapters to programs that speak OpenAI's API. An adapter is chosen by its name, as `model`. "
+        "SIGTERM lets the requests under way end. Needs the extra [serve]."))
+    serve.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
+    serve.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
+    serve.add_argument("--adapter", metavar="[NAME=]PATH", action="append", default=[], help="GGUF adapter or PEFT folder; may be repeated")
+    serve.add_argument("--adapters-from", metavar="DIR", action="append", default=[],
+                       help="folder that clients may load adapters from; may be repeated (default: they load none)")
+    serve.add_argument("--name", action="append", default=[], help="what clients call the base model; may be repeated (default: the file's name)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    serve.add_argument("--port", metavar="N", type=int, default=8080, help="0 for any that is free (default: %(default)s)")
+    serve.add_argument("--api-key", metavar="KEY", action="append", help="that clients have to give; may be repeated (default: ALORA_API_KEY)")
+    serve.add_argument("--ctx", metavar="N", type=int, default=16384, help="cells of the KV cache, for all together (default: %(default)s)")
+    serve.add_argument("--parallel", metavar="N", type=int, default=64, help="most answers at once (default: %(default)s)")
+    serve.add_argument("--queue", metavar="N", type=int, default=256, help="most requests that wait; others get 429 (default: %(default)s)")
+    serve.add_argument("--max-tokens", metavar="N", type=int, default=4096, help="most of one answer (default: %(default)s)")
+    serve.add_argument("--max-body", metavar="MIB", type=int, default=8, help="most of one request (default: %(default)s)")
+    serve.add_argument("--timeout", metavar="S", type=float, default=600, help="most seconds of one answer (default: %(default)s)")
+    serve.add_argument("--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)")
+    serve.add_argument("--adapter-memory", metavar="MIB", type=int, help="most of adapters in memory at once (default: no limit)")
+    serve.add_argument("--gpu-layers", metavar="N", type=int, default=0, help="layers on a GPU, -1 for all")
+    serve.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    serve.set_defaults(run=_serve)
 
     show = commands.add_parser("show", help="what is in an adapter file", description="Prints what is in a GGUF adapter.")
     show.add_argument("file", help="GGUF adapter")
@@ -139,6 +163,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _serve(args: argparse.Namespace) -> int:
+    try:
+        from .serve.command import run
+    except ModuleNotFoundError as e:
+        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install 'alora_gguf[serve]'") from e
+
+    run(args, lambda line: print(line, file=sys.stderr, flush=True))
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -85,3 +85,7 @@ class TrainError(AloraError):
 
 class EvalError(AloraError):
     """An intrinsic cannot be measured as its plan says."""
+
+
+class ServeError(AloraError):
+    """The server cannot be started as it was asked to."""

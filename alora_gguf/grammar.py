@@ -17,9 +17,10 @@ def schema_to_gbnf(schema: dict | str) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema))
+        gbnf = json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema))
     except Exception as e:  # it raises whatever it stumbles over
         raise PromptError(f"json_schema: expected one that a grammar can be made of, got: {type(e).__name__}: {e}") from e
+    return gbnf.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]')  # it would let line breaks into strings, which JSON does not have
 
 
 class Candidates:

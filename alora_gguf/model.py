@@ -229,11 +229,16 @@ class Model:
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
         return self.vocab.detokenize(tokens, special=special)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **arguments: Any) -> str:
-        """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
+    @property
+    def template(self) -> ChatTemplate:
+        """The model's chat template. Raises PromptError if it has none."""
         if self._template is None:
             self._template = template_of(self.vocab, self._template_source, self.path.name)
-        return self._template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
+        return self._template
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **arguments: Any) -> str:
+        """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
+        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
 
     # computation
 

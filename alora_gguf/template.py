@@ -15,7 +15,10 @@ Message = dict[str, str]
 
 
 class ChatTemplate:
-    """A compiled template. `bos_token` and `eos_token` are text, as templates expect them."""
+    """A compiled template. `bos_token` and `eos_token` are text, as templates expect them.
+
+    variables   the names that it takes from outside, such as "documents"
+    """
 
     def __init__(self, source: str, bos_token: str, eos_token: str):
         # the environment that transformers renders chat templates in
@@ -25,18 +28,19 @@ class ChatTemplate:
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         try:
             self._template = env.from_string(source)
-            self._names = jinja2.meta.find_undeclared_variables(env.parse(source))
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(env.parse(source)))
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **arguments: Any) -> str:
         """arguments: what else the template may use, as `documents`. Raises PromptError, also if it would leave documents out."""
-        if "documents" in arguments and "documents" not in self._names:
+        if arguments.get("documents") is not None and "documents" not in self.variables:
             raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
                               "let `docs_as_message: string` in io.yaml do it")
         try:
-            return self._template.render(
-                **arguments, **self._tokens, messages=list(messages), add_generation_prompt=add_generation_prompt)
+            return self._template.render({
+                "tools": None, "documents": None, **arguments,
+                "messages": list(messages), "add_generation_prompt": add_generation_prompt, **self._tokens})
         except Exception as e:  # a template is a program, by whoever made the model
             raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
 

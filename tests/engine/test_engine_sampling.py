@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiny import first_logprobs
 
 from alora_gguf import PromptError
+from alora_gguf.grammar import Grammar, schema_to_gbnf
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], database=None,
                suppress_health_check=list(HealthCheck))
@@ -32,6 +33,15 @@ def test_a_grammar_says_what_may_come(small, temperature):
     reply = small.generate("Answer:", grammar='root ::= "yes " [0-9][0-9] " times"', temperature=temperature, seed=1)
     assert re.fullmatch(r"yes \d\d times", reply.text)
     assert reply.finish_reason == "stop"
+
+
+def test_strings_of_a_schema_have_no_line_breaks(small):
+    grammar = Grammar(schema_to_gbnf({"type": "string"}), small.vocab)
+    for text, allowed in (('"', True), ("\n", False), ("\t", False), ("a", True), ("\n", False), ('"', True)):
+        [token] = small.tokenize(text)
+        assert grammar.allows(token) == allowed
+        if allowed:
+            grammar.accept(token)
 
 
 def test_what_is_no_grammar_is_refused(small):

@@ -1,5 +1,6 @@
 """Files that the tests of the engine make: random adapters for the embedded model, and tiny random models; and what their logits say."""
 
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,7 @@ INVOCATIONS = {"A": [901, 902], "B": [903]}
 
 def random_adapter(base: Path, out: Path, invocation: list[int], seed: int, targets=("attn_q", "ffn_down"), rank: int = 4) -> Path:
     """A LoRA that changes the logits much; with an invocation, an activated one."""
-    reader = gguf.GGUFReader(base)
+    reader = _reader(base)
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
     writer.add_type("adapter")
@@ -27,12 +28,14 @@ def random_adapter(base: Path, out: Path, invocation: list[int], seed: int, targ
     return out
 
 
-def llama(vocab_of: Path, out: Path) -> Path:
-    """A plain transformer, which does not repeat its prompt."""
+def llama(vocab_of: Path, out: Path, pooling: int | None = None) -> Path:
+    """A plain transformer, which does not repeat its prompt. pooling: llama.cpp's number of a way to make an embedding."""
     n_embd, n_head, n_ff = 64, 4, 64
     writer, n_vocab, rng = _begin("llama", vocab_of, out, n_embd)
     for key, value in (("feed_forward_length", n_ff), ("attention.head_count", n_head), ("rope.dimension_count", n_embd // n_head)):
         writer.add_uint32(f"llama.{key}", value)
+    if pooling is not None:
+        writer.add_uint32("llama.pooling_type", pooling)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
     random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))
@@ -106,8 +109,14 @@ def first_logprobs(model, tokens, adapter):
     return row - np.log(np.exp(row).sum())
 
 
+@cache
+def _reader(path: Path) -> gguf.GGUFReader:
+    """Reading a vocabulary takes a second or two."""
+    return gguf.GGUFReader(path)
+
+
 def _begin(architecture: str, vocab_of: Path, out: Path, n_embd: int, n_layer: int = 2):
-    reader = gguf.GGUFReader(vocab_of)
+    reader = _reader(vocab_of)
     writer = gguf.GGUFWriter(out, architecture)
     for field in reader.fields.values():
         if field.name.startswith("tokenizer."):

@@ -1,0 +1,19 @@
+"""`alora serve`: an OpenAI-compatible HTTP server on the engine's continuous batching.
+
+server        the process: listens, and drains on SIGTERM
+app           the routes
+incoming      what is done with every request before a route sees it: keys, origins, sizes, hang-ups
+body          the JSON bodies, and what of them is refused
+prompt        messages to tokens, with the adapter's start among them
+known         texts whose tokens are in the cache
+generation    the choices of one request, generated together
+gate          how many may run and how many may wait
+answer        replies in OpenAI's shape
+chat, completions, models, adapters, embeddings     the endpoints
+problem       errors in OpenAI's shape
+metrics       what Prometheus reads
+demo          the adapters that come with the package
+
+Starlette carries it: a router, requests and streamed responses, with nothing between them and ASGI;
+pydantic checks the bodies, uvicorn listens.
+"""

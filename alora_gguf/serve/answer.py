@@ -1,0 +1,95 @@
+"""Replies in OpenAI's shape: chats and completions, whole or in chunks."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from ..engine.text import Piece, TokenLogprob
+from ..reply import Reply
+
+
+class ChatAnswer:
+    """The answer to one chat request. `model` is the name that the client chose."""
+
+    kind, prefix = "chat.completion", "chatcmpl-"
+
+    def __init__(self, model: str, logprobs: bool):
+        self._head = {"id": self.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
+        self._logprobs = logprobs
+
+    def whole(self, replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
+        choices = [
+            {"index": i, **self._text(reply.text), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason}
+            for i, reply in enumerate(replies)]
+        return {**self._head, "object": self.kind, "choices": choices, "usage": usage_of(replies, n_prompts)}
+
+    def first(self, n: int) -> list[dict[str, Any]]:
+        return [self._chunk(i, {"delta": {"role": "assistant", "content": ""}}) for i in range(n)]
+
+    def piece(self, index: int, piece: Piece) -> dict[str, Any]:
+        return self._chunk(index, {**self._delta(piece), "logprobs": self.logprobs(piece.logprobs)})
+
+    def last(self, index: int, finish_reason: str) -> dict[str, Any]:
+        return self._chunk(index, {**self._delta(""), "finish_reason": finish_reason})
+
+    def usage(self, replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
+        return {**self._head, "object": self._chunk_kind, "choices": [], "usage": usage_of(replies, n_prompts)}
+
+    def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        return {"content": [{**_token(t), "top_logprobs": [_token(top) for top in t.top]} for t in tokens], "refusal": None}
+
+    _chunk_kind = "chat.completion.chunk"
+
+    def _text(self, text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def _delta(self, text: str) -> dict[str, Any]:
+        return {"delta": {"content": text} if text else {}}
+
+    def _chunk(self, index: int, choice: dict[str, Any]) -> dict[str, Any]:
+        return {**self._head, "object": self._chunk_kind, "choices": [{"index": index, "finish_reason": None, **choice}]}
+
+
+class CompletionAnswer(ChatAnswer):
+    """The answer to one completion request."""
+
+    kind, prefix = "text_completion", "cmpl-"
+    _chunk_kind = "text_completion"
+
+    def first(self, n: int) -> list[dict[str, Any]]:
+        return []
+
+    def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        offsets = [0]
+        for t in tokens:
+            offsets.append(offsets[-1] + len(t.text))
+        return {
+            "tokens": [t.text for t in tokens],
+            "token_logprobs": [t.logprob for t in tokens],
+            "top_logprobs": [{top.text: top.logprob for top in reversed(t.top)} for t in tokens],
+            "text_offset": offsets[:-1],
+        }
+
+    def _text(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    _delta = _text
+
+
+def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
+    """A prompt counts once, however many choices it has; of these the first found what is cached."""
+    n = len(replies) // n_prompts
+    prompt = sum(reply.usage.prompt_tokens for reply in replies[::n])
+    completion = sum(reply.usage.completion_tokens for reply in replies)
+    cached = sum(reply.usage.cached_tokens for reply in replies[::n])
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached}}
+
+
+def _token(t: TokenLogprob) -> dict[str, Any]:
+    return {"token": t.text, "logprob": t.logprob, "bytes": list(t.text.encode("utf-8"))}

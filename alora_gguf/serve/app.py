@@ -1,0 +1,66 @@
+"""The ASGI app: its routes, and what every request goes through."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from . import adapters, chat, embeddings, models
+from .guard import Guard
+from .incoming import Incoming
+from .problem import Problem, as_response, problem_of
+from .service import Service
+
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+
+def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool = True) -> ASGIApp:
+    """keys: API keys, one of which clients have to give. loopback_only: it listens on no other address."""
+    endpoints: list[tuple[str, str, Endpoint]] = [
+        ("POST", "/v1/chat/completions", chat.chat),
+        ("POST", "/v1/completions", chat.complete),
+        ("POST", "/v1/embeddings", embeddings.embed),
+        ("GET", "/v1/models", models.models),
+        ("GET", "/v1/models/{name:path}", models.model),
+        ("POST", "/v1/load_lora_adapter", adapters.load),
+        ("POST", "/v1/unload_lora_adapter", adapters.unload),
+        ("GET", "/health", _health),
+        ("GET", "/metrics", _metrics),
+    ]
+    routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint in endpoints]
+    if (page := files(__package__) / "page").is_dir():
+        routes.append(Mount("/", StaticFiles(directory=str(page), html=True)))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    limits = service.limits
+    app = Incoming(app, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
+    app = Guard(app, keys=keys, loopback_only=loopback_only)
+    return service.metrics.counting(app, frozenset(path for _, path, _ in endpoints))
+
+
+def _answering(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def answering(request: Request) -> Response:
+        try:
+            return await endpoint(service, request)
+        except Exception as e:
+            return as_response(problem_of(e))
+
+    return answering
+
+
+async def _health(service: Service, request: Request) -> Response:
+    service.model.check_open()
+    return JSONResponse({"status": "ok"})
+
+
+async def _metrics(service: Service, request: Request) -> Response:
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _no_route(request: Request, error: HTTPException) -> Response:
+    return as_response(Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail.lower()}", headers=error.headers))

@@ -1,0 +1,212 @@
+"""The JSON bodies of requests: what is read of them, and what is refused because it would be ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..sampling import SamplingParams
+
+_SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "seed": "seed",
+             "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty", "repetition_penalty": "repeat_penalty"}
+
+
+class Body(BaseModel):
+    """Fields that are not named are ignored, as clients send many that only tell a server something."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class Part(Body):
+    type: str
+    text: str | None = None
+
+
+class Message(Body):
+    role: str
+    content: str | list[Part] | None = None
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """As chat templates take it. "developer" is OpenAI's newer name of "system"."""
+        content = self.content or ""
+        if not isinstance(content, str):
+            content = "".join(part.text or "" for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+    @field_validator("content")
+    @classmethod
+    def _only_text(cls, content):
+        for part in content if isinstance(content, list) else ():
+            if part.type != "text" or part.text is None:
+                raise ValueError(f"expected parts of type text, got {part.type}; this server reads text only")
+        return content
+
+
+class Document(Body):
+    model_config = ConfigDict(extra="allow")
+    text: str
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+
+
+class JsonSchema(Body):
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def constraint(self) -> dict[str, Any]:
+        if self.type == "json_object":
+            return {"json_schema": {"type": "object"}}
+        return {"json_schema": self.json_schema.schema_} if self.json_schema and self.json_schema.schema_ is not None else {}
+
+
+class StructuredOutputs(Body):
+    json_: dict[str, Any] | str | None = Field(None, alias="json")
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    grammar: str | None = None
+    regex: str | None = None
+    json_object: bool | None = None
+
+    def constraint(self) -> dict[str, Any]:
+        if self.choice is not None:
+            return {"grammar": "root ::= " + " | ".join(json.dumps(text, ensure_ascii=False) for text in self.choice)}
+        if self.grammar is not None:
+            return {"grammar": self.grammar}
+        schema = {"type": "object"} if self.json_object else self.json_
+        return {"json_schema": schema} if schema is not None else {}
+
+    @model_validator(mode="after")
+    def _one(self):
+        if self.regex is not None:
+            raise ValueError("regex: expected json, choice or grammar (GBNF), got a regular expression; write it as a grammar")
+        if sum(x is not None for x in (self.json_, self.choice, self.grammar, self.json_object or None)) > 1:
+            raise ValueError("expected one of json, json_object, choice and grammar, got several")
+        return self
+
+
+class Generate(Body):
+    """What chats and completions have in common. `refused` are fields that would change the answer, if they were known."""
+
+    refused: ClassVar[tuple[str, ...]] = ()
+    model: str | None = None
+    adapter: str | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _outer(cls, data):
+        """openai's client sends the fields of extra_body beside the others; one in the body itself means the same."""
+        if isinstance(data, dict):
+            extra = data.get("extra_body")
+            data = {**data, **extra} if isinstance(extra, Mapping) else data
+            for name in cls.refused:
+                if data.get(name):
+                    raise ValueError(f"{name}: expected none, got {json.dumps(data[name])[:40]}; this server cannot do it")
+        return data
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def chosen_adapter(self) -> str | None:
+        return self.adapter
+
+    def sampling(self, most_tokens: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
+        """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
+        given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
+        if self.wanted_tokens is not None:
+            given["max_tokens"] = min(self.wanted_tokens, most_tokens)  # then finish_reason says that there was more
+        if self.stop is not None:
+            given["stop"] = self.stop
+        wanted = [source for source in (self.response_format, self.structured_outputs) if source is not None]
+        if wanted:
+            defaults = {name: value for name, value in defaults.items() if name != "json_schema"}
+        for source in wanted:
+            given.update(source.constraint())
+        given.update(self.logprobs_wanted)
+        seeds = [{} if self.seed is None else {"seed": self.seed + i} for i in range(self.n or 1)]
+        return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
+
+
+class Chat(Generate):
+    refused: ClassVar[tuple[str, ...]] = ("tools", "functions", "logit_bias", "audio", "continue_final_message")
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    documents: list[Document] | None = None
+    arguments: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def logprobs_wanted(self) -> dict[str, Any]:
+        return {"logprobs": True, "top_logprobs": self.top_logprobs or 0} if self.logprobs else {}
+
+    @property
+    def chosen_adapter(self) -> str | None:
+        """`adapter`, or Mellea's and Granite Switch's place for it."""
+        name = (self.chat_template_kwargs or {}).get("adapter_name")
+        return self.adapter or (name if isinstance(name, str) else None)
+
+
+class Completion(Generate):
+    refused: ClassVar[tuple[str, ...]] = ("echo", "suffix", "logit_bias")
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = None
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        return 16 if self.max_tokens is None else self.max_tokens  # OpenAI's default
+
+    @property
+    def logprobs_wanted(self) -> dict[str, Any]:
+        return {} if self.logprobs is None else {"logprobs": True, "top_logprobs": int(self.logprobs)}
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        return self.prompt if isinstance(self.prompt, list) and self.prompt and not isinstance(self.prompt[0], int) else [self.prompt]
+
+
+class Embeddings(Body):
+    model: str | None = None
+    input: str | list[int] | list[str] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+
+
+class LoadAdapter(Body):
+    lora_name: Annotated[str, Field(min_length=1)]
+    lora_path: Annotated[str, Field(min_length=1)]
+
+
+class UnloadAdapter(Body):
+    lora_name: Annotated[str, Field(min_length=1)]

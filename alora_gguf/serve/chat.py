@@ -1,0 +1,75 @@
+"""POST /v1/chat/completions and /v1/completions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import product
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..intrinsic import documents_of
+from ..sampling import SamplingParams
+from .answer import ChatAnswer, CompletionAnswer
+from .body import Chat, Completion
+from .events import stream
+from .prompt import Prompt, chat_prompt, text_prompt
+from .service import Service
+
+_OURS = "adapter_name", "messages", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
+
+
+async def chat(service: Service, request: Request) -> Response:
+    body = Chat.model_validate_json(await request.body())
+    adapter = service.adapter(body)
+    params = service.sampling(body, adapter)
+
+    def make() -> list[tuple[Prompt, SamplingParams]]:
+        variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS}
+        documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
+        messages = [message.plain for message in body.messages]
+        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {})
+        return [(prompt, p) for p in params]
+
+    answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
+    return await _answer(service, body, answer, len(params), 1, make)
+
+
+async def complete(service: Service, request: Request) -> Response:
+    body = Completion.model_validate_json(await request.body())
+    adapter = service.adapter(body)
+    params = service.sampling(body, adapter)
+    prompts = body.prompts
+
+    def make() -> list[tuple[Prompt, SamplingParams]]:
+        return list(product((text_prompt(service.model, service.known, p, adapter) for p in prompts), params))
+
+    answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
+    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make)
+
+
+async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make) -> Response:
+    if body.stream:
+        return await stream(_chunks(service, body, answer, n, n_prompts, make))
+    async with service.generating(n, make, streams=False) as generation:
+        return JSONResponse(answer.whole(await generation.ended(), n_prompts))
+
+
+async def _chunks(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make) -> AsyncIterator[dict[str, Any]]:
+    async with service.generating(n, make, streams=True) as generation:
+        begun = False
+        async for index, piece in generation.pieces():
+            if not begun:  # until now it could fail with a status of its own
+                begun = True
+                for chunk in answer.first(n):
+                    yield chunk
+            yield answer.piece(index, piece)
+        if not begun:
+            for chunk in answer.first(n):
+                yield chunk
+        replies = generation.replies()
+        for index, reply in enumerate(replies):
+            yield answer.last(index, reply.finish_reason)
+        if body.wants_usage:
+            yield answer.usage(replies, n_prompts)

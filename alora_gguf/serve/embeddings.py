@@ -1,0 +1,37 @@
+"""POST /v1/embeddings, for models that pool."""
+
+import base64
+
+import numpy as np
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..embedding import embed as embeddings_of
+from .body import Embeddings
+from .problem import Problem
+from .service import Service
+
+
+async def embed(service: Service, request: Request) -> Response:
+    body = Embeddings.model_validate_json(await request.body())
+    model = service.model
+    if body.model and body.model not in service.names:
+        raise Problem(404, f"model {body.model!r}: expected {service.names[0]}, got another; adapters have no embeddings", code="model_not_found", param="model")
+    several = isinstance(body.input, list) and body.input and not isinstance(body.input[0], int)
+    inputs = body.input if several else [body.input]
+
+    def compute() -> tuple[list[np.ndarray], int]:
+        rows = [model.tokenize(text, add_bos=model.vocab.add_bos) if isinstance(text, str) else text for text in inputs]
+        return embeddings_of(model, rows), sum(map(len, rows))
+
+    await service.gate.enter()
+    try:
+        vectors, n = await to_thread.run_sync(compute)
+    finally:
+        service.gate.leave()
+    as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()  # noqa: E731
+    return JSONResponse({
+        "object": "list", "model": service.names[0],
+        "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],
+        "usage": {"prompt_tokens": n, "total_tokens": n}})

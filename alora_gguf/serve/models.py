@@ -1,0 +1,32 @@
+"""GET /v1/models: the base and the adapters."""
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .problem import Problem
+from .service import Service
+
+_STARTED = int(time.time())
+
+
+async def models(service: Service, request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *sorted(service.model.adapters))]})
+
+
+async def model(service: Service, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in service.names and name not in service.model.adapters:
+        raise Problem(404, f"model {name!r}: expected {service.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
+                      code="model_not_found", param="model")
+    return JSONResponse(_model(service, name))
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    """`parent` is the base of an adapter, as vLLM names it; `intrinsic` whether it can be invoked in a conversation."""
+    about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
+    if name in service.names:
+        return {**about, "parent": None, "max_model_len": service.model.context.n_ctx}
+    return {**about, "parent": service.names[0], "intrinsic": service.model.adapter(name).is_activated}

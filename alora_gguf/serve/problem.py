@@ -1,0 +1,53 @@
+"""Errors in OpenAI's shape."""
+
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.responses import JSONResponse, Response
+
+from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError, UnknownAdapterError
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(AloraError):
+    """A request that is refused: its HTTP status, and OpenAI's `type`, `code` and `param`."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None, headers: dict | None = None):
+        super().__init__(message)
+        self.status, self.code, self.param, self.headers = status, code, param, headers
+
+    @property
+    def type(self) -> str:
+        if self.status >= 500:
+            return "server_error"
+        return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status, "invalid_request_error")
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What a client is told of an error; nothing of one that this package does not raise by design."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int") and not str(part).startswith("list["))
+        return Problem(400, f"{where or 'body'}: {first['msg'].removeprefix('Value error, ')}", param=where or None)
+    if isinstance(error, UnknownAdapterError):
+        return Problem(404, str(error), code="model_not_found", param="model")
+    if isinstance(error, ContextFullError):
+        return Problem(400, str(error), code="context_length_exceeded", param="messages")
+    if isinstance(error, (ClosedError, SequenceLimitError)):
+        return Problem(503, str(error), headers={"Retry-After": "1"})
+    if isinstance(error, AloraError) and not isinstance(error, DecodeError):
+        return Problem(400, str(error))
+    _log.error("a request failed", exc_info=error)
+    return Problem(500, str(error) if isinstance(error, DecodeError) else "the server failed at this request; its log says why")
+
+
+def as_json(problem: Problem) -> dict[str, Any]:
+    return {"error": {"message": str(problem), "type": problem.type, "param": problem.param, "code": problem.code}}
+
+
+def as_response(problem: Problem) -> Response:
+    return JSONResponse(as_json(problem), status_code=problem.status, headers=problem.headers)

