@@ -1,6 +1,7 @@
 """The fused way on the CPU against plain ops, and both against models with the adapter merged in."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ Types = gguf.GGMLQuantizationType
 
 # The fused way computes in F32; ggml's products round the activations to the type of the weights.
 ROUNDING = {Types.F32: 1e-5, Types.F16: 3e-3, Types.BF16: 3e-2, Types.Q8_0: 3e-2}
-KERNELS = ["generic", "avx2", "avx512"]  # one that the processor lacks is the generic one again
+# one that the processor lacks is the generic one again
+KERNELS = ["generic", "dotprod"] if platform.machine() in ("aarch64", "arm64") else ["generic", "avx2", "avx512"]
 
 
 @pytest.fixture(params=["fused", "ops"])
