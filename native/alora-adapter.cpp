@@ -1,5 +1,6 @@
 #include "alora-adapter.h"
 
+#include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
@@ -9,10 +10,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <new>
 
-#ifdef __linux__
+#ifndef _WIN32
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
 
 static std::atomic<uint64_t> next_id { 1 };
@@ -204,18 +205,47 @@ static ggml_backend_buffer_type_t buft_for(const ggml_tensor * w) {
     return buft;
 }
 
+#ifndef _WIN32
+
 // A decode reads every adapter once, in pieces of some ten kilobytes: with pages of 4 KiB it gets
 // 20 GB/s of the 31 that memory has, with huge ones 28.
-static void use_huge_pages(ggml_backend_buffer_t buf) {
-#ifdef MADV_HUGEPAGE
-    if (ggml_backend_buffer_is_host(buf)) {
-        const uintptr_t page  = (uintptr_t) sysconf(_SC_PAGESIZE);
-        const uintptr_t first = (uintptr_t) ggml_backend_buffer_get_base(buf) & ~(page - 1);
-        madvise((void *) first, ggml_backend_buffer_get_size(buf), MADV_HUGEPAGE);
+alora_pages::alora_pages(size_t size) : data(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)), size(size) {
+    if (data == MAP_FAILED) {
+        throw std::bad_alloc();
     }
-#else
-    GGML_UNUSED(buf);
+#ifdef MADV_HUGEPAGE
+    madvise(data, size, MADV_HUGEPAGE);
 #endif
+}
+
+alora_pages::~alora_pages() {
+    munmap(data, size);
+}
+
+static bool is_cpu(ggml_backend_buffer_type_t buft) {
+    auto * dev = ggml_backend_buft_get_device(buft);
+    return ggml_backend_buft_is_host(buft) && (!dev || ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+#endif
+
+ggml_backend_buffer_t alora_adapter::alloc(ggml_context * ctx, ggml_backend_buffer_type_t buft) {
+#ifndef _WIN32
+    if (is_cpu(buft)) {
+        size_t size = 0;
+        for (auto * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+            size += GGML_PAD(ggml_nbytes(t), ggml_backend_buft_get_alignment(buft));
+        }
+        pages.push_back(std::make_unique<alora_pages>(size));
+        auto * buf = ggml_backend_cpu_buffer_from_ptr(pages.back()->data, size);
+        auto tensors = ggml_tallocr_new(buf);
+        for (auto * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+            ggml_tallocr_alloc(&tensors, t);
+        }
+        return buf;
+    }
+#endif
+    return ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft);
 }
 
 //
@@ -346,11 +376,10 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     }
 
     for (const auto & [buft, ctx] : ctx_of) {
-        ggml_backend_buffer_ptr buf { ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft) };
+        ggml_backend_buffer_ptr buf { alloc(ctx, buft) };
         if (!buf) {
             refuse(ALORA_ERROR_MEMORY, path, std::string("expected memory on ") + ggml_backend_buft_name(buft) + " for its tensors, got none");
         }
-        use_huge_pages(buf.get());
         // so that the scheduler multiplies by them where they are, as it does with the base's weights
         ggml_backend_buffer_set_usage(buf.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         bufs.emplace_back(std::move(buf));
