@@ -233,7 +233,7 @@ def memory(run: Run) -> Measured:
 @figure("cold", "1,000 registered adapters, 64 MB budget: extra time of a cold call / reading its file", _135m=most(2))
 def cold(run: Run) -> Measured:
     """A first call less a second one of the same name, both of one token; and reading the file, which is in the
-    page cache.
+    page cache, into new memory.
     """
     with run.alone("registered") as registered:
         registered.register(run.registered[-1])
