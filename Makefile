@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py'
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTER := intrinsics/answerability/adapter
 
-.PHONY: demo test bench clean check-tools
+.PHONY: demo test bench bench-device-ways clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
@@ -30,6 +30,11 @@ test: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unp
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
 bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
 	$(BIN)/alora bench $(BENCH_ARGS)
+
+# ways to apply adapters with ggml's ops alone, on a backend: make bench-device-ways BACKEND=CUDA0 CMAKE_ARGS=-DGGML_CUDA=ON
+bench-device-ways: $(STAMPS)/native
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
+	build/native/bin/device-ways $(BACKEND)
 
 # the README's picture of the demo
 docs/demo.svg: docs/demo.py examples/demo.txt build/adapters/answerability.gguf

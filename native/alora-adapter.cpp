@@ -1,5 +1,6 @@
 #include "alora-adapter.h"
 
+#include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
@@ -9,10 +10,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <new>
 
-#ifdef __linux__
+#ifndef _WIN32
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
 
 static std::atomic<uint64_t> next_id { 1 };
@@ -126,25 +127,30 @@ static void check_str(const gguf_context * gguf, const std::string & path, const
 // data
 //
 
-static bool all_finite(const ggml_tensor * t, const std::vector<uint8_t> & data) {
-    const auto finite_16 = [&](size_t offset, size_t stride, uint16_t exponent) {
-        for (size_t i = offset; i + sizeof(uint16_t) <= data.size(); i += stride) {
+static bool all_finite(const ggml_tensor * t, const uint8_t * data, size_t size) {
+    // no way out of the loops, so that they are vectorised: they are half of what loading takes
+    const auto finite_16 = [&](size_t stride, uint16_t exponent) {
+        bool res = true;
+        for (size_t i = 0; i + stride <= size; i += stride) {
             uint16_t bits;
-            memcpy(&bits, data.data() + i, sizeof(bits));
-            if ((bits & exponent) == exponent) {
-                return false;
-            }
+            memcpy(&bits, data + i, sizeof(bits));
+            res &= (bits & exponent) != exponent;
         }
-        return true;
+        return res;
     };
     switch (t->type) {
         case GGML_TYPE_F32: {
-            const float * x = (const float *) data.data();
-            return std::all_of(x, x + data.size()/sizeof(float), [](float v) { return std::isfinite(v); });
+            bool res = true;
+            for (size_t i = 0; i < size; i += sizeof(uint32_t)) {
+                uint32_t bits;
+                memcpy(&bits, data + i, sizeof(bits));
+                res &= (bits & 0x7f800000) != 0x7f800000;
+            }
+            return res;
         }
-        case GGML_TYPE_F16:  return finite_16(0, sizeof(uint16_t), 0x7c00);
-        case GGML_TYPE_BF16: return finite_16(0, sizeof(uint16_t), 0x7f80);
-        case GGML_TYPE_Q8_0: return finite_16(0, ggml_type_size(GGML_TYPE_Q8_0), 0x7c00); // a block begins with its f16 scale
+        case GGML_TYPE_F16:  return finite_16(sizeof(uint16_t), 0x7c00);
+        case GGML_TYPE_BF16: return finite_16(sizeof(uint16_t), 0x7f80);
+        case GGML_TYPE_Q8_0: return finite_16(ggml_type_size(GGML_TYPE_Q8_0), 0x7c00); // a block begins with its f16 scale
         default:             return false;
     }
 }
@@ -199,18 +205,47 @@ static ggml_backend_buffer_type_t buft_for(const ggml_tensor * w) {
     return buft;
 }
 
+#ifndef _WIN32
+
 // A decode reads every adapter once, in pieces of some ten kilobytes: with pages of 4 KiB it gets
 // 20 GB/s of the 31 that memory has, with huge ones 28.
-static void use_huge_pages(ggml_backend_buffer_t buf) {
-#ifdef MADV_HUGEPAGE
-    if (ggml_backend_buffer_is_host(buf)) {
-        const uintptr_t page  = (uintptr_t) sysconf(_SC_PAGESIZE);
-        const uintptr_t first = (uintptr_t) ggml_backend_buffer_get_base(buf) & ~(page - 1);
-        madvise((void *) first, ggml_backend_buffer_get_size(buf), MADV_HUGEPAGE);
+alora_pages::alora_pages(size_t size) : data(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)), size(size) {
+    if (data == MAP_FAILED) {
+        throw std::bad_alloc();
     }
-#else
-    GGML_UNUSED(buf);
+#ifdef MADV_HUGEPAGE
+    madvise(data, size, MADV_HUGEPAGE);
 #endif
+}
+
+alora_pages::~alora_pages() {
+    munmap(data, size);
+}
+
+static bool is_cpu(ggml_backend_buffer_type_t buft) {
+    auto * dev = ggml_backend_buft_get_device(buft);
+    return ggml_backend_buft_is_host(buft) && (!dev || ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+#endif
+
+ggml_backend_buffer_t alora_adapter::alloc(ggml_context * ctx, ggml_backend_buffer_type_t buft) {
+#ifndef _WIN32
+    if (is_cpu(buft)) {
+        size_t size = 0;
+        for (auto * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+            size += GGML_PAD(ggml_nbytes(t), ggml_backend_buft_get_alignment(buft));
+        }
+        pages.push_back(std::make_unique<alora_pages>(size));
+        auto * buf = ggml_backend_cpu_buffer_from_ptr(pages.back()->data, size);
+        auto tensors = ggml_tallocr_new(buf);
+        for (auto * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+            ggml_tallocr_alloc(&tensors, t);
+        }
+        return buf;
+    }
+#endif
+    return ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft);
 }
 
 //
@@ -341,11 +376,10 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     }
 
     for (const auto & [buft, ctx] : ctx_of) {
-        ggml_backend_buffer_ptr buf { ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft) };
+        ggml_backend_buffer_ptr buf { alloc(ctx, buft) };
         if (!buf) {
             refuse(ALORA_ERROR_MEMORY, path, std::string("expected memory on ") + ggml_backend_buft_name(buft) + " for its tensors, got none");
         }
-        use_huge_pages(buf.get());
         // so that the scheduler multiplies by them where they are, as it does with the base's weights
         ggml_backend_buffer_set_usage(buf.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         bufs.emplace_back(std::move(buf));
@@ -354,19 +388,23 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     std::vector<uint8_t> data;
     for (const auto & [src, dst, minus] : copies) {
         const uint64_t size = ggml_nbytes(src);
-        data.resize(size);
+        const bool in_place = ggml_backend_buffer_is_host(dst->buffer);
+        data.resize(in_place ? 0 : size);
+        auto * into = in_place ? (uint8_t *) dst->data : data.data();
         file.seekg((std::streamoff) find_data(gguf.get(), path, file_size, src));
-        if (!file.read((char *) data.data(), (std::streamsize) size)) {
+        if (!file.read((char *) into, (std::streamsize) size)) {
             refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected to read " + std::to_string(size) + " bytes, got: " + strerror(errno));
         }
-        if (!all_finite(src, data)) {
+        if (!all_finite(src, into, size)) {
             refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + src->name + "': expected finite values, got NaN or infinity; the adapter is damaged");
         }
         if (minus != 0.0f) {
-            float * x = (float *) data.data();
+            float * x = (float *) into;
             std::transform(x, x + size/sizeof(float), x, [&](float v) { return v - minus; });
         }
-        ggml_backend_tensor_set(dst, data.data(), 0, size);
+        if (!in_place) {
+            ggml_backend_tensor_set(dst, data.data(), 0, size);
+        }
     }
 }
 
@@ -386,7 +424,7 @@ std::vector<const alora_pair *> alora_adapter::resolve(const alora_weights & wei
 uint32_t alora_adapter::n_nodes() const {
     uint32_t res = 0;
     for (const auto & [_, pair] : pairs) {
-        res += 8u + (pair.bias ? 5u : 0u) + (pair.magnitude ? 8u : 0u);
+        res += 12u + (pair.bias ? 5u : 0u) + (pair.magnitude ? 8u : 0u);
     }
     return res;
 }

@@ -70,6 +70,18 @@ struct alora_block {
     bool operator==(const alora_block & other) const { return rank == other.rank && scale == other.scale && mask == other.mask; }
 };
 
+// Memory of the CPU's that goes back to the system with the adapter: malloc would keep some of it for later.
+struct alora_pages {
+    explicit alora_pages(size_t size); // throws std::bad_alloc
+    ~alora_pages();
+
+    alora_pages(const alora_pages &) = delete;
+    alora_pages & operator=(const alora_pages &) = delete;
+
+    void * const data;
+    const size_t size;
+};
+
 struct alora_adapter {
     // Throws alora_error.
     alora_adapter(const char * path, const char * arch, const alora_weights & weights);
@@ -92,8 +104,12 @@ struct alora_adapter {
     std::map<alora_weight_key, alora_pair> pairs;
     std::vector<alora_block> blocks;
 
-    std::vector<ggml_context_ptr>        ctxs;
-    std::vector<ggml_backend_buffer_ptr> bufs;
+    std::vector<ggml_context_ptr>             ctxs;
+    std::vector<std::unique_ptr<alora_pages>> pages; // of some of the buffers
+    std::vector<ggml_backend_buffer_ptr>      bufs;
+
+private:
+    ggml_backend_buffer_t alloc(ggml_context * ctx, ggml_backend_buffer_type_t buft); // nullptr: no memory
 };
 
 using alora_adapter_ptr = std::shared_ptr<alora_adapter>;

@@ -79,7 +79,7 @@ alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("A
     plan->weights = &weights;
     reserve_plan = current = plan;
 
-    n_nodes_budget = N_ADAPTERS_BUDGET * 8u * (uint32_t) ctx->get_model().n_tensors();
+    n_nodes_budget = N_ADAPTERS_BUDGET * 12u * (uint32_t) ctx->get_model().n_tensors();
 
     std::lock_guard<std::mutex> lock(contexts_mutex);
     contexts[ctx] = this;

@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 //
@@ -17,6 +21,21 @@
 #ifdef ALORA_KERNELS_X86
 void alora_kernel_avx2  (const alora_kernel_args & args, int64_t i0, int64_t i1);
 void alora_kernel_avx512(const alora_kernel_args & args, int64_t i0, int64_t i1);
+#endif
+#ifdef ALORA_KERNELS_ARM
+void alora_kernel_dotprod(const alora_kernel_args & args, int64_t i0, int64_t i1);
+
+static bool has_dotprod() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & (1ul << 20); // HWCAP_ASIMDDP
+#elif defined(__APPLE__)
+    int res = 0;
+    size_t size = sizeof(res);
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &res, &size, nullptr, 0) == 0 && res;
+#else
+    return false;
+#endif
+}
 #endif
 void alora_kernel_generic(const alora_kernel_args & args, int64_t i0, int64_t i1);
 
@@ -30,6 +49,10 @@ alora_kernel alora_kernel_get() {
     }
     if (may_be("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
         return alora_kernel_avx2;
+    }
+#elif defined(ALORA_KERNELS_ARM)
+    if (may_be("dotprod") && has_dotprod()) {
+        return alora_kernel_dotprod;
     }
 #else
     GGML_UNUSED(may_be);

@@ -9,20 +9,38 @@ llm_graph_input_alora * alora_graph_input(const llm_graph_params & params) {
     return (llm_graph_input_alora *) params.res->add_input(std::make_unique<llm_graph_input_alora>(params));
 }
 
-llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params)
-    : plan(params.alora), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload) {
-    for (const auto & slot : plan->slots) {
-        for (const auto & block : slot.adapter->blocks) {
-            n_ranks += block.rank;
+// Fewer rows than these cost a device nothing beside the launches, and gathering has more of them.
+static constexpr int64_t N_ROWS_MIN = 32;
+
+llm_graph_input_alora::layout::layout(const llm_graph_params & params) {
+    const auto & ubatch = params.ubatch;
+    // how many rows an adapter computes that is active for n of n_rows: a power of two, so that the graph seldom changes
+    const auto computed = [](int64_t n, int64_t n_rows) {
+        int64_t res = 1;
+        while (res < n) {
+            res *= 2;
         }
+        return n_rows < N_ROWS_MIN || 2*res > n_rows ? n_rows : res;
+    };
+    for (const auto & slot : params.alora->slots) {
+        int64_t n_tokens = 0, n_outputs = 0;
+        for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
+            n_tokens  += slot.scale[i] != 0.0f;
+            n_outputs += slot.scale[i] != 0.0f && ubatch.output && ubatch.output[i];
+        }
+        tokens .push_back(computed(n_tokens,  ubatch.n_tokens));
+        outputs.push_back(computed(n_outputs, params.n_outputs));
     }
-    tokens.n_rows  = params.ubatch.n_tokens;
-    outputs.n_rows = params.n_outputs;
+}
+
+llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params)
+    : plan(params.alora), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload),
+      n_tokens(params.ubatch.n_tokens), n_outputs(params.n_outputs), n_computed(params) {
 }
 
 bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
     // same_topology() is part of allow_reuse
-    if (slots_matter && !alora_plan::same_slots(*plan, *params.alora)) {
+    if (slots_matter && !(alora_plan::same_slots(*plan, *params.alora) && n_computed == layout(params))) {
         return false;
     }
     plan = params.alora;
@@ -31,88 +49,124 @@ bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
 
 void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
-    const bool all_outputs = outputs.n_rows == tokens.n_rows;
+    const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
-    fill(tokens,  *ubatch, false);
-    fill(outputs, *ubatch, !all_outputs);
+    for (const auto & [key, inp] : inputs) {
+        fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
+    }
 }
 
-void llm_graph_input_alora::fill(const input & inp, const llama_ubatch & ubatch, bool outputs_only) const {
-    if (!inp.scales || !inp.scales->buffer) {
+void llm_graph_input_alora::fill(const input & inp, size_t i_slot, const llama_ubatch & ubatch, bool outputs_only) const {
+    if (!inp.scales->buffer) {
         return; // not used by this graph
     }
-    buffer.clear();
-    for (const auto & slot : plan->slots) {
-        for (const auto & block : slot.adapter->blocks) {
-            for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
-                if (!outputs_only || ubatch.output[i]) {
-                    const float scale = slot.scale[i];
-                    buffer.insert(buffer.end(), block.rank, block.mask ? (scale != 0.0f ? 1.0f : 0.0f) : block.scale*scale);
-                }
-            }
+    const auto & slot = plan->slots[i_slot];
+    std::vector<int32_t> rows;
+    std::vector<float>   scales; // of the activation
+    int32_t row = 0;
+    for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
+        if (outputs_only && !ubatch.output[i]) {
+            continue;
+        }
+        if (!inp.rows || slot.scale[i] != 0.0f) {
+            rows.push_back(row);
+            scales.push_back(slot.scale[i]);
+        }
+        row++;
+    }
+    // what is computed twice is put back twice, alike
+    rows  .resize(inp.n_rows, rows  .empty() ? 0    : rows.back());
+    scales.resize(inp.n_rows, scales.empty() ? 0.0f : scales.back());
+
+    std::vector<float> buffer;
+    for (const auto & block : slot.adapter->blocks) {
+        for (const auto scale : scales) {
+            buffer.insert(buffer.end(), block.rank, block.mask ? (scale != 0.0f ? 1.0f : 0.0f) : block.scale*scale);
         }
     }
     GGML_ASSERT(buffer.size() == (size_t) ggml_nelements(inp.scales));
     ggml_backend_tensor_set(inp.scales, buffer.data(), 0, buffer.size()*sizeof(float));
+    if (inp.rows) {
+        ggml_backend_tensor_set(inp.rows, rows.data(), 0, rows.size()*sizeof(int32_t));
+    }
 }
 
 void llm_graph_input_alora::see(ggml_tensor * w, alora_role role, int64_t n_rows) {
     if (plan->seen) {
-        const bool rows_known = n_rows == tokens.n_rows || n_rows == outputs.n_rows;
+        const bool rows_known = n_rows == n_tokens || n_rows == n_outputs;
         auto & weight = plan->seen->emplace(alora_weight_key { w->name, role }, alora_weight { w, plan->seen->size() }).first->second;
         weight.tensor = rows_known && weight.tensor ? w : nullptr;
     }
 }
 
-ggml_tensor * llm_graph_input_alora::build_scale(
-        ggml_context * ctx0, size_t i_slot, size_t i_block, ggml_tensor * ab, int64_t n_rows, bool experts) {
-    auto & inp = is_outputs(n_rows) ? outputs : tokens;
+llm_graph_input_alora::input & llm_graph_input_alora::get_input(ggml_context * ctx0, size_t i_slot, int64_t n_rows, bool gather) {
+    const bool    is_out = is_outputs(n_rows);
+    const int64_t n      = (is_out ? n_computed.outputs : n_computed.tokens)[i_slot];
+    gather = gather && n < n_rows;
 
+    auto & inp = inputs[{ i_slot, is_out, gather }];
     if (!inp.scales) {
-        inp.scales = ggml_new_tensor_1d(ctx0, GGML_TYPE_F32, n_ranks*n_rows);
-        ggml_set_name(inp.scales, &inp == &tokens ? "alora_scale_tokens" : "alora_scale_outputs");
+        int64_t n_ranks = 0;
+        for (const auto & block : plan->slots[i_slot].adapter->blocks) {
+            n_ranks += block.rank;
+        }
+        inp.n_rows = gather ? n : n_rows;
+        inp.scales = ggml_new_tensor_1d(ctx0, GGML_TYPE_F32, n_ranks*inp.n_rows);
+        ggml_set_name(inp.scales, "alora_scales");
         ggml_set_input(inp.scales);
+        if (gather) {
+            inp.rows = ggml_new_tensor_1d(ctx0, GGML_TYPE_I32, inp.n_rows);
+            ggml_set_name(inp.rows, "alora_rows");
+            ggml_set_input(inp.rows);
+        }
     }
+    return inp;
+}
 
-    const int64_t rank = plan->slots[i_slot].adapter->blocks[i_block].rank;
-    const int64_t ne1  = experts ? 1 : ab->ne[1];
-    const int64_t ne2  = ab->ne[2];
+ggml_tensor * llm_graph_input_alora::build_scale(
+        ggml_context * ctx0, input & inp, size_t i_slot, size_t i_block, ggml_tensor * ab, bool experts) {
+    const auto &  blocks = plan->slots[i_slot].adapter->blocks;
+    const int64_t rank   = blocks[i_block].rank;
+    const int64_t ne1    = experts ? 1 : ab->ne[1];
+    const int64_t ne2    = ab->ne[2];
 
-    auto & view = inp.views[{ (int64_t) i_slot, (int64_t) i_block, ne1, ne2, ab->ne[3] }];
+    auto & view = inp.views[{ (int64_t) i_block, ne1, ne2, ab->ne[3] }];
     if (!view) {
         int64_t n_ranks_before = 0;
-        for (size_t i = 0; i <= i_slot; ++i) {
-            const auto & blocks = plan->slots[i].adapter->blocks;
-            for (size_t j = 0; j < (i == i_slot ? i_block : blocks.size()); ++j) {
-                n_ranks_before += blocks[j].rank;
-            }
+        for (size_t j = 0; j < i_block; ++j) {
+            n_ranks_before += blocks[j].rank;
         }
         const size_t nb1 = rank*sizeof(float);
-        view = ggml_view_4d(ctx0, inp.scales, rank, ne1, ne2, ab->ne[3], nb1, nb1*ne1, nb1*ne1*ne2, n_ranks_before*n_rows*sizeof(float));
+        view = ggml_view_4d(ctx0, inp.scales, rank, ne1, ne2, ab->ne[3], nb1, nb1*ne1, nb1*ne1*ne2, n_ranks_before*inp.n_rows*sizeof(float));
     }
     return view;
 }
 
-ggml_tensor * llm_graph_input_alora::build_pair(
-        ggml_context * ctx0, size_t i_slot, const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res) {
+ggml_tensor * llm_graph_input_alora::build_pair(ggml_context * ctx0, input & inp, size_t i_slot,
+        const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res) {
+    ggml_tensor * delta = ggml_mul_mat(ctx0, pair.b, ab);
     // v times the block, for every row: [n_out, ...]
     const auto outer = [&](ggml_tensor * v, size_t i_block) {
-        return ggml_mul(ctx0, ggml_repeat(ctx0, v, base), build_scale(ctx0, i_slot, i_block, base, ggml_nrows(base), false));
+        return ggml_mul(ctx0, ggml_repeat(ctx0, v, delta), build_scale(ctx0, inp, i_slot, i_block, delta, false));
     };
-    ggml_tensor * delta = ggml_mul_mat(ctx0, pair.b, ab);
     if (pair.magnitude) {
-        delta = ggml_mul(ctx0, delta, pair.magnitude);
         res   = ggml_add(ctx0, res, ggml_mul(ctx0, base, outer(pair.magnitude_1, pair.block_mask)));
+        delta = ggml_mul(ctx0, delta, pair.magnitude);
     }
     if (pair.bias) {
         delta = ggml_add(ctx0, delta, outer(pair.bias, pair.block_bias));
     }
-    return ggml_add(ctx0, res, delta);
+    if (!inp.rows) {
+        return ggml_add(ctx0, res, delta);
+    }
+    ggml_tensor * rows = ggml_reshape_2d(ctx0, res, res->ne[0], ggml_nrows(res));
+    rows = ggml_set_rows(ctx0, rows, ggml_add(ctx0, ggml_get_rows(ctx0, rows, inp.rows), delta), inp.rows);
+    return ggml_reshape(ctx0, rows, res);
 }
 
 bool llm_graph_input_alora::is_outputs(int64_t n_rows) const {
-    GGML_ASSERT((n_rows == tokens.n_rows || n_rows == outputs.n_rows) && "rows are neither the tokens nor the outputs of the ubatch");
-    return n_rows != tokens.n_rows;
+    GGML_ASSERT((n_rows == n_tokens || n_rows == n_outputs) && "rows are neither the tokens nor the outputs of the ubatch");
+    return n_rows != n_tokens;
 }
 
 // Whether the CPU can read w and computes what is multiplied by it, `res`: a scheduler with other
@@ -172,12 +226,24 @@ ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor *
     if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_MATRIX, ggml_nrows(cur), res, { cur })) {
         return fused_res;
     }
+    // where rows are put back the base's product is gone, which a magnitude needs
+    bool gather = ggml_is_contiguous(cur) && ggml_is_contiguous(res);
+    for (const auto & slot : plan->slots) {
+        const auto * pair = find_pair(*plan, slot, w, ALORA_ROLE_MATRIX);
+        gather = gather && !(pair && pair->magnitude);
+    }
     ggml_tensor * base = res;
     for (size_t i = 0; i < plan->slots.size(); ++i) {
         if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_MATRIX)) {
-            ggml_tensor * ab = ggml_mul_mat(ctx0, pair->a, cur); // [rank, ...]
-            ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ggml_nrows(ab), false));
-            res = build_pair(ctx0, i, *pair, ab, base, res);
+            auto & inp = get_input(ctx0, i, ggml_nrows(cur), gather);
+            ggml_tensor * x = cur;
+            if (inp.rows) {
+                auto & rows = inp.gathered[cur];
+                x = rows = rows ? rows : ggml_get_rows(ctx0, ggml_reshape_2d(ctx0, cur, cur->ne[0], ggml_nrows(cur)), inp.rows);
+            }
+            ggml_tensor * ab = ggml_mul_mat(ctx0, pair->a, x); // [rank, ...]
+            ab = ggml_mul(ctx0, ab, build_scale(ctx0, inp, i, pair->block, ab, false));
+            res = build_pair(ctx0, inp, i, *pair, ab, base, res);
         }
     }
     return res;
@@ -194,7 +260,7 @@ ggml_tensor * llm_graph_input_alora::build_mm_id(ggml_context * ctx0, ggml_tenso
     for (size_t i = 0; i < plan->slots.size(); ++i) {
         if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_EXPERTS)) {
             ggml_tensor * ab = ggml_mul_mat_id(ctx0, pair->a, cur, ids); // [rank, n_expert_used, n_rows]
-            ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ab->ne[2], true));
+            ab = ggml_mul(ctx0, ab, build_scale(ctx0, get_input(ctx0, i, ab->ne[2], false), i, pair->block, ab, true));
             res = ggml_add(ctx0, res, ggml_mul_mat_id(ctx0, pair->b, ab, ids));
         }
     }
@@ -213,8 +279,9 @@ ggml_tensor * llm_graph_input_alora::build_rows(ggml_context * ctx0, ggml_tensor
     for (size_t i = 0; i < plan->slots.size(); ++i) {
         if (const auto * pair = find_pair(*plan, plan->slots[i], w, ALORA_ROLE_ROWS)) {
             ggml_tensor * ab = ggml_get_rows(ctx0, pair->a, tokens_in); // [rank, n_tokens]
-            ab = ggml_mul(ctx0, ab, build_scale(ctx0, i, pair->block, ab, ab->ne[1], false));
-            res = build_pair(ctx0, i, *pair, ab, base, res);
+            auto & inp = get_input(ctx0, i, ab->ne[1], false);
+            ab = ggml_mul(ctx0, ab, build_scale(ctx0, inp, i, pair->block, ab, false));
+            res = build_pair(ctx0, inp, i, *pair, ab, base, res);
         }
     }
     return res;

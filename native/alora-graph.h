@@ -9,13 +9,26 @@
 
 #include <array>
 #include <map>
+#include <tuple>
 #include <vector>
 
 // What is adapted in a graph. Weights that the CPU computes get a fused node (alora-fused.h). For the
-// others, on any device, there are plain ops and the scales of the ubatch's adapters as graph inputs:
-// its tensors hold, one after another, a block [rank, n_rows] for each (adapter, block of the adapter),
-// filled with the token's scale. All that changes from step to step is data, so a graph is reused as
-// it is; with plain ops, while the adapters are the same.
+// others, on any device, there are plain ops, adapter by adapter:
+//   - one that is active for most rows computes all of them: A, times scales that are 0 for the other
+//     rows, B, added. Four launches, the fewest that there can be, and what few adapters want;
+//   - one that is active for few of many rows computes these alone: gathered, A, times their scales, B,
+//     put back in place. It costs in proportion to its tokens, whatever the number of adapters.
+// Measured by benchmarks/device_ways.cpp, no GPU being at hand, on one thread of the CPU backend: 8
+// adapters on 256 rows of the 135M shape add to a layer's 20 ms, where they share all rows or the last 8,
+//   all rows 39 or 40 ms, gathered 5.6 or 2.2 ms.
+// Two more ways have four launches for any number of adapters, and are not taken:
+//   stacks and ggml_mul_mat_id, 32 or 31 ms: rows without an adapter pay for a slot of zeros, and CUDA
+//     waits for the host at every op where F16 has a rank below 64;
+//   the ranks of all in one matrix, 18 ms for both: every row pays for every adapter.
+// Both need copies of the weights, made again as adapters come and go. What speaks for them is a device
+// on which launches cost more than that: with 32 adapters in a step a weight has 128 here.
+// What the ops read about the tokens are graph inputs, so a graph is reused as it is while the adapters
+// are the same and each computes about as many rows as before.
 class llm_graph_input_alora : public llm_graph_input_i {
 public:
     llm_graph_input_alora(const llm_graph_params & params);
@@ -39,12 +52,24 @@ public:
     ggml_tensor * build_rows(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * tokens, ggml_tensor * res);
 
 private:
+    // What the plain ops of one adapter read about the rows that they compute.
     struct input {
-        ggml_tensor * scales = nullptr; // F32 [sum of ranks * n_rows]; created at its first use
         int64_t       n_rows = 0;
+        ggml_tensor * scales = nullptr; // F32: a block [rank, n_rows] after another, filled with the tokens' scales
+        ggml_tensor * rows   = nullptr; // I32 [n_rows]: which ones; nullptr: all
 
-        // by slot, block and shape: a device gets a copy of each view that its ops use, so they share them
-        std::map<std::array<int64_t, 5>, ggml_tensor *> views;
+        // by block and shape: a device gets a copy of each view that its ops use, so they share them
+        std::map<std::array<int64_t, 4>, ggml_tensor *> views;
+        std::map<const ggml_tensor *, ggml_tensor *> gathered; // `rows` of an activation: several weights multiply it
+    };
+
+    // How many rows each slot's adapter is computed for, of the tokens or of the outputs.
+    struct layout {
+        std::vector<int64_t> tokens;
+        std::vector<int64_t> outputs;
+
+        explicit layout(const llm_graph_params & params);
+        bool operator==(const layout & other) const { return tokens == other.tokens && outputs == other.outputs; }
     };
 
     void see(ggml_tensor * w, alora_role role, int64_t n_rows);
@@ -56,13 +81,16 @@ private:
     ggml_tensor * build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
             ggml_tensor * res, std::initializer_list<ggml_tensor *> args);
 
-    // The block of (slot, block) over the rows of `ab`, in its shape: [rank, ne1, ne2].
-    ggml_tensor * build_scale(ggml_context * ctx0, size_t i_slot, size_t i_block, ggml_tensor * ab, int64_t n_rows, bool experts);
+    // That of the slot for activations of `n_rows`; gather: computes some of them, if the layout has it so.
+    input & get_input(ggml_context * ctx0, size_t i_slot, int64_t n_rows, bool gather);
 
-    // base + what the pair adds, where `ab` = s * A x, [rank, ...]
-    ggml_tensor * build_pair(ggml_context * ctx0, size_t i_slot, const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res);
+    // The block over the rows of `ab`, in its shape: [rank, ne1, ne2].
+    ggml_tensor * build_scale(ggml_context * ctx0, input & inp, size_t i_slot, size_t i_block, ggml_tensor * ab, bool experts);
 
-    void fill(const input & inp, const llama_ubatch & ubatch, bool outputs_only) const;
+    // res + what the pair adds, where `ab` = s * A x, [rank, ...]
+    ggml_tensor * build_pair(ggml_context * ctx0, input & inp, size_t i_slot, const alora_pair & pair, ggml_tensor * ab, ggml_tensor * base, ggml_tensor * res);
+
+    void fill(const input & inp, size_t i_slot, const llama_ubatch & ubatch, bool outputs_only) const;
 
     alora_plan_ptr plan;
     alora_fused    fused;
@@ -72,12 +100,11 @@ private:
     ggml_backend_t       backend_cpu;
     bool                 op_offload;
 
-    int64_t n_ranks = 0; // over all slots and blocks
+    int64_t n_tokens;
+    int64_t n_outputs;
+    layout  n_computed;
 
-    input tokens;  // n_rows = n_tokens
-    input outputs; // n_rows = n_outputs
-
-    mutable std::vector<float> buffer;
+    std::map<std::tuple<size_t, bool, bool>, input> inputs; // by slot, whether of the outputs, whether gathered
 };
 
 // The input of this graph, owned by params.res; nullptr where nothing is active, so that such a

@@ -25,6 +25,9 @@
 #elif defined(__AVX2__)
 #define LANES_MAX 8
 #define TOKENS_MAX 2
+#elif defined(__aarch64__)
+#define LANES_MAX 4
+#define TOKENS_MAX 4
 #else
 #define LANES_MAX 4
 #define TOKENS_MAX 2
@@ -107,6 +110,9 @@ template <int L> inline typename lanes<L>::f32 from_i8(const int8_t * p) {
         const __m128i tops = _mm_unpacklo_epi8(_mm_setzero_si128(), _mm_cvtsi32_si128(load<int32_t>(p)));
         return (typename lanes<L>::f32) _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(_mm_setzero_si128(), tops), 24));
     }
+#elif defined(__aarch64__)
+    const int8x8_t v = vreinterpret_s8_s32(vdup_n_s32(load<int32_t>(p)));
+    return (typename lanes<L>::f32) vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(v))));
 #else
     return typename lanes<L>::f32 { (float) p[0], (float) p[1], (float) p[2], (float) p[3] };
 #endif
@@ -115,6 +121,8 @@ template <int L> inline typename lanes<L>::f32 from_i8(const int8_t * p) {
 inline float from_f16(uint16_t h) {
 #if defined(__F16C__)
     return _cvtsh_ss(h);
+#elif defined(__aarch64__)
+    return load<__fp16>(&h);
 #else
     const uint32_t bits = (uint32_t) (h & 0x7fff) << 13;
     const float magnitude = load<float>(&bits) * 0x1p112f;
@@ -347,12 +355,16 @@ inline void run_wide(const alora_kernel_args & p, int64_t i0, int64_t i1) {
     }
 }
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(__aarch64__)
 
 // One token by rows of Q8_0, in integers: the token's values are rounded to Q8_0 too, as ggml does. With
 // more tokens a value that is converted once is used for all of them, and nothing is rounded.
 
 constexpr int64_t N_INT8 = 16384; // values of a row, at most
+
+#if defined(__AVX2__)
+
+#define LANES_INT8 8
 
 struct q8_block { alignas(32) int8_t x[32], magnitude[32]; float d; };
 
@@ -394,9 +406,51 @@ inline lanes<8>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
     return (lanes<8>::f32) _mm256_cvtepi32_ps(sums) * (from_f16(w->d)*x.d);
 }
 
+#else
+
+#define LANES_INT8 4
+
+struct q8_block { int8_t x[32]; float d; };
+
+inline q8_block quantize(const float * x) {
+    float32x4_t v[8], m = vdupq_n_f32(0.0f);
+    UNROLL for (int i = 0; i < 8; ++i) {
+        v[i] = vld1q_f32(x + 4*i);
+        m = vmaxq_f32(m, vabsq_f32(v[i]));
+    }
+    const float max = vmaxvq_f32(m);
+    q8_block res;
+    res.d = max/127.0f;
+    const float id = max > 0.0f ? 127.0f/max : 0.0f;
+    int16x4_t q[8];
+    UNROLL for (int i = 0; i < 8; ++i) {
+        q[i] = vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(v[i], id)));
+    }
+    UNROLL for (int i = 0; i < 4; ++i) {
+        vst1_s8(res.x + 8*i, vqmovn_s16(vcombine_s16(q[2*i], q[2*i + 1])));
+    }
+    return res;
+}
+
+// the products of two blocks, added up to four
+inline lanes<4>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
+    const int8x16_t w0 = vld1q_s8(w->qs), w1 = vld1q_s8(w->qs + 16), x0 = vld1q_s8(x.x), x1 = vld1q_s8(x.x + 16);
+#if defined(__ARM_FEATURE_DOTPROD)
+    const int32x4_t sums = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w0, x0), w1, x1);
+#else
+    const auto products = [](int8x16_t a, int8x16_t b) {
+        return vaddq_s32(vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b))), vpaddlq_s16(vmull_high_s8(a, b)));
+    };
+    const int32x4_t sums = vaddq_s32(products(w0, x0), products(w1, x1));
+#endif
+    return (lanes<4>::f32) vcvtq_f32_s32(sums) * (from_f16(w->d)*x.d);
+}
+
+#endif
+
 template <int R> // rows at a time
 inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
-    typedef lanes<8>::f32 V;
+    typedef lanes<LANES_INT8>::f32 V;
     q8_block x[N_INT8/32];
     const int64_t n_blocks = p.n/32;
     for (int64_t k = 0; k < n_blocks; ++k) {
@@ -420,8 +474,8 @@ inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
             }
         }
         const float * gain = p.gain ? p.gain + i : nullptr;
-        if constexpr (R == 8) {
-            add<8>(p.y[0] + i, sums<8>(acc)*p.scale[0], gain, n_rows);
+        if constexpr (R == LANES_INT8) {
+            add<R>(p.y[0] + i, sums<R>(acc)*p.scale[0], gain, n_rows);
         } else {
             const f32x4 folded[4] = { fold(acc[0]), fold(acc[1]), fold(acc[2]), fold(acc[3]) };
             add<4>(p.y[0] + i, sums<4>(folded)*p.scale[0], gain, n_rows);
@@ -465,9 +519,9 @@ void ALORA_KERNEL_NAME(const alora_kernel_args & args, int64_t i0, int64_t i1) {
         case GGML_TYPE_F16:  return run<row_f16> (args, i0, i1);
         case GGML_TYPE_BF16: return run<row_bf16>(args, i0, i1);
         default:
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(__aarch64__)
             if (args.n_x == 1 && args.n <= N_INT8) {
-                return args.n <= 64 ? run_int8<8>(args, i0, i1) : run_int8<4>(args, i0, i1);
+                return args.n <= 64 ? run_int8<LANES_INT8>(args, i0, i1) : run_int8<4>(args, i0, i1);
             }
 #endif
             return run<LANES_MAX, row_q8_0>(args, i0, i1);

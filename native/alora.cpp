@@ -12,10 +12,6 @@
 #include <mutex>
 #include <new>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 static thread_local std::string last_error;
 
 static std::mutex adapters_mutex;
@@ -101,16 +97,8 @@ int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter
     });
 }
 
-// Having freed one large block, glibc takes the next from its heap, where those of adapters that come
-// and go leave gaps: twice the bytes of the ones that are there, without this.
-static void give_back_memory() {
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
-}
-
 int32_t alora_adapter_free(alora_adapter * adapter) {
-    const int32_t res = guarded([&]() -> int32_t {
+    return guarded([&]() -> int32_t {
         if (!adapter) {
             return ALORA_OK;
         }
@@ -122,8 +110,6 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
         alora_contexts_forget(adapter);
         return ALORA_OK;
     });
-    give_back_memory();
-    return res;
 }
 
 uint64_t alora_adapter_size(const alora_adapter * adapter) {

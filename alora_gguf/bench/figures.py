@@ -201,6 +201,18 @@ def throughput(run: Run) -> Measured:
     return measured
 
 
+@figure("watch", "an answer's own tokens with an intrinsic at each sentence / without", _135m=most(1.15))
+def watch(run: Run) -> Measured:
+    """Conversation.ask with watch=[one intrinsic], which goes on for up to 64 tokens at each sentence, or with none: from
+    the answer's first token to its last, milliseconds a token.
+    """
+    ours, (name,) = run["ours"], run.names(1)
+    measured = run.pace.ratio(
+        ("watched, per token", lambda: ours.answer(run.n_answer, [name])), ("alone, per token", lambda: ours.answer(run.n_answer, [])))
+    measured.note = f"{ours.judged(run.n_answer, name)} verdicts in {run.n_answer} tokens"
+    return measured
+
+
 @figure("memory", "1,000 registered adapters, 64 MB budget: peak memory above base / budget", _135m=most(1.10))
 def memory(run: Run) -> Measured:
     """Calls of up to 25 of the names at each number of them, spread evenly; the process's peak, less its peak
@@ -221,7 +233,7 @@ def memory(run: Run) -> Measured:
 @figure("cold", "1,000 registered adapters, 64 MB budget: extra time of a cold call / reading its file", _135m=most(2))
 def cold(run: Run) -> Measured:
     """A first call less a second one of the same name, both of one token; and reading the file, which is in the
-    page cache.
+    page cache, into new memory.
     """
     with run.alone("registered") as registered:
         registered.register(run.registered[-1])

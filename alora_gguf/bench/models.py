@@ -1,6 +1,6 @@
 """The models and adapters that are measured, made once and kept in a folder.
 
-135m is the embedded model with its Q4_1 weights in Q4_0, and without embeddings for the tokens that would end
+135m is the embedded model with its Q4_1 weights in Q4_0, and with mean embeddings for the tokens that would end
 an answer; the others have random Q4_0 weights in the shapes of Llama 3.2 1B and 3B, with the embedded model's
 vocabulary. Adapters are random, of rank 32 on all linear layers, saved as PEFT saves them and converted by
 alora_gguf.convert.
@@ -107,7 +107,8 @@ def _write_embedded(out: Path) -> None:
             writer.add_tensor(t.name, gguf.quants.quantize(weights, Q4_0), raw_dtype=Q4_0)
         elif t.name == "token_embd.weight":
             embeddings = np.array(t.data)
-            embeddings[_ends(source)] = 0
+            mean = gguf.quants.dequantize(t.data, t.tensor_type).mean(0, keepdims=True)
+            embeddings[_ends(source)] = gguf.quants.quantize(mean, t.tensor_type)
             writer.add_tensor(t.name, embeddings, raw_dtype=t.tensor_type)
         else:
             writer.add_tensor(t.name, t.data.reshape(shape))
@@ -123,7 +124,7 @@ def _write_random(out: Path, shape: Shape) -> None:
         "rope.dimension_count": shape.n_embd // shape.n_head, "context_length": N_CTX})
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((n_vocab, shape.n_embd), np.float32) * 0.02
-    embeddings[_ends(source)] = 0
+    embeddings[_ends(source)] = embeddings.mean(0)
     writer.add_tensor("token_embd.weight", gguf.quants.quantize(embeddings, Q8_0), raw_dtype=Q8_0)
     writer.add_tensor("output_norm.weight", np.ones(shape.n_embd, np.float32))
     for layer in range(shape.n_layer):
@@ -135,7 +136,7 @@ def _write_random(out: Path, shape: Shape) -> None:
 
 
 def _ends(source: gguf.GGUFReader) -> list[int]:
-    """The control tokens but the one that begins a message: their logits shall be 0, so that no answer ends early."""
+    """The control tokens but the one that begins a message: their logits shall be the mean of all, so that no answer ends early."""
     types, bos = source.fields["tokenizer.ggml.token_type"].contents(), source.fields["tokenizer.ggml.bos_token_id"].contents()
     return [i for i, kind in enumerate(types) if kind == gguf.TokenType.CONTROL and i != bos]
 

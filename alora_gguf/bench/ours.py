@@ -73,6 +73,14 @@ class Ours:
         """The same from as many threads as there are conversations."""
         return self._throughput(n_chats, names, n_tokens, max_tokens, n_chats)
 
+    def answer(self, max_tokens: int, watch: Sequence[str]) -> float:
+        """Milliseconds a token of the base's answer after its first one, with these intrinsics watching it."""
+        return 1e3 / self._answer(max_tokens, watch).usage.tokens_per_second
+
+    def judged(self, max_tokens: int, name: str) -> int:
+        """How often the intrinsic judges that answer."""
+        return len(self._answer(max_tokens, [name]).verdicts)
+
     def said(self, n_tokens: int, name: str) -> int:
         """The first token of what the intrinsic says on the conversation."""
         return self._conversation(n_tokens).invoke(name, max_tokens=1).tokens[0]
@@ -96,6 +104,13 @@ class Ours:
         for reply in replies:
             _expect("tokens of an intrinsic", max_tokens, len(reply.tokens))
         return ms / (n_chats * max_tokens)
+
+    def _answer(self, max_tokens: int, watch: Sequence[str]):
+        self.forget()
+        with self.model.conversation() as chat:
+            reply = chat.ask(TEXT * 3 + "Tell me more about it.", watch=watch, max_tokens=max_tokens, temperature=0)
+        _expect("tokens of an answer", max_tokens, len(reply.tokens))
+        return reply
 
     @contextmanager
     def _never_invoked(self, names: Sequence[str]) -> Iterator[list[str]]:

@@ -34,6 +34,7 @@ class Run:
         self.n_steps = 2 if quick else 12
         self.n_conversation = 128 if quick else 2048
         self.n_short = 32 if quick else 128  # tokens of each of many conversations
+        self.n_answer = 16 if quick else 96  # tokens of an answer that is watched
         self.contexts = (96, 192) if quick else (512, 1024, 2048, 4096, 7680)
         self.batches = (1, 8) if quick else (1, 2, 4, 8, 16) if model == "135m" else (8,)
         self.registered = (1, 40) if quick else (1, 10, 100, 1000)

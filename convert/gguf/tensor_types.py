@@ -1,5 +1,6 @@
 """The ggml types of adapter tensors, and which of them a tensor gets for an outtype."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ class TensorType:
     file_type: int
 
     def n_bytes(self, ne: tuple[int, ...]) -> int:
-        return int(np.prod(ne, dtype=object)) // self.block * self.block_bytes
+        return math.prod(ne) // self.block * self.block_bytes
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """float32 [..., n] to uint8 [...], rounded to nearest. Values beyond the type's range become infinite."""

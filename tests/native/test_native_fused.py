@@ -1,6 +1,7 @@
 """The fused way on the CPU against plain ops, and both against models with the adapter merged in."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ Types = gguf.GGMLQuantizationType
 
 # The fused way computes in F32; ggml's products round the activations to the type of the weights.
 ROUNDING = {Types.F32: 1e-5, Types.F16: 3e-3, Types.BF16: 3e-2, Types.Q8_0: 3e-2}
-KERNELS = ["generic", "avx2", "avx512"]  # one that the processor lacks is the generic one again
+# one that the processor lacks is the generic one again
+KERNELS = ["generic", "dotprod"] if platform.machine() in ("aarch64", "arm64") else ["generic", "avx2", "avx512"]
 
 
 @pytest.fixture(params=["fused", "ops"])
@@ -152,6 +154,65 @@ def test_vectors_of_experts_are_refused(zoo):
     adapter = zoo.adapter("experts", weights=["blk.0.ffn_up_exps.weight"])
     with Runtime(zoo.base("experts")) as runtime, pytest.raises(Refused, match="experts"):
         runtime.load(write_with_vectors(zoo.path(), adapter, {"blk.0.ffn_up_exps.weight": np.ones(N_FF, np.float32)}, {}))
+
+
+# plain ops for few of many rows
+
+FEW = [(60, {0: 55}), (40, {0: 38, 1: 30}), (50, {}), (12, {1: 0})]  # length, start of each adapter
+
+
+def few_of_many(runtime, files, outputs: str = "all") -> list[np.ndarray]:
+    runtime.clear()
+    loaded = [runtime.load(file) for file in files]
+    for seq, (_, starts) in enumerate(FEW):
+        for i, start in starts.items():
+            runtime.activate(seq, loaded[i], start, 1.0 + i)
+    return runtime.logits(*((seq, prompt(seq, n), 0) for seq, (n, _) in enumerate(FEW)), outputs=outputs)
+
+
+@pytest.mark.parametrize("kind", ["dense", "tied", "experts", "hybrid"])
+@pytest.mark.parametrize("outputs", ["all", "last"])
+def test_an_adapter_of_few_tokens_computes_their_rows(zoo, kind, outputs, monkeypatch):
+    model = zoo.model(kind)
+    files = [write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 1)),
+             write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 2, r=7, weights=model.weights[2:8]))]
+    results = {}
+    for way in ("fused", "ops"):
+        monkeypatch.setenv("ALORA_GRAPH", way)
+        with Runtime(zoo.base(kind)) as runtime:
+            base = runtime.logits(*((seq, prompt(seq, n), 0) for seq, (n, _) in enumerate(FEW)), outputs=outputs)
+            results[way] = few_of_many(runtime, files, outputs)
+    for fused, ops, unadapted, (n, starts) in zip(results["fused"], results["ops"], base, FEW):
+        assert relative_error(ops, fused) < TOLERANCE
+        n_before = min(starts.values(), default=n) if outputs == "all" else len(ops) * (not starts)
+        assert np.array_equal(ops[:n_before], unadapted[:n_before])
+
+
+def test_few_of_many_rows_with_bias_and_magnitude(zoo, monkeypatch):
+    adapter, bias, magnitude = with_vectors(1)
+    for vectors in (bias, {}), (bias, magnitude):
+        files = [write_with_vectors(zoo.path(), adapter, *vectors), write_adapter(zoo.path(), "llama", zoo.adapter("dense", 2))]
+        results = []
+        for way in ("fused", "ops"):
+            monkeypatch.setenv("ALORA_GRAPH", way)
+            with Runtime(zoo.base("dense")) as runtime:
+                results.append(np.concatenate(few_of_many(runtime, files)))
+        assert relative_error(*results) < TOLERANCE
+
+
+def test_a_graph_of_plain_ops_serves_about_as_many_rows(zoo, monkeypatch):
+    monkeypatch.setenv("ALORA_GRAPH", "ops")
+    with Runtime(zoo.base("dense")) as runtime:
+        adapter = zoo.load(runtime, "dense", zoo.adapter("dense"))
+
+        def reused(n_active: int) -> bool:
+            before = runtime.n_reused
+            runtime.clear()
+            runtime.activate(0, adapter, 64 - n_active)
+            runtime.logits((0, prompt(1, 64), 0))
+            return runtime.n_reused > before
+
+        assert [reused(n) for n in (5, 8, 6, 9, 16, 40, 64)] == [False, True, True, False, True, False, True]
 
 
 # one graph for all adapters
