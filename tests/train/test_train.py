@@ -10,7 +10,7 @@ import pytest
 from conftest import INVOCATION
 
 MOODS = {"glad": ["sunshine", "a present", "good news", "a holiday"], "sad": ["rain", "a loss", "bad news", "a farewell"]}
-OPTIONS = ["--rank", "4", "--epochs", "12", "--learning-rate", "5e-3", "--batch-size", "4", "--n-evals", "3", "--threads", "1", "--dtype", "float32"]
+OPTIONS = ["--rank", "4", "--epochs", "2", "--learning-rate", "5e-3", "--batch-size", "4", "--n-evals", "3", "--threads", "1", "--dtype", "float32"]
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +42,16 @@ def trained(tiny_base, data, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_trained_adapter_says_what_it_learnt(trained, tiny_base, data):
+def test_the_trained_adapter_says_what_it_learnt(base_q4, data, tmp_path):
+    """On the embedded model: a random one has nothing to build on."""
     from alora_gguf import Model
 
-    with Model(tiny_base, n_ctx=512, n_threads=1) as model:
-        model.load_adapter(f"{trained}.gguf")
+    done = alora(*arguments(
+        base_q4, data, tmp_path / "mood", "--invocation", INVOCATION, "--gguf", str(tmp_path / "mood.gguf"), "--batch-size", "8",
+        "--epochs", "10", "--learning-rate", "2e-3", "--select", "loss"))
+    assert done.returncode == 0, done.stderr
+    with Model(base_q4, n_ctx=512, n_threads=1) as model:
+        model.load_adapter(tmp_path / "mood.gguf")
         lines = [json.loads(line) for line in data.read_text().splitlines()]
         said = [model.conversation(messages=line["messages"]).invoke("mood").text for line in lines]
     right = sum(text == line["output"] for text, line in zip(said, lines, strict=True))
