@@ -10,7 +10,7 @@ STAMPS := $(VENV)/stamps
 LLAMA_CPP_PYTHON := 0.3.36
 SMOLLM2          := 0.1.2
 
-SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*')
+SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*') $(wildcard intrinsics/*/adapter/*)
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTER := intrinsics/answerability/adapter
 

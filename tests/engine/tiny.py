@@ -32,12 +32,14 @@ def random_adapter(
     return out
 
 
-def llama(vocab_of: Path, out: Path) -> Path:
-    """A plain transformer, which does not repeat its prompt."""
+def llama(vocab_of: Path, out: Path, pooling: int | None = None) -> Path:
+    """A plain transformer, which does not repeat its prompt. pooling: llama.cpp's number of a way to make an embedding."""
     n_embd, n_head, n_ff = 64, 4, 64
     writer, n_vocab, rng = _begin("llama", vocab_of, out, n_embd)
     for key, value in (("feed_forward_length", n_ff), ("attention.head_count", n_head), ("rope.dimension_count", n_embd // n_head)):
         writer.add_uint32(f"llama.{key}", value)
+    if pooling is not None:
+        writer.add_uint32("llama.pooling_type", pooling)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
     random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))

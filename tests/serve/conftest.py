@@ -1,5 +1,7 @@
 """The servers that the tests share: on a tiny random model, and the demo."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +9,24 @@ import pytest
 
 for folder in ("serve", "engine"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))
+
+IO_YAML = """
+model: ~
+response_format: |
+  {"type": "string", "enum": ["answerable", "unanswerable"]}
+transformations:
+  - type: likelihood
+    categories_to_values: {"answerable": 1.0, "unanswerable": 0.0}
+    input_path: []
+  - type: nest
+    input_path: []
+    field_name: "likelihood"
+instruction: "<judge> {last_message}"
+docs_as_message: string
+parameters:
+  max_completion_tokens: 12
+sentence_boundaries: ~
+"""
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +63,26 @@ def server(tiny_base, tiny_adapters, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory):
-    """`alora serve --demo`, and a folder to load adapters from."""
+def judge(base_q4, repo, tmp_path_factory) -> Path:
+    """The repository's adapter as PEFT's folder, with an io.yaml of all that matters to a server."""
+    from alora_gguf.vocab import load_vocab
+
+    folder = tmp_path_factory.mktemp("peft") / "judge"
+    shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    with load_vocab(base_q4) as vocab:
+        config["alora_invocation_tokens"] = vocab.tokenize("<judge>")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "io.yaml").write_text(IO_YAML)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(judge, tmp_path_factory):
+    """`alora serve --demo`, with `judge`, and a folder to load adapters from."""
     from live import running
 
     more = tmp_path_factory.mktemp("demo-adapters")
-    with running(tmp_path_factory.mktemp("demo") / "log", "--demo", "--ctx", 4096, "--adapters-from", more, more=more) as server:
+    with running(tmp_path_factory.mktemp("demo") / "log", "--demo", "--ctx", 4096, "--adapter", judge, "--name", "smol",
+                 "--adapters-from", more, more=more, judge=judge) as server:
         yield server

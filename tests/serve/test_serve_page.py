@@ -247,6 +247,8 @@ def test_by_keyboard_alone(open_page):
     assert talk.bodies[-1]["messages"][-1]["content"] == "One line\nand another"
     assert focused()[0] == "input"
     press("Shift+Tab")
+    assert focused()[0] == "asked"
+    press("Shift+Tab")
     assert focused()[0] == "answered"
     talk.streamed(lambda: press("Enter"))
     assert talk.message("assistant").locator(".card").count() == 1

@@ -1,0 +1,200 @@
+"""`alora serve` under load, and llama-server (xllamacpp) under the same: many clients, each with one of several adapters.
+
+    python benchmarks/serve_load.py --load short --clients 64 --seconds 300
+    python benchmarks/serve_load.py --load long --clients 8 --seconds 300
+
+short   each request is a short prompt of the client's own, and its adapter's invocation
+long    each client has a conversation of 2,000 tokens; turns of the base and intrinsics alternate on it
+
+Before the load each client's requests are sent alone; every answer under load has to be that one. Sums of
+floating point numbers differ a little with what else is in a batch, so an answer may part from it where the
+two likeliest tokens were as good as equal: those are counted on their own. Both servers get the same
+prompts, as tokens, through /v1/completions, in turn. Memory is the server process's VmRSS.
+"""
+
+import argparse
+import http.client
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from alora_gguf.bench.models import Files, invocation_of
+
+N_TOKENS, N_QUESTIONS, TIE = 8, 4, 0.05  # of an answer; of a conversation; nats between two tokens that may change places
+
+OURS = "from alora_gguf.cli import main; raise SystemExit(main())"
+THEIRS = """
+import json, sys, time, xllamacpp
+settings = json.loads(sys.argv[1])
+params = xllamacpp.CommonParams()
+params.model.path = settings["model"]
+params.n_ctx, params.n_batch, params.n_ubatch, params.n_parallel = settings["n_ctx"], 512, 512, settings["n_parallel"]
+if settings["n_threads"]:
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["n_threads"]
+params.n_gpu_layers, params.verbosity, params.port, params.n_threads_http = 0, -1, 0, settings["n_parallel"] + 4
+params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in settings["adapters"]]
+server = xllamacpp.Server(params)
+print("listening on", server.listening_address, file=sys.stderr, flush=True)
+sys.stdin.read()
+"""
+
+
+class Server:
+    """A server process; `adapters` are files whose stems are their names."""
+
+    def __init__(self, engine: str, model: Path, adapters: list[Path], args: argparse.Namespace, log: Path):
+        self.engine, self.names = engine, [path.stem for path in adapters]
+        if engine == "alora serve":
+            command = ["-c", OURS, "serve", "--model", model, "--port", 0, "--ctx", args.ctx, "--parallel", args.clients, "--queue", args.clients]
+            command += [arg for path in adapters for arg in ("--adapter", path)] + (["--threads", args.threads] if args.threads else [])
+        else:
+            command = ["-c", THEIRS, json.dumps({"model": str(model), "adapters": list(map(str, adapters)), "n_ctx": args.ctx,
+                                                 "n_parallel": args.slots, "n_threads": args.threads})]
+        with open(log, "w") as err:
+            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=err, stderr=err)
+        while "listening on " not in (text := log.read_text(errors="replace")):
+            if self.process.poll() is not None:
+                raise SystemExit(f"serve_load.py: error: {engine}: expected a server, got: {text.strip()[-400:]}")
+            time.sleep(0.05)
+        address = text.split("listening on ")[1].split()[0]
+        url = urlsplit(address if "//" in address else f"//{address}")
+        self.host, self.port = url.hostname, url.port
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    @property
+    def rss(self) -> float:
+        """Megabytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1e3
+
+    def ask(self, prompt: list[int], adapter: int | None, **options) -> dict:
+        """text, seconds to its first piece and to its end, the least difference of two likeliest tokens if asked for logprobs.
+
+        On a connection of its own, as llama-server closes one that it has streamed on.
+        """
+        body = {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "stream": True, **options}
+        if self.engine == "alora serve":
+            body |= {"model": self.names[adapter]} if adapter is not None else {}
+        else:
+            body |= {"cache_prompt": True, "lora": [{"id": i, "scale": float(i == adapter)} for i in range(len(self.names))]}
+        began = time.perf_counter()
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text, first, margins = "", None, []
+        for line in response:
+            if response.status != 200 or line.startswith(b'data: {"error"'):
+                raise RuntimeError(f"status {response.status}: {line.decode(errors='replace')[:200]}")
+            if not line.startswith(b"data: {"):
+                continue
+            choice = (json.loads(line[6:])["choices"] or [{}])[0]
+            if choice.get("text"):
+                first = first or time.perf_counter() - began
+                text += choice["text"]
+            for top in (choice.get("logprobs") or {}).get("top_logprobs") or ():
+                best = sorted(top.values(), reverse=True)
+                margins.append(best[0] - best[1] if len(best) > 1 else 1.0)
+        connection.close()
+        return {"text": text, "first": first, "seconds": time.perf_counter() - began, "margin": min(margins, default=1.0)}
+
+
+def requests_of(client: int, load: str, n_adapters: int) -> list[tuple[list[int], int | None]]:
+    """What a client asks, again and again: (prompt, adapter or None)."""
+    rng = np.random.default_rng(client)
+    words = lambda n: rng.integers(5000, 40000, n).tolist()  # noqa: E731
+    adapter = client % n_adapters
+    if load == "short":
+        return [(words(24) + invocation_of(adapter), adapter) for _ in range(N_QUESTIONS)]
+    conversation = words(2000)
+    steps = []
+    for _ in range(N_QUESTIONS):
+        question, answer = words(16), words(16)
+        steps += [(conversation + question, None), (conversation + question + answer + invocation_of(adapter), adapter)]
+    return steps
+
+
+def run(server: Server, args: argparse.Namespace) -> dict:
+    """Everything alone, then all clients for so many seconds."""
+    todo = [requests_of(client, args.load, args.adapters) for client in range(args.clients)]
+    logprobs = {"logprobs": 2} if server.engine == "alora serve" else {}
+    alone = [[server.ask(prompt, adapter, **logprobs) for prompt, adapter in steps] for steps in todo]
+    done: list[tuple[int, int, dict]] = []
+    errors: list[str] = []
+    began = time.perf_counter()
+    end = began + args.seconds
+
+    def client(number: int) -> None:
+        i = 0
+        try:
+            while time.perf_counter() < end:
+                step = i % len(todo[number])
+                done.append((number, step, server.ask(*todo[number][step])))
+                i += 1
+        except Exception as e:
+            errors.append(f"client {number}: {type(e).__name__}: {e}")
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(args.clients)]
+    for thread in threads:
+        thread.start()
+    memory = []
+    while any(thread.is_alive() for thread in threads):
+        memory.append(server.rss)
+        time.sleep(min(1.0, args.seconds / 20))
+    seconds = time.perf_counter() - began
+    other = [(number, step, got) for number, step, got in done if got["text"] != alone[number][step]["text"]]
+    ties = [1 for number, step, _ in other if alone[number][step]["margin"] < TIE]
+    firsts = np.array([got["first"] for _, _, got in done if got["first"]]) * 1e3
+    fifth = max(1, len(memory) // 5)
+    return {
+        "server": server.engine, "load": args.load, "clients": args.clients, "adapters": args.adapters, "seconds": round(seconds, 1),
+        "requests": len(done), "requests_per_second": round(len(done) / seconds, 2), "errors": errors,
+        "first_token_ms": {f"p{p}": round(float(np.percentile(firsts, p)), 1) for p in (50, 90, 99)},
+        "answers_as_alone": len(done) - len(other), "parted_at_a_tie": len(ties), "wrong": len(other) - len(ties),
+        "rss_mb": {"second fifth": round(float(np.median(memory[fifth : 2 * fifth] or memory))), "last fifth": round(float(np.median(memory[-fifth:])))},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--load", choices=["short", "long"], default="short")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--adapters", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--ctx", type=int, help="cells (default: what all clients need)")
+    parser.add_argument("--slots", type=int, help="of llama-server (default: one a client)")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--server", choices=["alora serve", "llama-server"], action="append", help="default: both, in turn")
+    parser.add_argument("--cache", type=Path, default=Path("build/bench"), help="where models and adapters are kept (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    args.slots = args.slots or args.clients
+    args.ctx = args.ctx or args.clients * (256 if args.load == "short" else 2560)
+    files = Files(args.cache)
+    model, adapters = files.model("135m"), files.adapters("135m", args.adapters)
+    results = []
+    for engine in args.server or ["alora serve", "llama-server"]:
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server(engine, model, adapters, args, Path(folder) / "log")
+            try:
+                results.append(run(server, args))
+            finally:
+                server.close()
+    if args.json:
+        print(json.dumps(results, indent=2))
+    for result in () if args.json else results:
+        print("\n".join(f"{name:<20} {value}" for name, value in result.items()), end="\n\n")
+    return int(any(result["errors"] or result["wrong"] for result in results if result["server"] == "alora serve"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
