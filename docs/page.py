@@ -16,8 +16,8 @@ from browser import chromium  # noqa: E402
 SERVE = [sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", "serve", "--demo", "--port", "0", "--ctx", "4096"]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SAID = [
-    "Our house by the sea has three bedrooms and a garden. It costs 120 euros a night, and dogs are welcome. What does a night cost?",
-    "And when does the last bus leave?",
+    "The ferry to Saint Maren leaves at nine and takes two hours. Bicycles travel free. How long does the ferry take?",
+    "What does the ticket cost?",
 ]
 
 

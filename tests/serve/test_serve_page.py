@@ -233,6 +233,7 @@ def test_by_keyboard_alone(open_page):
     talk = open_page()
     focused = lambda: talk.page.evaluate("[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]")  # noqa: E731
     press = talk.page.keyboard.press
+    expect(talk.page.get_by_label("Message", exact=True)).to_be_focused()
     talk.page.locator("a, button, input, textarea").first.focus()
     order = [focused()]
     for _ in range(5):

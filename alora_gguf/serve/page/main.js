@@ -109,7 +109,8 @@ for (const text of EXAMPLES) {
 }
 try {
   await meet();
-  if (matchMedia("(pointer: fine)").matches) byId("input").focus(); // elsewhere it would open a keyboard
+  const elsewhere = document.activeElement !== document.body; // somebody was quicker
+  if (!elsewhere && matchMedia("(pointer: fine)").matches) byId("input").focus(); // a finger's would open a keyboard
 } catch (e) {
   thread.add("assistant").fail(e.message, () => location.reload());
 }

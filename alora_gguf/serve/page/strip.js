@@ -14,7 +14,10 @@ export class Strip {
     this.share = byId("share");
     this.bar = byId("total-bar");
     this.unfold = byId("unfold");
-    this.unfold.onclick = () => this.unfold.setAttribute("aria-expanded", String(this.root.classList.toggle("unfolded")));
+    this.unfold.onclick = () => {
+      this.unfold.setAttribute("aria-expanded", String(this.root.classList.toggle("unfolded")));
+      this.list.scrollTop = this.list.scrollHeight;
+    };
     this.refresh();
   }
 
