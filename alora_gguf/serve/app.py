@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from . import adapters, chat, embeddings, models
@@ -33,7 +33,8 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("GET", "/metrics", _metrics),
     ]
     routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint in endpoints]
-    app = Starlette(routes=[*routes, Mount("/", Page())], exception_handlers={HTTPException: _no_route})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    app.router.default = Page()
     limits = service.limits
     app = Incoming(app, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
     app = Guard(app, keys=keys, loopback_only=loopback_only)

@@ -20,6 +20,8 @@ _HEADERS = {
 
 
 class Page(StaticFiles):
+    """What is asked for that is no endpoint: a file of the page, or nothing (404)."""
+
     def __init__(self):
         super().__init__(directory=str(files(__package__) / "page"), html=True)
 
