@@ -10,7 +10,7 @@ STAMPS := $(VENV)/stamps
 LLAMA_CPP_PYTHON := 0.3.36
 SMOLLM2          := 0.1.2
 
-SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py') $(wildcard intrinsics/*/adapter/*)
+SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*') $(wildcard intrinsics/*/adapter/*)
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTER := intrinsics/answerability/adapter
 
@@ -24,7 +24,7 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.g
 	    $(BIN)/alora chat --adapter build/adapters/answerability.gguf --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
-test: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
+test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
@@ -40,6 +40,10 @@ bench-device-ways: $(STAMPS)/native
 docs/demo.svg: docs/demo.py examples/demo.txt build/adapters/answerability.gguf
 	@$(BIN)/pip install --quiet --disable-pip-version-check rich==15.0.0
 	$(BIN)/python docs/demo.py
+
+# the README's picture of the web page
+docs/page.png: docs/page.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
+	$(BIN)/python docs/page.py
 
 clean:
 	rm -rf build $(VENV)
@@ -92,6 +96,15 @@ $(STAMPS)/default-model: $(STAMPS)/venv
 $(STAMPS)/test-tools: tests/requirements.txt $(STAMPS)/venv
 	@echo "== test tools"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# Debian's, as root; elsewhere the tests of the web page use what there is, or are skipped
+$(STAMPS)/browser: $(STAMPS)/venv
+	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "== Chromium"; mkdir -p build; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium fonts-inter; } >build/chromium.log 2>&1 \
+	        || echo "alora_gguf: warning: chromium: expected apt-get to install it, got an error (build/chromium.log); the tests of the web page are skipped"; \
+	fi
 	@touch $@
 
 build/adapters/%.gguf: intrinsics/%/adapter/adapter_config.json intrinsics/%/adapter/adapter_model.safetensors $(STAMPS)/installed $(STAMPS)/default-model

@@ -13,6 +13,7 @@ chat, completions, models, adapters, embeddings     the endpoints
 problem       errors in OpenAI's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package
+web           the page at /, whose files are in page/
 
 Starlette carries it: a router, requests and streamed responses, with nothing between them and ASGI;
 pydantic checks the bodies, uvicorn listens.

@@ -18,9 +18,9 @@ class ChatAnswer:
         self._head = {"id": self.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
         self._logprobs = logprobs
 
-    def whole(self, replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
+    def whole(self, replies: Sequence[Reply], n_prompts: int, more: Sequence[dict[str, Any]]) -> dict[str, Any]:
         choices = [
-            {"index": i, **self._text(reply.text), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason}
+            {"index": i, **self._text(reply.text), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason, **more[i]}
             for i, reply in enumerate(replies)]
         return {**self._head, "object": self.kind, "choices": choices, "usage": usage_of(replies, n_prompts)}
 
@@ -30,8 +30,8 @@ class ChatAnswer:
     def piece(self, index: int, piece: Piece) -> dict[str, Any]:
         return self._chunk(index, {**self._delta(piece), "logprobs": self.logprobs(piece.logprobs)})
 
-    def last(self, index: int, finish_reason: str) -> dict[str, Any]:
-        return self._chunk(index, {**self._delta(""), "finish_reason": finish_reason})
+    def last(self, index: int, finish_reason: str, more: dict[str, Any]) -> dict[str, Any]:
+        return self._chunk(index, {**self._delta(""), "finish_reason": finish_reason, **more})
 
     def usage(self, replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
         return {**self._head, "object": self._chunk_kind, "choices": [], "usage": usage_of(replies, n_prompts)}

@@ -1,14 +1,12 @@
 """The ASGI app: its routes, and what every request goes through."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from . import adapters, chat, embeddings, models
@@ -16,6 +14,7 @@ from .guard import Guard
 from .incoming import Incoming
 from .problem import Problem, as_response, problem_of
 from .service import Service
+from .web import Page
 
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
@@ -34,9 +33,8 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("GET", "/metrics", _metrics),
     ]
     routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint in endpoints]
-    if (page := files(__package__) / "page").is_dir():
-        routes.append(Mount("/", StaticFiles(directory=str(page), html=True)))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    app.router.default = Page()
     limits = service.limits
     app = Incoming(app, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
     app = Guard(app, keys=keys, loopback_only=loopback_only)

@@ -53,6 +53,7 @@ class Document(Body):
 
 class StreamOptions(Body):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class JsonSchema(Body):
@@ -132,6 +133,11 @@ class Generate(Body):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
+    def wants_usage_always(self) -> bool:
+        """In each chunk, as vLLM has it: who stops an answer knows what it cost until then."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
+
+    @property
     def chosen_adapter(self) -> str | None:
         return self.adapter
 
@@ -161,6 +167,7 @@ class Chat(Generate):
     top_logprobs: int | None = None
     documents: list[Document] | None = None
     arguments: dict[str, Any] | None = None
+    result: bool | None = None  # an intrinsic's choices have a `result` too: what its io.yaml makes of the text
     chat_template_kwargs: dict[str, Any] | None = None
 
     @property

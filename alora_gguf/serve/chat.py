@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..intrinsic import documents_of
 from ..sampling import SamplingParams
-from .answer import ChatAnswer, CompletionAnswer
+from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion
 from .events import stream
 from .prompt import Prompt, chat_prompt, text_prompt
@@ -30,6 +32,8 @@ async def chat(service: Service, request: Request) -> Response:
         documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
         messages = [message.plain for message in body.messages]
         prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {})
+        if not body.result:
+            prompt = replace(prompt, result_of=None)
         return [(prompt, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
@@ -53,7 +57,8 @@ async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer,
     if body.stream:
         return await stream(_chunks(service, body, answer, n, n_prompts, make))
     async with service.generating(n, make, streams=False) as generation:
-        return JSONResponse(answer.whole(await generation.ended(), n_prompts))
+        replies = await generation.ended()
+        return JSONResponse(answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results)))
 
 
 async def _chunks(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make) -> AsyncIterator[dict[str, Any]]:
@@ -64,12 +69,13 @@ async def _chunks(service: Service, body: Chat | Completion, answer: ChatAnswer,
                 begun = True
                 for chunk in answer.first(n):
                     yield chunk
-            yield answer.piece(index, piece)
+            chunk = answer.piece(index, piece)
+            yield {**chunk, "usage": usage_of(generation.replies(), n_prompts)} if body.wants_usage_always else chunk
         if not begun:
             for chunk in answer.first(n):
                 yield chunk
         replies = generation.replies()
-        for index, reply in enumerate(replies):
-            yield answer.last(index, reply.finish_reason)
+        for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results))):
+            yield answer.last(index, reply.finish_reason, more)
         if body.wants_usage:
             yield answer.usage(replies, n_prompts)

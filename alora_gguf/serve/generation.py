@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from ..engine.channel import Channel
 from ..engine.request import Request
@@ -61,6 +62,11 @@ class Generation:
 
     def replies(self) -> list[Reply]:
         return [request.reply() for request in self._requests]
+
+    def results(self) -> list[dict[str, Any]]:
+        """{"result": what an io.yaml makes of it} of each choice, {} where nobody asked for one. Raises ResultError."""
+        return [{"result": prompt.result_of(reply.text, reply.logprobs)} if prompt.result_of else {}
+                for prompt, reply in zip(self.prompts, self.replies())]
 
     def ended_replies(self) -> list[Reply]:
         """Of the choices that have not failed."""

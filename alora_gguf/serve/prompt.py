@@ -1,6 +1,6 @@
 """The messages of a request to tokens, with the adapter's start among them."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from ..activation import find_invocation
 from ..adapter import Adapter
 from ..engine.cache import Activation
+from ..engine.text import TokenLogprob
 from ..errors import PromptError
 from ..intrinsic import judged
 from ..model import Model
@@ -20,12 +21,18 @@ _NONE: Mapping[str, Any] = {}
 
 @dataclass(frozen=True)
 class Prompt:
-    """text: of all tokens, where an answer to it is part of a conversation. n_shared: how many tokens others will have too."""
+    """The tokens, and what is known of them.
+
+    n_shared    how many tokens others will have too
+    text        of all tokens, where an answer to it is part of a conversation
+    result_of   what an io.yaml makes of an answer's text and logprobs, where the request is made by it here
+    """
 
     tokens: list[int]
     activations: list[Activation] = field(default_factory=list)
     n_shared: int | None = None
     text: str | None = None
+    result_of: Callable[[str, Sequence[TokenLogprob]], Any] | None = None
 
 
 def chat_prompt(
@@ -58,17 +65,20 @@ def chat_prompt(
     before = render(said[:-1], add_generation_prompt=False) if len(said) > 1 else ""
     if before and text.startswith(before):  # what the last message, perhaps an instruction, asks about
         pairs = [*pairs, (before, text_tokens(before, tokenize, pairs))]
+    result_of = None
     start = find_invocation(text_tokens(text, tokenize, pairs), adapter.invocation_tokens)
     if adapter.io is not None and (start is None or start < len(text_tokens(before, tokenize, pairs) if before else ())):
         where = f"intrinsic {adapter.name!r}"
         asked = adapter.io.rewrite(judged(messages, adapter.metadata.invoked_after, where), documents, **arguments)
+        result_of = partial(adapter.io.result, asked)
         if asked.n_conversation < len(asked.messages):
             given = dict(asked.template_arguments)
             said, render = _rendering(model, asked.messages, given.pop("documents", ()), {**variables, **given})
             n_conversation = len(said) - 1
             pairs = known.fitting(render(said, add_generation_prompt=True), space)
     prompt = intrinsic_prompt(said, n_conversation, adapter.invocation_tokens, render, tokenize, pairs, f"adapter {adapter.name!r}")
-    return Prompt(prompt.tokens, [Activation(adapter, prompt.start)], n_shared=min(prompt.start, prompt.n_conversation) or None)
+    return Prompt(prompt.tokens, [Activation(adapter, prompt.start)], n_shared=min(prompt.start, prompt.n_conversation) or None,
+                  result_of=result_of)
 
 
 def text_prompt(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anyio import to_thread
@@ -62,12 +62,16 @@ class Service:
     def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:
         """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError."""
         defaults: dict[str, Any] = {}
+        io = None
         if adapter and adapter.is_activated and isinstance(body, Chat):
             io = adapter.io
             schema = {"json_schema": io.schema, "max_tokens": 512} if io and io.schema is not None else {"max_tokens": 64}
             defaults = {"temperature": 0.0, **schema, **(io.sampling if io else {})}
             defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
-        return body.sampling(self.limits.n_tokens, defaults)
+        params = body.sampling(self.limits.n_tokens, defaults)
+        if io and io.top_logprobs and body.result:
+            params = [replace(p, logprobs=True, top_logprobs=max(p.top_logprobs, io.top_logprobs)) for p in params]
+        return params
 
     @asynccontextmanager
     async def generating(

@@ -9,7 +9,9 @@ import numpy as np
 INVOCATIONS = {"A": [901, 902], "B": [903]}
 
 
-def random_adapter(base: Path, out: Path, invocation: list[int], seed: int, targets=("attn_q", "ffn_down"), rank: int = 4) -> Path:
+def random_adapter(
+    base: Path, out: Path, invocation: list[int], seed: int, targets=("attn_q", "ffn_down"), rank: int = 4, invoked_after: str | None = None
+) -> Path:
     """A LoRA that changes the logits much; with an invocation, an activated one."""
     reader = _reader(base)
     rng = np.random.default_rng(seed)
@@ -19,6 +21,8 @@ def random_adapter(base: Path, out: Path, invocation: list[int], seed: int, targ
     writer.add_float32("adapter.lora.alpha", rank)
     if invocation:
         writer.add_key_value("adapter.alora.invocation_tokens", invocation, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
+    if invoked_after:
+        writer.add_string("alora.invoked_after", invoked_after)
     for tensor in reader.tensors:
         if tensor.name.startswith("blk.") and tensor.name.split(".")[2] in targets and tensor.name.endswith(".weight"):
             n_in, n_out = (int(n) for n in tensor.shape)

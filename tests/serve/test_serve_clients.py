@@ -53,6 +53,18 @@ def test_a_plain_client_gets_what_granite_common_does(demo):
     assert plain.usage.prompt_tokens == rewritten.usage.prompt_tokens
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_plain_client_may_ask_for_the_result(demo, stream):
+    wanted, _ = by_granite_common(demo, conversation(KNOWN))
+    request = conversation(KNOWN)
+    request["extra_body"]["result"] = True
+    with demo.client() as client:
+        answer = client.chat.completions.create(model="judge", stream=stream, **request)
+        choice = [chunk.choices[0] for chunk in answer][-1] if stream else answer.choices[0]
+    assert choice.result["likelihood"] == pytest.approx(wanted["likelihood"], abs=0.02)
+    assert not choice.logprobs  # those nobody asked for
+
+
 def test_an_intrinsic_reuses_the_conversation_that_the_base_has_computed(demo):
     request = {"messages": [{"role": "user", "content": f"{KNOWN} Tell me about Anna."}]}
     with demo.client() as client:

@@ -38,6 +38,14 @@ def test_a_stream_says_what_the_whole_answer_does(client):
     assert all(c.usage is None for c in ask(client, stream=True))
 
 
+def test_a_stream_can_count_as_it_goes(client):
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}))
+    usages = [c.usage for c in chunks if c.usage]
+    assert len(usages) > 2 and len({(u.prompt_tokens, u.prompt_tokens_details.cached_tokens) for u in usages}) == 1
+    counts = [u.completion_tokens for u in usages]
+    assert counts[0] > 0 and counts == sorted(counts) and counts[-1] == 12
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_are_of_tokens_that_make_up_the_text(client, stream):
     answer = ask(client, logprobs=True, top_logprobs=3, stream=stream)
