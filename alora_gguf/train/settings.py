@@ -100,7 +100,8 @@ class Settings:
     @property
     def scaling(self) -> float:
         """lora_alpha."""
-        return self.alpha if self.alpha is not None else 2 * self.rank
+        alpha = self.alpha if self.alpha is not None else 2 * self.rank
+        return int(alpha) if alpha == int(alpha) else alpha
 
     def identity(self) -> str:
         """Differs where another run would compute something else: a run is resumed only with the same."""
