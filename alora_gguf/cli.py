@@ -217,6 +217,8 @@ def _train(args: argparse.Namespace) -> int:
     from .train.settings import Settings, read_config
 
     given = {name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")}
+    if "invocation" in given:
+        given["invocation"] = given["invocation"].replace("\\n", "\n")  # which shells cannot be asked to type
     data = Path(args.data) if args.data else None
     if data is not None and data.suffix == ".toml":
         given = {**read_config(data), **given}

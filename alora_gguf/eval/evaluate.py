@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
@@ -54,14 +53,14 @@ def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: 
                 chosen["LoRA"] = ways.lora(model, f"{plan.name}-lora", plan.name)
             chosen["aLoRA"] = ways.alora(model, plan.name)
         for title, path in plan.tests.items():
-            lines, raw = read_lines(path)[:limit], _raw(path)[:limit]
+            lines = read_lines(path)[:limit]
             said: dict[str, list[Said]] = {way: [] for way in chosen}
             for i, line in enumerate(lines):
                 ways.say(model, line, io)
                 for way, ask in chosen.items():
                     said[way].append(ask(line))
                 on_example(title, i + 1, len(lines))
-            rows += [_row(plan, title, way, lines, raw, outcomes) for way, outcomes in said.items()]
+            rows += [_row(plan, title, way, lines, outcomes) for way, outcomes in said.items()]
             if plan.peft is not None and plan.alora is not None:
                 rows.append(_peft_row(plan, title, lines, io, adapter.invocation_tokens, threads))
     return rows
@@ -71,11 +70,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{key: value for key, value in asdict(row).items() if value not in (None, {})} for row in rows]
 
 
-def _raw(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-
-
-def _row(plan: Plan, title: str, way: str, lines: Sequence[Line], raw: Sequence[dict], said: Sequence[Said]) -> Row:
+def _row(plan: Plan, title: str, way: str, lines: Sequence[Line], said: Sequence[Said]) -> Row:
     merits: dict[str, Any] = {}
     if plan.probability is None:
         right = [_is_right(s, line) for s, line in zip(said, lines, strict=True)]
@@ -91,8 +86,8 @@ def _row(plan: Plan, title: str, way: str, lines: Sequence[Line], raw: Sequence[
         }
     parts: dict[str, dict[str, list[int]]] = {}
     for name in plan.by:
-        for fields, hit in zip(raw, right, strict=True):
-            count = parts.setdefault(name, {}).setdefault(str(fields.get(name)), [0, 0])
+        for line, hit in zip(lines, right, strict=True):
+            count = parts.setdefault(name, {}).setdefault(str(line.fields.get(name)), [0, 0])
             count[0] += hit
             count[1] += 1
     return Row(

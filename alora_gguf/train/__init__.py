@@ -3,9 +3,11 @@
     settings   what is trained, on what, how
     data       lines of a JSONL file: messages and the wanted output
     prompts    an example's tokens, the very ones that the runtime computes
-    forest     examples that share beginnings, packed into rows without padding
+    forest     examples that share beginnings, packed into rows
+    base       the frozen model in PyTorch; linear: PEFT's layers in fewer products
     prefixes   the keys and values of what the base computes, kept in memory or on disk
-    passes     a row through the model: loss, and whether the output would be said
-    trainer    steps, evaluation, checkpoints
+    passes     rows through the model: loss, and whether the output would be said
+    trainer    steps and evaluations; checkpoint: where a run stands; progress: what it shows
+    train      one run, from the file to the folder
     folder     PEFT's folder with its io.yaml and card
 """

@@ -14,13 +14,12 @@ FILE = "checkpoint.pt"
 
 @dataclass
 class Checkpoint:
-    """identity: of the settings; step: steps done; weights, optimizer: state dicts; history: what was reported."""
+    """identity: of the settings; step: steps done; weights, optimizer: state dicts; best: the best evaluation."""
 
     identity: str
     step: int
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    history: list[dict[str, float]]
     best: dict[str, float] | None
 
     def write(self, folder: Path) -> None:

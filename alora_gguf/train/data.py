@@ -20,6 +20,7 @@ class Line:
     output     text; any JSON value where the intrinsic's io.yaml has a response_format
     documents  [{"text", and maybe "doc_id"}, ...], as granite-common has them
     arguments  of the instruction in io.yaml
+    fields     all that is in the line
     """
 
     where: str
@@ -27,6 +28,7 @@ class Line:
     output: Any
     documents: list[dict[str, str]] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -85,4 +87,4 @@ def _line(where: str, raw: str) -> Line:
     if not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
         refuse("arguments", "text by name", arguments)
     messages = [{"role": m["role"], "content": m["content"]} for m in messages]
-    return Line(where, messages, fields["output"], documents, arguments)
+    return Line(where, messages, fields["output"], documents, arguments, fields)

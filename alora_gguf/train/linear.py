@@ -1,7 +1,7 @@
-"""PEFT's LoRA layers computed with fewer and larger products: the same numbers, in less than half of the time on a CPU.
+"""PEFT's LoRA layers computed with fewer products and copies: the same numbers up to rounding.
 
-PEFT casts the input to float32, multiplies by A, by B, casts and adds: nine products of which six are thin, and as many
-copies. Here A stands below the frozen weight, so that one product gives both; the rest is added in place.
+PEFT casts the input to float32, multiplies by A and by B, scales, adds and casts back. Here A stands below the frozen
+weight, so that one product gives both, in the weight's type, and B's product is added to it.
 """
 
 import torch

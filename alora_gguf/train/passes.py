@@ -39,7 +39,7 @@ def logits(model, rows: Sequence[Row], before: Sequence[KeysValues] | None, **op
 
     Without `before` every token is computed, and adapted: an ordinary LoRA. options: of the model's forward.
     """
-    # with gradients and a mask of its own, the fused attention takes 2.5 times as long on a CPU
+    # with gradients and a mask of its own, the fused attention takes 1.7 times as long on a CPU: 42 ms a layer for 420 tokens that see 930, this 25
     model.set_attn_implementation("eager" if torch.is_grad_enabled() and model.device.type == "cpu" else "sdpa")
     firsts = [row.n_prefix if before is not None else 0 for row in rows]
     n_before = max(firsts)

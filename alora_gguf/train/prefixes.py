@@ -13,6 +13,7 @@ from .passes import KeysValues
 
 SIDE_BY_SIDE = 1024  # tokens: more make no product faster
 
+
 class Prefixes:
     """Those of `rows`, kept in `dtype`: float16, as the runtime's cache has them.
 

@@ -106,7 +106,8 @@ class Settings:
     def identity(self) -> str:
         """Differs where another run would compute something else: a run is resumed only with the same."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_THE_MACHINE}
-        files = {str(path): _sha256(path) for path in (self.data, self.eval, self.io) if path is not None}
+        weights = self.start and self.start / "adapter_model.safetensors"
+        files = {str(path): _sha256(path) for path in (self.data, self.eval, self.io, weights) if path is not None}
         return hashlib.sha256(json.dumps([fields, files], default=str, sort_keys=True).encode()).hexdigest()
 
 

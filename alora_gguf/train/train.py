@@ -31,7 +31,7 @@ from .settings import Settings
 from .trainer import Rows, Trainer
 
 ROW_EXAMPLES = 8  # that begin alike; more share no more, and see each other for nothing
-FARTHEST = 0.1  # of the logits' norm, between a row and one of its examples alone; bfloat16 stays below 0.03
+FARTHEST = 0.1  # of the logits' norm, between a row and one of its examples alone; the rest is bfloat16's
 
 
 def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Path | None = None, restart: bool = False) -> dict[str, float]:
@@ -40,9 +40,11 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
     Goes on from the checkpoint of a run with the same settings and data, unless `restart` says no. Ctrl-C saves
     where it stands and raises KeyboardInterrupt. Raises TrainError, or ConversionError.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch")  # of names that both 5.0 and 5.24 have
     task = read_task(settings)
     folder = _folder(settings, restart)
-    done = read_checkpoint(folder, settings.identity())
+    identity = settings.identity()
+    done = read_checkpoint(folder, identity)
     progress.note(f"{len(task.train)} examples to train with, {len(task.held)} held out")
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -51,9 +53,8 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
     model = _adapted(base, config, settings)
     rows, held = (pack(examples, min(ROW_EXAMPLES, settings.batch_size), settings.row_tokens) for examples in (task.train, task.held))
     _check_base(model, rows[0], task.train, task.base)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch")  # of names that both 5.0 and 5.24 have
     with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
-        trainer = Trainer(model, Rows(rows, prefixes), Rows(held, prefixes, len(rows)), settings, folder, done)
+        trainer = Trainer(model, Rows(rows, prefixes), Rows(held, prefixes, len(rows)), settings, folder, identity, done)
 
         def save_best() -> None:
             write_weights(folder, model, config)
@@ -132,7 +133,7 @@ def _io_text(settings: Settings) -> str | None:
 
 def _invocation(settings: Settings, vocab: Vocab) -> list[int]:
     given = settings.invocation
-    return vocab.tokenize(given.replace("\\n", "\n")) if isinstance(given, str) else vocab.check(given)
+    return vocab.tokenize(given) if isinstance(given, str) else vocab.check(given)
 
 
 def _common_role(lines: Sequence[Line]) -> str | None:

@@ -55,18 +55,18 @@ def is_better(new: dict[str, float], best: dict[str, float] | None, select: str)
 class Trainer:
     """Goes on from `done`, a checkpoint, or begins."""
 
-    def __init__(self, model, train: Rows, held: Rows, settings: Settings, folder: Path, done: Checkpoint | None):
-        self.model, self.train, self.held, self.settings, self.folder = model, train, held, settings, folder
+    def __init__(self, model, train: Rows, held: Rows, settings: Settings, folder: Path, identity: str, done: Checkpoint | None):
+        self.model, self.train, self.held, self.settings, self.folder, self.identity = model, train, held, settings, folder, identity
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.steps = _steps(train.rows, settings)
-        self.step, self.history, self.best = 0, [], None
+        self.step, self.best = 0, None
         if done is not None:
             with torch.no_grad():
                 for name, weight in done.weights.items():
                     self.parameters[name].copy_(weight)
             self.optimizer.load_state_dict(done.optimizer)
-            self.step, self.history, self.best = done.step, done.history, done.best
+            self.step, self.best = done.step, done.best
 
     def run(
         self,
@@ -80,15 +80,12 @@ class Trainer:
         `on_step` gets the step's loss, `on_eval` the evaluation. Ends early, with a checkpoint, when `stopped` says so.
         """
         evals = {round(len(self.steps) * (i + 1) / self.settings.n_evals) for i in range(self.settings.n_evals)}
-        saved, losses = time.monotonic(), []
+        saved = time.monotonic()
         while self.step < len(self.steps) and not stopped():
-            losses.append(self._step(self.steps[self.step]))
+            on_step(self._step(self.steps[self.step]))
             self.step += 1
-            on_step(losses[-1])
             if self.step in evals:
-                reached = {"step": self.step, "train_loss": sum(losses) / len(losses), **evaluate(self.model, self.held, self.settings.batch_size)}
-                losses = []
-                self.history.append(reached)
+                reached = {"step": self.step, **evaluate(self.model, self.held, self.settings.batch_size)}
                 if is_better(reached, self.best, self.settings.select):
                     self.best = reached
                     save_best()
@@ -116,7 +113,7 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         weights = {name: p.detach().cpu() for name, p in self.parameters.items()}
-        Checkpoint(self.settings.identity(), self.step, weights, self.optimizer.state_dict(), self.history, self.best).write(self.folder)
+        Checkpoint(self.identity, self.step, weights, self.optimizer.state_dict(), self.best).write(self.folder)
 
 
 def _schedule(step: int, n_steps: int, warm_up: float) -> float:

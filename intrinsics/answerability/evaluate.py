@@ -12,7 +12,8 @@ import json
 import math
 from pathlib import Path
 
-from contract import BASE_NAME, INVOCATION, LABELS, gguf_path
+from alora_gguf.embedded_model import NAME, default_model
+from contract import INVOCATION, LABELS
 
 HERE = Path(__file__).parent
 NAME = "answerability"
@@ -75,7 +76,7 @@ class Reference:
 
         torch.set_num_threads(threads)
         self.torch = torch
-        model = load_base(base, BASE_NAME, torch.device("cpu"), "float32")
+        model = load_base(base, NAME, torch.device("cpu"), "float32")
         self.tokenizer = AutoTokenizer.from_pretrained(str(base.parent), gguf_file=base.name)
         self.model = PeftModel.from_pretrained(model, str(adapter)).eval()
         self.tokens_of = lambda text: self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -163,7 +164,7 @@ def main() -> None:
     adapter = arguments.adapter or (HERE / "adapter" if arguments.reference else None)
     if adapter is None:
         parser.error("--adapter: expected a GGUF adapter, got none; convert the PEFT folder, or give --reference")
-    base = arguments.base or gguf_path()
+    base = arguments.base or default_model()
     engine = (Reference if arguments.reference else Runtime)(base, adapter, arguments.threads)
     rows = measured(engine, "held-out", read_jsonl(arguments.test)[: arguments.limit], not arguments.no_base)
     rows += measured(engine, "everyday", read_jsonl(arguments.everyday), not arguments.no_base)
