@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CHECK(ok, ...) do { if (!(ok)) { fprintf(stderr, "intrinsic: error: " __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
 
@@ -28,6 +29,7 @@ int main(int argc, char ** argv) {
     const struct llama_vocab * vocab = llama_model_get_vocab(model);
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = params.n_batch = N_CTX;
+    params.n_threads = params.n_threads_batch = (int32_t) sysconf(_SC_NPROCESSORS_ONLN);
     struct llama_context * ctx = llama_init_from_model(model, params);
     CHECK(ctx, "%s: expected room for %d cells", argv[1], N_CTX);
     struct alora_adapter * adapter;

@@ -51,7 +51,7 @@ def test_script(example):
     (first, answer, second), printed = example("script.py")
     assert (first, second) == (printed[0], printed[2])
     cached, prompt = map(int, re.search(r"\S  (\d+) of (\d+) tokens from the cache$", answer).groups())
-    assert cached == prompt - 4  # the generation prompt is all that the invocation does not follow, too
+    assert cached == prompt - 4  # of the generation prompt, in whose place the invocation was
 
 
 def test_documents(example, checkout):
@@ -88,19 +88,24 @@ def test_drop_in(example):
     assert len(said) == 4 and all(line.strip() for line in said)
 
 
-def test_c(example, checkout, base_q4, answerability, variants, model):
+@pytest.fixture(scope="module")
+def intrinsic(example, checkout) -> Path:
+    """The C program, built as its first lines say."""
     said, printed = example("intrinsic.c")
     assert said == printed == ["answerable"]
+    return checkout / "intrinsic"
+
+
+def test_c(intrinsic, checkout, base_q4, variants, model):
     built = re.search(r"cc examples/intrinsic.c.*", (checkout / "examples" / "README.md").read_text())[0]
     assert built in " ".join((checkout / "examples" / "intrinsic.c").read_text().replace("\\\n", " ").split())
 
     model.load_adapter(variants["other"])
-    for name in ("answerability", "other"):
-        for question in (ANSWERABLE, UNANSWERABLE):
-            text = f"{(checkout / 'examples' / 'documents' / 'ferry.txt').read_text()} {question}"
-            done = subprocess.run([checkout / "intrinsic", base_q4, variants[name], text], capture_output=True, text=True)
-            chat = model.conversation(system="You are a helpful assistant.", messages=[{"role": "user", "content": text}])
-            assert (done.returncode, done.stderr, done.stdout) == (0, "", chat.invoke(name).text + "\n")
+    for name, question in (("answerability", ANSWERABLE), ("other", UNANSWERABLE)):
+        text = f"{(checkout / 'examples' / 'documents' / 'ferry.txt').read_text()} {question}"
+        done = subprocess.run([intrinsic, base_q4, variants[name], text], capture_output=True, text=True)
+        chat = model.conversation(system="You are a helpful assistant.", messages=[{"role": "user", "content": text}])
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", chat.invoke(name).text + "\n")
 
 
 @pytest.mark.parametrize("base, adapter, text, said", [
@@ -110,12 +115,9 @@ def test_c(example, checkout, base_q4, answerability, variants, model):
     ("base", "plain", "x", "expected invocation tokens, got an ordinary LoRA"),
     ("base", "answerability", "so " * 2000, "text: expected at most 1920 tokens, got"),
     ("base", "answerability", "so " * 40000, "expected a known chat template, and a shorter text"),
-])
-def test_c_says_what_is_wrong(example, checkout, base_q4, variants, base, adapter, text, said):
-    if not (checkout / "intrinsic").exists():
-        example("intrinsic.c")
+], ids=range(6))
+def test_c_says_what_is_wrong(intrinsic, base_q4, variants, base, adapter, text, said):
     files = {"base": base_q4, **variants}
-    done = subprocess.run(
-        [checkout / "intrinsic", files.get(base, base), files.get(adapter, adapter), text], capture_output=True, text=True)
+    done = subprocess.run([intrinsic, files.get(base, base), files.get(adapter, adapter), text], capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]
     assert (done.returncode, done.stdout) == (1, "") and last.startswith("intrinsic: error: ") and said in last
