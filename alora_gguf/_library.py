@@ -4,6 +4,7 @@ llama_cpp reads LLAMA_CPP_LIB_PATH once, when it is imported, so this module is 
 that imports it first.
 """
 
+import ctypes
 import logging
 import os
 import sys
@@ -30,6 +31,10 @@ def _import_llama_cpp():
         os.environ["LLAMA_CPP_LIB_PATH"] = lib_dir
         try:
             import llama_cpp.llama_cpp as lib
+        except ModuleNotFoundError as e:
+            raise ForeignLibraryError(f"{e.name}: expected the package, got none; install alora_gguf again with `pip install .`") from e
+        except (OSError, RuntimeError, AttributeError) as e:  # the loader's, llama_cpp's own, and a function that is not there
+            raise ForeignLibraryError(f"{lib_dir}: expected libraries that can be loaded, got: {e}; install the package again") from e
         finally:
             # a child process decides for itself
             os.environ.pop("LLAMA_CPP_LIB_PATH")
@@ -48,6 +53,13 @@ def _import_llama_cpp():
 
 
 llama_cpp = _import_llama_cpp()
+
+
+def library(name: str) -> ctypes.CDLL:
+    """A library beside the libllama that is loaded, as "ggml"."""
+    libllama = Path(llama_cpp._lib._name)
+    return ctypes.CDLL(str(libllama.with_name(f"lib{name}{libllama.suffix}")))
+
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
 

@@ -17,8 +17,8 @@ def read_document(path: Path) -> str:
             raise _refused(path, "a text file", "a folder" if path.is_dir() else "no file" if path.exists() else "nothing", "check the path")
         with open(path, "rb") as f:
             data = f.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as e:
-        raise _refused(path, "a text file", getattr(e, "strerror", None) or e, "check the path") from e
+    except OSError as e:
+        raise _refused(path, "a text file", e.strerror, "check the path") from e
     if len(data) > _MOST_BYTES:
         raise _refused(path, f"at most {_MOST_BYTES} bytes", "more", "attach the part that matters")
     try:

@@ -151,8 +151,8 @@ def _write(path: Path, parts: list) -> None:
 def _read(path: Path) -> tuple[dict, memoryview]:
     try:
         data = memoryview(path.read_bytes())
-    except OSError as e:
-        raise SavedConversationError(f"{path}: expected a saved conversation, got: {e.strerror}; check the path") from e
+    except (OSError, ValueError) as e:
+        raise SavedConversationError(f"{path}: expected a saved conversation, got: {getattr(e, 'strerror', None) or e}; check the path") from e
     if data[:8] != _MAGIC or len(data) < 48:
         raise SavedConversationError(f"{path}: expected a saved conversation, got another kind of file; check the path")
     if hashlib.sha256(data[:-32]).digest() != data[-32:]:

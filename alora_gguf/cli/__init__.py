@@ -8,9 +8,10 @@ import sys
 from .. import __version__
 from ..convert.text import printable
 from ..errors import AloraError
-from . import bench, chat, eval, export, serve, show, train, verify
+from ..pinned import inside
+from . import bench, chat, doctor, eval, export, serve, show, train, verify
 
-COMMANDS = chat, serve, show, verify, export, train, eval, bench
+COMMANDS = chat, serve, show, verify, export, train, eval, bench, doctor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alora", description="Activated LoRA on llama.cpp.")
-    parser.add_argument("--version", action="version", version=f"alora_gguf {__version__}")
+    parser.add_argument("--version", action="version", version=f"alora_gguf {__version__}, {inside()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add_parser(commands)

@@ -2,10 +2,10 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
+from ..convert.text import printable_json
 from ..errors import PromptError
 
 
@@ -16,6 +16,8 @@ def add_parser(commands) -> None:
     parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
     parser.add_argument("--adapter", metavar="GGUF", action="append", default=[], help="adapter; may be repeated")
     parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
+    parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
     parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
     parser.add_argument("--gpu-layers", metavar="N", type=int, default=0, help="layers on a GPU, -1 for all")
     parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
@@ -31,13 +33,13 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import Model, default_model
-    from ..chat import HELP
+    from ..chat import COMMANDS
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     with Model(args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads) as model:
         for path in args.adapter:
-            if (name := Path(path).stem) in (*model.adapters, *HELP):
+            if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
@@ -45,26 +47,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
-    from ..chat import Chat
-    from ..terminal import dim_writer, is_interactive, piped_lines, typed_lines, writer
+    from ..chat import OF_FILES, Chat
+    from ..screen import Screen
+    from ..terminal import is_interactive, piped_messages, typed_messages
 
-    write = writer(sys.stdout)
-    chat = Chat(lambda: model.conversation(system=args.system), list(model.adapters), write, dim_writer(sys.stdout), **sampling)
+    screen = Screen(sys.stdout)
+    chat = Chat(lambda: model.conversation(system=args.system), model.restore, list(model.adapters), screen, **sampling)
     if is_interactive():
-        dim_writer(sys.stdout)(f"{model.path.stem}; {', '.join(chat.commands)}\n")
-        chat.run(typed_lines(chat.commands))
-    else:
-        chat.run(piped_lines(sys.stdin, write))
+        screen.line(f"{model.path.stem}; {', '.join(chat.commands)}", "dim")
+    if args.resume:
+        chat.resume(args.resume)
+    for path in args.doc:
+        chat.attach(path)
+    chat.run(typed_messages(chat.commands, OF_FILES) if is_interactive() else piped_messages(sys.stdin, screen))
     return 0
 
 
 def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
-    from ..chat import finding
-    from ..terminal import writer
+    from ..documents import read_document
+    from ..finding import finding
+    from ..screen import Screen
 
     for name in args.invoke:
         model.adapter(name)
-    conversation = model.conversation(system=args.system)
+    conversation = model.restore(args.resume) if args.resume else model.conversation(system=args.system)
+    for path in args.doc:
+        conversation.attach(read_document(path), path.name)
     reply = None
     if args.no_answer:
         conversation.add("user", args.prompt)
@@ -73,14 +81,14 @@ def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
     if args.json:
         as_json = lambda r: {"text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
-        print(json.dumps({
+        print(printable_json({
             "reply": reply and as_json(reply),
             "invocations": {name: {**as_json(r), "result": r.result} for name, r in verdicts.items()},
-        }, indent=2, ensure_ascii=False))
+        }))
     else:
-        write = writer(sys.stdout)
+        screen = Screen(sys.stdout)
         if reply:
-            write(f"{reply}\n")
+            screen.line(reply.text)
         for name, verdict in verdicts.items():
-            write(f"{name}: {finding(verdict)}\n")
+            screen.line(f"{name}: {finding(verdict)}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ..convert.text import printable
 from ..errors import ServeError
 
 
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         from ..serve import command
     except ModuleNotFoundError as e:
         raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install 'alora_gguf[serve]'") from e
-    command.run(args, lambda line: print(line, file=sys.stderr, flush=True))
+    command.run(args, lambda line: print(printable(line, limit=2000), file=sys.stderr, flush=True))
     return 0

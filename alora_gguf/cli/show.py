@@ -1,7 +1,8 @@
 """`alora show`."""
 
 import argparse
-import json
+
+from ..convert.text import printable_json
 
 
 def add_parser(commands) -> None:
@@ -20,5 +21,5 @@ def run(args: argparse.Namespace) -> int:
         print(render_diffable(args.file))
         return 0
     description = describe(args.file)
-    print(json.dumps(description, indent=2, ensure_ascii=False) if args.json else render(description))
+    print(printable_json(description) if args.json else render(description))
     return 0
