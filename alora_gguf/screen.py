@@ -54,11 +54,11 @@ class Screen:
     def _live(self, header: Row, rows: Callable[[], Sequence[Row]]) -> Iterator[Callable[[], None]]:
         from rich.console import Console
         from rich.live import Live
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         def picture() -> Table:
-            table = Table(*map(Text, header), box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
+            table = Table(*(Column(Text(name)) for name in header), box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
             for row in rows():
                 table.add_row(*map(Text, row[:-1]), Text(row[-1], "cyan" if self._has_colour else ""))
             return table
