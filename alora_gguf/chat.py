@@ -101,13 +101,13 @@ class Chat:
         if not message.startswith("/"):
             self._ask(message)
         elif message[1:].strip() in self._adapters:
-            self._invoke([message[1:].strip()])
+            self._invoke([message[1:].strip()], as_table=False)
         elif name not in COMMANDS or (argument and not COMMANDS[name][0]):
             self._screen.line(f"{message}: no such command; /help lists them", "error")
         elif name in ("doc", "save", "resume"):
             self._with_file(name, argument)
         elif name == "all":
-            self._invoke(self._adapters)
+            self._invoke(self._adapters, as_table=True)
         elif name == "docs":
             for document in self._conversation.documents:
                 self._screen.line(_listed(document))
@@ -129,17 +129,15 @@ class Chat:
         self._screen.line("")
         self._cost([stream.result], began)
 
-    def _invoke(self, names: Sequence[str]) -> None:
+    def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
         if not names:
             self._screen.line("no adapters are loaded; begin with --adapter FILE", "error")
             return
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
-            if len(names) == 1:
-                replies = stream.result
-                self._screen.line(finding(replies[names[0]]), "finding")
-            else:
-                replies = self._fill_in(stream, names)
+            replies = self._fill_in(stream, names) if as_table else stream.result
+        if not as_table:
+            self._screen.line(finding(replies[names[0]]), "finding")
         found = [{"after": len(self._conversation.messages), "name": name, "text": finding(reply)} for name, reply in replies.items()]
         self._conversation.notes["findings"] = [*self._findings(), *found]
         self._cost(list(replies.values()), began)

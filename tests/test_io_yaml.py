@@ -302,8 +302,8 @@ def test_what_a_person_sees_of_a_result(model):
 def test_in_the_chat_and_as_json(model, judge, capfd):
     out = io.StringIO()
     Chat(lambda: model.conversation(messages=QUESTION), model.restore, ["judge"], Screen(out)).run(["/judge", "/all"])
-    first, _, second, _ = out.getvalue().splitlines()
-    assert first == second
+    first, _, _, second, _ = out.getvalue().splitlines()
+    assert second.startswith("judge") and second.endswith(f"  {first}")
     assert first.startswith(("answerable, answerability likelihood 0.", "unanswerable, answerability likelihood 0."))
     assert main(["chat", "--adapter", str(judge), "--prompt", QUESTION[0]["content"], "--no-answer", "--invoke", "judge", "--json"]) == 0
     verdict = json.loads(capfd.readouterr().out)["invocations"]["judge"]

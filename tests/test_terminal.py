@@ -54,7 +54,7 @@ def terminal(variants, tmp_path):
         sys.executable, ["-c", code, "chat", *(f"--adapter={variants[name]}" for name in ("answerability", "other")),
                          "--temperature", "0", "--max-tokens", "400"],
         env=env, cwd=tmp_path, encoding="utf-8", timeout=90, dimensions=(40, 120))
-    process.expect("/answerability, /other, /all, /doc, ")
+    process.expect("/answerability, /other, /all; /help")
     yield process
     process.close(force=True)
 

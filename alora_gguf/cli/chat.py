@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
         "Chat with a model in the terminal. Every adapter is a command: /answerability runs it on the conversation "
         "so far. Lines that come through a pipe are taken as if they were typed."))
     parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
-    parser.add_argument("--adapter", metavar="GGUF", action="append", default=[], help="adapter; may be repeated")
+    parser.add_argument("--adapter", metavar="GGUF", nargs="+", action="extend", default=[], help="adapters; may be repeated")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
@@ -54,7 +54,7 @@ def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
     screen = Screen(sys.stdout)
     chat = Chat(lambda: model.conversation(system=args.system), model.restore, list(model.adapters), screen, **sampling)
     if is_interactive():
-        screen.line(f"{model.path.stem}; {', '.join(chat.commands)}", "dim")
+        screen.line(f"{model.path.stem}; {', '.join(f'/{name}' for name in [*model.adapters, 'all'])}; /help lists the other commands", "dim")
     if args.resume:
         chat.resume(args.resume)
     for path in args.doc:
