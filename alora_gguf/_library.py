@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from .convert.text import printable
 from .errors import ForeignLibraryError
 
 LIB_DIR = Path(__file__).parent / "lib"
@@ -70,7 +71,7 @@ _first_error = ""
 @llama_cpp.llama_log_callback
 def _on_log(level: int, text: bytes, _: object) -> None:
     global _first_error
-    line = text.decode("utf-8", errors="replace").rstrip()
+    line = printable(text.decode("utf-8", errors="replace").rstrip(), limit=2000)  # it has strings of the model's file in it
     if level == 4:
         _first_error = _first_error or line
     if line:

@@ -16,7 +16,6 @@ from .finding import finding
 from .reply import Reply, Stream
 from .saved import check_target
 from .screen import Screen
-from .terminal import show_message
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
@@ -86,7 +85,7 @@ class Chat:
             self._screen.line(f"document {_listed(document)}", "dim")
         for i, message in enumerate(self._conversation.messages, 1):
             if message["role"] == "user":
-                show_message(message["content"], self._screen)
+                self._screen.message(message["content"])
             else:
                 self._screen.line(message["content"], "" if message["role"] == "assistant" else "dim")
             for found in self._findings():

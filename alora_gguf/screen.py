@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+PROMPT, MORE = "> ", "  "  # before the first line of a message, and before its others
 Row = Sequence[str]
 
 _STYLES = {"bold": ("1", "22"), "dim": ("2", "22"), "error": ("31", "39"), "finding": ("36", "39")}  # SGR, on and off
@@ -32,6 +33,10 @@ class Screen:
 
     def line(self, text: str, style: str = "") -> None:
         self.write(f"{text}\n", style)
+
+    def message(self, text: str) -> None:
+        """A person's message, as if it were typed here."""
+        self.line(PROMPT + text.replace("\n", f"\n{MORE}"), "bold")
 
     @contextlib.contextmanager
     def table(self, *header: str) -> Iterator[Callable[[Sequence[Row]], None]]:

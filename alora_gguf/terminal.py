@@ -5,9 +5,8 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .screen import Screen
+from .screen import MORE, PROMPT, Screen
 
-PROMPT, MORE = "> ", "  "
 _BLOCK = '"""'
 
 
@@ -60,15 +59,11 @@ def piped_messages(lines: Iterable[str], screen: Screen) -> Iterator[str]:
             continue
         text, message = "", _unwrapped(text).replace("\\\n", "\n").strip()
         if message:
-            show_message(message, screen)
+            screen.message(message)
             yield message
     if text.strip():  # the end came first
-        show_message(text.strip(), screen)
+        screen.message(text.strip())
         yield text.strip()
-
-
-def show_message(text: str, screen: Screen) -> None:
-    screen.line(PROMPT + text.replace("\n", f"\n{MORE}"), "bold")
 
 
 def _unwrapped(text: str) -> str:

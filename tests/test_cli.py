@@ -62,6 +62,14 @@ def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
     assert code == 0 and usage["cached_tokens"] > 30
 
 
+def test_no_name_of_an_adapter_commands_the_terminal(answerability, tmp_path):
+    hostile = tmp_path / "a\x1b[2J\x9b31m.gguf"
+    hostile.write_bytes(answerability.read_bytes())
+    done = process("chat", "--adapter", hostile, input="/help\n/all\nHello\n/all\n".encode())
+    out = done.stdout.decode()
+    assert done.returncode == 0 and out.count("a[2J31m") >= 2 and not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", out)
+
+
 def test_a_seed_makes_it_repeatable(alora):
     said = [alora("chat", "--prompt", "Tell me a story.", "--seed", seed, "--temperature", "2", "--max-tokens", "8")[1] for seed in (1, 1, 2)]
     assert said[0] == said[1] != said[2]
