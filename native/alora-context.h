@@ -32,7 +32,8 @@ struct alora_plan {
     std::vector<alora_slot> slots; // by adapter id
 
     const alora_weights * weights = nullptr;
-    bool                  ops_only = false; // nothing is fused
+    bool                  ops_only   = false; // nothing is fused
+    bool                  all_active = false; // every token has an adapter
 
     // By alora_weight::index: whether an adapter that this context has used has a pair for it. These
     // weights get a fused node, so that the graph is the same for all of the context's adapters.

@@ -1,64 +1,13 @@
 #include "alora-fused.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <thread>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
-#include <sys/sysctl.h>
 #endif
-
-//
-// alora_kernel
-//
-
-#ifdef ALORA_KERNELS_X86
-void alora_kernel_avx2  (const alora_kernel_args & args, int64_t i0, int64_t i1);
-void alora_kernel_avx512(const alora_kernel_args & args, int64_t i0, int64_t i1);
-#endif
-#ifdef ALORA_KERNELS_ARM
-void alora_kernel_dotprod(const alora_kernel_args & args, int64_t i0, int64_t i1);
-
-static bool has_dotprod() {
-#if defined(__linux__)
-    return getauxval(AT_HWCAP) & (1ul << 20); // HWCAP_ASIMDDP
-#elif defined(__APPLE__)
-    int res = 0;
-    size_t size = sizeof(res);
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &res, &size, nullptr, 0) == 0 && res;
-#else
-    return false;
-#endif
-}
-#endif
-void alora_kernel_generic(const alora_kernel_args & args, int64_t i0, int64_t i1);
-
-alora_kernel alora_kernel_get() {
-    const char * name = getenv("ALORA_KERNEL");
-    const auto may_be = [&](const char * kernel) { return !name || strcmp(name, kernel) == 0; };
-#ifdef ALORA_KERNELS_X86
-    if (may_be("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
-        return alora_kernel_avx512;
-    }
-    if (may_be("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-        return alora_kernel_avx2;
-    }
-#elif defined(ALORA_KERNELS_ARM)
-    if (may_be("dotprod") && has_dotprod()) {
-        return alora_kernel_dotprod;
-    }
-#else
-    GGML_UNUSED(may_be);
-#endif
-    return alora_kernel_generic;
-}
 
 //
 // alora_barrier

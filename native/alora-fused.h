@@ -6,7 +6,7 @@
 // is looked up while it runs, so one graph serves whatever is active.
 
 #include "alora-context.h"
-#include "alora-kernel.h"
+#include "alora-cpu.h"
 
 #include <atomic>
 #include <cstdint>
@@ -85,5 +85,5 @@ private:
     std::vector<line> scratch;       // s * A x of every (token, adapter, expert)
     alora_barrier     barrier;
 
-    const alora_kernel kernel = alora_kernel_get();
+    const alora_kernel kernel = alora_kernels_get().rows;
 };

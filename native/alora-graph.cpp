@@ -43,6 +43,9 @@ bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
     if (slots_matter && !(alora_plan::same_slots(*plan, *params.alora) && n_computed == layout(params))) {
         return false;
     }
+    if (attention_matters && plan->all_active != params.alora->all_active) {
+        return false;
+    }
     plan = params.alora;
     return true;
 }
@@ -284,5 +287,24 @@ ggml_tensor * llm_graph_input_alora::build_rows(ggml_context * ctx0, ggml_tensor
             res = build_pair(ctx0, inp, i, *pair, ab, base, res);
         }
     }
+    return res;
+}
+
+ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor * flash) {
+    if (plan->slots.empty() || plan->ops_only || !attention.takes(flash)) {
+        return flash;
+    }
+    for (const auto * cells : { flash->src[1], flash->src[2] }) {
+        const auto * cache = cells->view_src ? cells->view_src : cells;
+        if (!cache->buffer || !on_cpu(cache, flash, sched, op_offload)) {
+            return flash;
+        }
+    }
+    attention_matters = true;
+    if (!plan->all_active) {
+        return flash; // a token of the base has the very attention that it has without the patch
+    }
+    auto * res = attention.build(ctx0, flash);
+    ggml_backend_sched_set_tensor_backend(sched, res, backend_cpu); // as the nodes of build_fused()
     return res;
 }

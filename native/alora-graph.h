@@ -2,6 +2,7 @@
 
 // The adapted side of a graph.
 
+#include "alora-attention.h"
 #include "alora-context.h"
 #include "alora-fused.h"
 
@@ -51,6 +52,9 @@ public:
     //   res    [n_embd, n_tokens]
     ggml_tensor * build_rows(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * tokens, ggml_tensor * res);
 
+    // flash, the node of ggml_flash_attn_ext, or one of alora_attention in its place
+    ggml_tensor * build_attn(ggml_context * ctx0, ggml_tensor * flash);
+
 private:
     // What the plain ops of one adapter read about the rows that they compute.
     struct input {
@@ -92,9 +96,11 @@ private:
 
     void fill(const input & inp, size_t i_slot, const llama_ubatch & ubatch, bool outputs_only) const;
 
-    alora_plan_ptr plan;
-    alora_fused    fused;
-    bool           slots_matter = false; // there are plain ops, and they are those of the plan's adapters
+    alora_plan_ptr  plan;
+    alora_fused     fused;
+    alora_attention attention;
+    bool            slots_matter      = false; // there are plain ops, and they are those of the plan's adapters
+    bool            attention_matters = false; // adapted tokens alone would have an attention of their own
 
     ggml_backend_sched_t sched;
     ggml_backend_t       backend_cpu;

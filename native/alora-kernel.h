@@ -26,8 +26,3 @@ struct alora_kernel_args {
 };
 
 using alora_kernel = void (*)(const alora_kernel_args & args, int64_t i0, int64_t i1);
-
-// The best one for this processor; the environment variable ALORA_KERNEL=generic, avx2, avx512 or
-// dotprod names another (one that the processor lacks is not taken), so that tests reach them all.
-// On 64-bit Arm the generic one has NEON, which all of these processors have.
-alora_kernel alora_kernel_get();

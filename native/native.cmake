@@ -2,7 +2,9 @@
 set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-adapter.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-attention.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-context.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-cpu.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-fused.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
@@ -10,7 +12,7 @@ set_source_files_properties(${ALORA_SOURCES} PROPERTIES
     SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra>")
 target_include_directories(llama PRIVATE ${CMAKE_CURRENT_LIST_DIR})
 
-# one kernel an instruction set; alora-fused.cpp chooses among them at run time
+# the kernels for each instruction set; alora-cpu.cpp chooses among them at run time
 set(ALORA_KERNELS generic)
 if (CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT MSVC AND NOT CMAKE_OSX_ARCHITECTURES)
     set(ALORA_KERNELS generic avx2 avx512)
@@ -23,9 +25,12 @@ elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND NOT MSVC AND NOT 
     target_compile_definitions(llama PRIVATE ALORA_KERNELS_ARM)
 endif()
 foreach (kernel ${ALORA_KERNELS})
-    add_library(alora-kernel-${kernel} OBJECT ${CMAKE_CURRENT_LIST_DIR}/alora-kernel.cpp)
+    add_library(alora-kernel-${kernel} OBJECT
+        ${CMAKE_CURRENT_LIST_DIR}/alora-kernel.cpp
+        ${CMAKE_CURRENT_LIST_DIR}/alora-attention-kernel.cpp)
     target_compile_features(alora-kernel-${kernel} PRIVATE cxx_std_17)
-    target_compile_definitions(alora-kernel-${kernel} PRIVATE ALORA_KERNEL_NAME=alora_kernel_${kernel})
+    target_compile_definitions(alora-kernel-${kernel} PRIVATE
+        ALORA_KERNEL_NAME=alora_kernel_${kernel} ALORA_ATTENTION_NAME=alora_attention_${kernel})
     target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}})
     target_include_directories(alora-kernel-${kernel} PRIVATE $<TARGET_PROPERTY:ggml,INTERFACE_INCLUDE_DIRECTORIES>)
     set_target_properties(alora-kernel-${kernel} PROPERTIES POSITION_INDEPENDENT_CODE ON)

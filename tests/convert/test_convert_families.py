@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alora_gguf import Model
 from alora_gguf.convert import ConversionError, convert
 from alora_gguf.convert.base.gguf_base import read_base
 from alora_gguf.convert.places.families import FAMILIES
@@ -115,6 +116,22 @@ def test_logits_are_pefts(name, case, models, tmp_path):
         assert errors.base < 1e-3
         assert errors.change > 0.05, "the adapter does nothing"
         assert errors.adapted < errors.tolerance(outtype)
+
+
+@pytest.mark.parametrize("name", [name for name, tiny in TINY_MODELS.items() if tiny.modules])
+def test_attention_of_adapted_tokens_is_ggmls(name, models, tmp_path, monkeypatch):
+    """Flash attention, where ours takes the place of ggml's if it knows what the family has: sinks, windows, soft caps."""
+    add_adapter(make_model(name), name, "lora", []).save_pretrained(tmp_path)
+    convert(tmp_path, tmp_path / "adapter.gguf", base=models[name], outtype="f32")
+    tokens = np.random.default_rng(0).integers(260, 300, 70).tolist()
+    rows = {}
+    for way in "fused", "ops":
+        monkeypatch.setenv("ALORA_GRAPH", way)
+        with Model(models[name], n_ctx=512, n_threads=1, flash_attn=True) as model:
+            model.load_adapter(tmp_path / "adapter.gguf")
+            rows[way] = model.logits([(tokens[:n], "adapter") for n in (70, 3)])
+    for ours, ggmls in zip(rows["fused"], rows["ops"]):
+        assert relative_error(ours, ggmls) < 2e-2  # which rounds to f16
 
 
 UNPATCHED = """

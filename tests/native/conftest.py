@@ -8,7 +8,8 @@ import pytest
 from native_runtime import Runtime
 from native_models import TinyAdapter, TinyModel, bert, granite_hybrid, llama, merged, random_adapter, write_adapter, write_model
 
-MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert()}
+MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert(),
+          "wide": llama(n_dim=32)}
 
 
 class Zoo:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from gguf import GGMLQuantizationType
 
 if os.environ.get("ALORA_TEST_UNPATCHED"):
     import llama_cpp.llama_cpp as llama_cpp
@@ -32,15 +33,21 @@ class Refused(Exception):
 
 
 class Runtime:
-    """A model with one context of float32 cells, whose logits do not depend on flash attention's f16."""
+    """A model with one context of float32 cells, whose logits do not depend on flash attention's f16.
 
-    def __init__(self, path: Path, n_ctx: int = 512, n_ubatch: int = 512, n_seq_max: int = 16, unified: bool = True, model=None):
+    flash: flash attention after all, on cells of this type.
+    """
+
+    def __init__(
+            self, path: Path, n_ctx: int = 512, n_ubatch: int = 512, n_seq_max: int = 16, unified: bool = True, model=None,
+            flash: GGMLQuantizationType | None = None):
         self.model = model or llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         assert self.model, path
         self._owns_model = not model
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max, params.kv_unified = n_ctx, n_ctx, n_ubatch, n_seq_max, unified
-        params.type_k = params.type_v = params.flash_attn_type = 0
+        params.type_k = params.type_v = flash or 0
+        params.flash_attn_type = flash is not None
         params.n_threads = params.n_threads_batch = 1
         params.no_perf = False
         self.ctx = llama_cpp.llama_init_from_model(self.model, params)

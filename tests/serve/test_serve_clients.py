@@ -11,6 +11,22 @@ import pytest
 QUESTION = "What colour is Anna's car?"
 KNOWN, UNKNOWN = "Anna's car is red and has four doors.", "Peter lives in a small house near the sea."
 
+# what Mellea's own functions expect of an adapter of this name
+ANSWERABILITY_IO_YAML = """
+model: ~
+response_format: |
+  {"type": "string", "enum": ["answerable", "unanswerable"]}
+transformations:
+  - type: nest
+    input_path: []
+    field_name: "answerability"
+instruction: ~
+docs_as_message: string
+parameters:
+  max_completion_tokens: 12
+sentence_boundaries: ~
+"""
+
 
 def conversation(document):
     return {"messages": [{"role": "user", "content": QUESTION}], "extra_body": {"documents": [{"text": document, "doc_id": "1"}]}}
@@ -87,12 +103,14 @@ def test_the_demo_serves_each_adapter_of_the_package(demo, repo):
 
 @pytest.fixture
 def mellea(demo, tmp_path):
-    """Mellea's backend for the demo, with its own description of the adapters."""
+    """Mellea's backend for the demo, with its own descriptions of two of the adapters."""
     from mellea.backends.openai import OpenAIBackend
 
     shutil.copytree(demo.files["judge"], tmp_path / "judge")
+    (tmp_path / "answerability").mkdir()
+    (tmp_path / "answerability" / "io.yaml").write_text(ANSWERABILITY_IO_YAML)
     (tmp_path / "adapter_index.json").write_text(json.dumps({"adapters": [
-        {"adapter_name": "judge", "io_config": "judge/io.yaml", "technology": "alora"}]}))
+        {"adapter_name": name, "io_config": f"{name}/io.yaml", "technology": "alora"} for name in ("judge", "answerability")]}))
     return OpenAIBackend("smol", base_url=f"{demo.url}/v1", api_key="none", model_options={"temperature": 0, "max_tokens": 12},
                          load_embedded_adapters=True, adapter_source=str(tmp_path))
 
@@ -110,10 +128,47 @@ def test_mellea_calls_an_embedded_adapter(demo, mellea):
     assert json.loads(output.value)["likelihood"] == pytest.approx(wanted["likelihood"], abs=0.02)
 
 
-def test_mellea_chats(mellea):
-    from mellea import MelleaSession
+def test_mellea_s_own_functions_find_the_adapter_that_they_are_named_for(mellea):
+    from mellea.stdlib.components.intrinsic.rag import check_answerability
+    from mellea.stdlib.context import ChatContext
 
-    assert str(MelleaSession(mellea).chat("Say hello."))
+    for document, wanted in ((KNOWN, "answerable"), (UNKNOWN, "unanswerable")):
+        assert check_answerability(QUESTION, [document], ChatContext(), mellea) == wanted
+
+
+def test_mellea_s_session_chats_instructs_and_gets_what_a_format_asks_for(demo, mellea):
+    from mellea import MelleaSession
+    from mellea.stdlib.context import ChatContext
+    from pydantic import BaseModel
+
+    class Car(BaseModel):
+        doors: int
+
+    session = MelleaSession(mellea, ctx=ChatContext())
+    said = session.chat("Say hello.").content
+    with demo.client() as client:
+        asked = client.chat.completions.create(
+            model="smol", temperature=0, max_tokens=12, messages=[{"role": "user", "content": "Say hello."}])
+    assert said == asked.choices[0].message.content
+    assert Car.model_validate_json(str(session.instruct("How many doors does a car have?", format=Car, model_options={"max_tokens": 60})))
+
+
+def test_openai_s_helpers_parse_and_stream(server):
+    from pydantic import BaseModel
+
+    class Answer(BaseModel):
+        sure: bool
+
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Are you sure?"}], "temperature": 0, "max_tokens": 60,
+             "response_format": Answer}
+    with server.client() as client:
+        parsed = client.chat.completions.parse(**asked).choices[0].message.parsed
+        with client.chat.completions.stream(**asked, logprobs=True) as events:
+            kinds = {event.type for event in events}
+            whole = events.get_final_completion().choices[0]
+    assert isinstance(parsed, Answer) and whole.message.parsed == parsed
+    assert {"content.delta", "content.done", "logprobs.content.delta"} <= kinds
+    assert "".join(t.token for t in whole.logprobs.content) == whole.message.content
 
 
 def test_llm_by_its_configuration(server, tmp_path):

@@ -1,0 +1,29 @@
+"""asyncio: with stream=True every call is a stream for `async for`, or a result for `await`.
+
+    python examples/tasks.py build/adapters/answerability.gguf
+"""
+
+import asyncio
+import sys
+
+from alora_gguf import Model, default_model
+
+TEXT = "The ferry to Saint Maren leaves at nine and takes two hours. Bicycles travel free."
+
+
+async def talk(model: Model, question: str) -> None:
+    chat = model.conversation()
+    with chat.ask(f"{TEXT}\n\n{question}", stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
+        async for piece in answer:  # meanwhile the other tasks go on, in the same batches
+            print(f"{question}  {piece!r}")
+    verdict = await chat.invoke("answerability", stream=True)
+    print(f"{question}  {verdict.text}, after {answer.result.usage.completion_tokens} tokens")
+
+
+async def main(adapter: str) -> None:
+    with Model(default_model(), n_ctx=2048) as model:
+        model.load_adapter(adapter, "answerability")
+        await asyncio.gather(talk(model, "How long does the ferry take?"), talk(model, "What is the captain's name?"))
+
+
+asyncio.run(main(sys.argv[1]))

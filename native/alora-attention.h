@@ -1,0 +1,44 @@
+#pragma once
+
+// Attention of adapted tokens on the CPU. ggml's reads the cells of a conversation anew for every token
+// and every head; intrinsics of one conversation share nearly all of theirs. Here a cell is read once for
+// all the tokens that see it and all the heads that share it.
+
+#include "alora-cpu.h"
+#include "alora-fused.h"
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+class alora_attention {
+public:
+    // Whether a graph's ggml_flash_attn_ext is for build(); where its cache lies is for the caller to know.
+    bool takes(const ggml_tensor * flash) const;
+
+    // The node in place of `flash`: as its operands say,
+    //   q F32 [dk, n_tokens, n_head], k [dk, n_kv, n_head_kv], v [dv, n_kv, n_head_kv],
+    //   mask F16 [n_kv, n_tokens] of 0 and -inf, sinks F32 [n_head] or none
+    // -> F32 [dv, n_head, n_tokens], in F32 arithmetic.
+    ggml_tensor * build(ggml_context * ctx0, const ggml_tensor * flash);
+
+    static constexpr int64_t N_TOKENS_MIN = 2;  // one shares a cell with nobody but its own heads
+    static constexpr int64_t N_TOKENS_MAX = 512; // more would need much memory
+
+private:
+    struct node {
+        alora_attention * attention;
+        float             scale;
+    };
+    struct pass; // of one thread through a node
+    struct alignas(64) line { float values[16]; };
+
+    static void compute(ggml_tensor * dst, int ith, int nth, void * userdata);
+
+    std::deque<node> nodes; // the graph has their addresses
+
+    std::vector<std::vector<line>> scratch = std::vector<std::vector<line>>(GGML_MAX_N_THREADS); // by thread
+    alora_barrier barrier;
+
+    const alora_attention_kernel kernel = alora_kernels_get().attention;
+};

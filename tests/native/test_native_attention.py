@@ -1,0 +1,93 @@
+"""The attention of adapted tokens against ggml's flash attention, and against attention in float32."""
+
+import platform
+
+import gguf
+import numpy as np
+import pytest
+from native_models import write_adapter
+from native_runtime import Runtime, llama_cpp, prompt, relative_error
+
+Types = gguf.GGMLQuantizationType
+KERNELS = ["generic", "dotprod"] if platform.machine() in ("aarch64", "arm64") else ["generic", "avx2", "avx512"]
+# ggml's rounds the queries to the type of the cells and adds up in f16; ours does neither
+ROUNDING = {Types.F16: 2e-2, Types.BF16: 5e-2, Types.Q8_0: 5e-2}
+
+
+def branches(runtime, adapter: int, n_shared: int, n_branches: int, n_steps: int) -> np.ndarray:
+    """Logits of adapted sequences that go on from the cells of another, from different places, some tokens a step."""
+    tokens = prompt(0, n_shared)
+    assert runtime.decode((0, tokens, 0), outputs="none") == 0
+    lengths = [max(1, n_shared - i) for i in range(n_branches)]
+    for seq, length in enumerate(lengths, 1):
+        llama_cpp.llama_memory_seq_cp(runtime.memory, 0, seq, 0, length)
+        runtime.activate(seq, adapter, length)
+    rows = []
+    for n in [3, *[1] * n_steps]:
+        rows += runtime.logits(*((seq, prompt(seq + len(rows), n), length) for seq, length in enumerate(lengths, 1)))
+        lengths = [length + n for length in lengths]
+    return np.concatenate(rows)
+
+
+def both(zoo, monkeypatch, kind: str, type, n_threads: int = 1, **shape) -> tuple[np.ndarray, ...]:
+    """The branches with our attention, with ggml's, and with all in float32."""
+    results = []
+    file = write_adapter(zoo.path(), zoo.model(kind).architecture, zoo.adapter(kind))
+    for way, flash in ("fused", type), ("ops", type), ("ops", None):
+        monkeypatch.setenv("ALORA_GRAPH", way)
+        with Runtime(zoo.base(kind), n_ctx=1024, flash=flash) as runtime:
+            llama_cpp.llama_set_n_threads(runtime.ctx, n_threads, n_threads)
+            results.append(branches(runtime, runtime.load(file), **shape))
+    return tuple(results)
+
+
+@pytest.mark.parametrize("shape", [
+    {"n_shared": 300, "n_branches": 6, "n_steps": 30},  # cells that all see, and cells of which each sees every sixth
+    {"n_shared": 5, "n_branches": 15, "n_steps": 12},  # hardly anything is shared
+    {"n_shared": 130, "n_branches": 1, "n_steps": 3},
+], ids=lambda s: "-".join(map(str, s.values())))  # fmt: skip
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_it_equals_ggmls(zoo, monkeypatch, kernel, shape):
+    monkeypatch.setenv("ALORA_KERNEL", kernel)
+    ours, ggmls, exact = both(zoo, monkeypatch, "dense", Types.F16, **shape)
+    assert not np.array_equal(ours, ggmls)  # it is another one
+    assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
+    assert relative_error(ours, exact) < 3e-3 and relative_error(ours, exact) < relative_error(ggmls, exact)
+
+
+@pytest.mark.parametrize("type", ROUNDING, ids=lambda t: t.name)
+def test_cells_of_any_type(zoo, monkeypatch, type):
+    ours, ggmls, _ = both(zoo, monkeypatch, "wide", type, n_shared=70, n_branches=5, n_steps=4)
+    assert relative_error(ours, ggmls) < ROUNDING[type]
+
+
+@pytest.mark.parametrize("kind", ["experts", "hybrid"])
+@pytest.mark.parametrize("n_threads", [2, 3, 16])
+def test_any_number_of_threads(zoo, monkeypatch, kind, n_threads):
+    shape = {"n_shared": 100, "n_branches": 1 if kind == "hybrid" else 7, "n_steps": 3}
+    one, *_ = both(zoo, monkeypatch, kind, Types.F16, **shape)
+    more, *_ = both(zoo, monkeypatch, kind, Types.F16, n_threads, **shape)
+    assert relative_error(more, one) < 1e-3
+
+
+def test_more_tokens_than_a_set_has(zoo, monkeypatch):
+    """One prompt that is adapted from its first token on."""
+    results = []
+    file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
+    for way in "fused", "ops":
+        monkeypatch.setenv("ALORA_GRAPH", way)
+        with Runtime(zoo.base("dense"), flash=Types.F16) as runtime:
+            runtime.activate(0, runtime.load(file))
+            results += runtime.logits((0, prompt(1, 150), 0))
+    assert relative_error(*results) < ROUNDING[Types.F16]
+
+
+def test_base_tokens_have_ggmls(zoo):
+    """Bit for bit, also beside adapted ones."""
+    tokens, other = prompt(1, 20), prompt(2, 30)
+    with Runtime(zoo.base("dense"), flash=Types.F16) as runtime:
+        (want,) = runtime.logits((1, other, 0))
+        runtime.clear()
+        runtime.activate(0, zoo.load(runtime, "dense", zoo.adapter("dense")))
+        _, got = runtime.logits((0, tokens, 0), (1, other, 0))
+    assert np.array_equal(got, want)

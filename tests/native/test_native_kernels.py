@@ -1,0 +1,50 @@
+"""The kernels of every instruction set against sums in double: this processor's, and 64-bit Arm's on an emulator elsewhere."""
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+NATIVE = Path(__file__).parents[2] / "native"
+IS_ARM = platform.machine() in ("aarch64", "arm64")
+ARM = {"": [], "dotprod": ["-march=armv8.2-a+dotprod"]}
+X86 = {"": [], "avx2": ["-mavx2", "-mfma", "-mf16c"]}
+X86["avx512_vnni"] = [*X86["avx2"], *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vnni"))]
+
+
+def check(command: list[str], runs: list[str], flags: list[str], pristine: Path, folder: Path) -> None:
+    program = folder / "check"
+    built = subprocess.run(
+        [*command, "-std=c++17", "-O2", *flags, "-DALORA_KERNEL_NAME=alora_kernel_checked", "-DALORA_ATTENTION_NAME=alora_attention_checked",
+         f"-I{NATIVE}", f"-I{pristine}/ggml/include", Path(__file__).parent / "kernel_check.cpp", NATIVE / "alora-kernel.cpp",
+         NATIVE / "alora-attention-kernel.cpp", "-o", program],
+        capture_output=True, check=False, text=True)
+    assert built.returncode == 0, built.stderr[-2000:]
+    ran = subprocess.run([*runs, program], capture_output=True, check=False, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    errors = {name: tuple(map(float, values)) for name, *values in map(str.split, ran.stdout.splitlines())}
+    assert set(errors) == {"F32", "F16", "BF16", "Q8_0"}
+    for name, (one, more, attention) in errors.items():
+        assert one < (2e-2 if name == "Q8_0" else 1e-5)  # one token is rounded to Q8_0 too
+        assert more < 1e-5 and attention < 1e-5
+
+
+@pytest.mark.parametrize("isa", ARM if IS_ARM else X86)
+def test_kernels_equal_sums_in_double(isa, pristine, tmp_path):
+    cpu_info = Path("/proc/cpuinfo")
+    if not IS_ARM and isa and not (cpu_info.exists() and f" {isa} " in cpu_info.read_text()):
+        pytest.skip(f"a processor with {isa}")
+    check(["c++"], [], (ARM if IS_ARM else X86)[isa], pristine, tmp_path)
+
+
+CROSS = shutil.which("aarch64-linux-gnu-g++")
+EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+
+
+@pytest.mark.skipif(IS_ARM or not CROSS or not EMULATOR,
+                    reason="a compiler and an emulator of Arm: apt install g++-aarch64-linux-gnu qemu-user-static")
+@pytest.mark.parametrize("isa", ARM)
+def test_kernels_of_arm_equal_sums_in_double(isa, pristine, tmp_path):
+    check([CROSS, "-static"], [EMULATOR, "-cpu", "max"], ARM[isa], pristine, tmp_path)

@@ -1,0 +1,123 @@
+"""The examples, as examples/README.md has them: its commands are run, and say what it says they do.
+
+The base's own answers are only known to be there: in 4 bits they are another processor's to choose.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ANSWERABLE, UNANSWERABLE = "How long does the ferry take?", "What is the captain's name?"
+
+
+@pytest.fixture(scope="module")
+def checkout(repo, answerability, tmp_path_factory) -> Path:
+    """What the commands need: the examples, and the adapter that `make demo` converts."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(repo / "examples", folder / "examples")
+    (folder / "build" / "adapters").mkdir(parents=True)
+    (folder / "build" / "adapters" / "answerability.gguf").symlink_to(answerability)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def example(checkout):
+    """(the output of the example's command, the one that is printed for it), as lines."""
+    blocks = re.findall(r"```\n(.*?)```", (checkout / "examples" / "README.md").read_text(encoding="utf-8"), re.S)
+
+    def run(name: str) -> tuple[list[str], list[str]]:
+        [block] = [block for block in blocks if f"examples/{name}" in block]
+        commands = re.findall(r"^\$ (.*)\n", block, re.M)
+        said = "".join(shell(checkout, command) for command in commands)
+        return said.splitlines(), [line for line in block.splitlines() if not line.startswith("$ ")]
+
+    return run
+
+
+def shell(folder: Path, command: str) -> str:
+    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8", timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_script(example):
+    (first, answer, second), printed = example("script.py")
+    assert (first, second) == (printed[0], printed[2])
+    cached, prompt = map(int, re.search(r"\S  (\d+) of (\d+) tokens from the cache$", answer).groups())
+    assert cached == prompt - 4  # of the generation prompt, in whose place the invocation was
+
+
+def test_documents(example, checkout):
+    said, printed = example("documents.py")
+    assert said == printed
+    assert [line.split()[1:] for line in said if ".txt" in line] == [
+        ["yes" if i == j else "-" for j in range(4)] for i in range(3)]
+    (checkout / "long").mkdir()
+    (checkout / "long" / "a.txt").write_text("so it was " * 4000)
+    shutil.copy(checkout / "examples" / "documents" / "ferry.txt", checkout / "long" / "b.txt")
+    rows = shell(checkout, f'python examples/documents.py build/adapters/answerability.gguf long "{ANSWERABLE}"').splitlines()
+    assert "expected at most 4096 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
+
+
+def test_conversations(example, checkout):
+    said, printed = ([json.loads(line) for line in lines] for lines in example("conversations.py"))
+    questions = [json.loads(line)["messages"][-1]["content"] for line in open(checkout / "examples" / "conversations.jsonl")]
+    assert [line["question"] for line in said] == [question.splitlines()[-1] for question in questions]
+    assert [line["verdict"] for line in said] == [line["verdict"] for line in printed]
+    assert all(bool(line["answer"]) == (line["verdict"] == "answerable") for line in said)
+
+
+def test_tasks(example):
+    said, printed = example("tasks.py")
+    for question in (ANSWERABLE, UNANSWERABLE):
+        *pieces, verdict = [line for line in said if line.startswith(question)]
+        assert verdict in printed and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
+    assert len(said) == 14
+
+
+def test_drop_in(example):
+    said, printed = example("drop_in.py")
+    assert (said[0], said[2]) == (printed[0], printed[2])
+    assert len(said) == 4 and all(line.strip() for line in said)
+
+
+@pytest.fixture(scope="module")
+def intrinsic(example, checkout) -> Path:
+    """The C program, built as its first lines say."""
+    said, printed = example("intrinsic.c")
+    assert said == printed == ["answerable"]
+    return checkout / "intrinsic"
+
+
+def test_c(intrinsic, checkout, base_q4, variants, model):
+    built = re.search(r"cc examples/intrinsic.c.*", (checkout / "examples" / "README.md").read_text())[0]
+    assert built in " ".join((checkout / "examples" / "intrinsic.c").read_text().replace("\\\n", " ").split())
+
+    model.load_adapter(variants["other"])
+    for name, question in (("answerability", ANSWERABLE), ("other", UNANSWERABLE)):
+        text = f"{(checkout / 'examples' / 'documents' / 'ferry.txt').read_text()} {question}"
+        done = subprocess.run([intrinsic, base_q4, variants[name], text], capture_output=True, text=True)
+        chat = model.conversation(system="You are a helpful assistant.", messages=[{"role": "user", "content": text}])
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", chat.invoke(name).text + "\n")
+
+
+@pytest.mark.parametrize("base, adapter, text, said", [
+    ("nothing.gguf", "answerability", "x", "nothing.gguf: expected a GGUF model"),
+    ("base", "nothing.gguf", "x", "nothing.gguf: expected a GGUF file, got: No such file or directory"),
+    ("base", "base", "x", "this is not a LoRA adapter"),
+    ("base", "plain", "x", "expected invocation tokens, got an ordinary LoRA"),
+    ("base", "answerability", "so " * 2000, "text: expected at most 1920 tokens, got"),
+    ("base", "answerability", "so " * 40000, "expected a known chat template, and a shorter text"),
+], ids=range(6))
+def test_c_says_what_is_wrong(intrinsic, base_q4, variants, base, adapter, text, said):
+    files = {"base": base_q4, **variants}
+    done = subprocess.run([intrinsic, files.get(base, base), files.get(adapter, adapter), text], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (1, "") and last.startswith("intrinsic: error: ") and said in last
