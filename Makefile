@@ -1,4 +1,4 @@
-# make demo   the embedded model, the repository's adapter, and the chat
+# make demo   the embedded model, the repository's adapters, and the chat
 # make test   the test suite
 # Both set up .venv first; what is there already is not made again.
 
@@ -12,16 +12,16 @@ SMOLLM2          := 0.1.2
 
 SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*') $(wildcard intrinsics/*/adapter/*)
 NATIVE  := CMakeLists.txt $(shell find native -type f)
-ADAPTER := intrinsics/answerability/adapter
+ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
 .PHONY: demo test bench bench-device-ways clean check-tools
 .DELETE_ON_ERROR:
 
-demo: $(STAMPS)/installed $(STAMPS)/default-model build/adapters/answerability.gguf
+demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	@if [ -t 0 ]; then \
-	    $(BIN)/alora chat --adapter build/adapters/answerability.gguf; \
+	    $(BIN)/alora chat --adapter $(ADAPTERS); \
 	else \
-	    $(BIN)/alora chat --adapter build/adapters/answerability.gguf --temperature 0 --max-tokens 60 < examples/demo.txt; \
+	    $(BIN)/alora chat --adapter $(ADAPTERS) --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
 test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
@@ -36,10 +36,9 @@ bench-device-ways: $(STAMPS)/native
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
 	build/native/bin/device-ways $(BACKEND)
 
-# the README's picture of the demo
-docs/demo.svg: docs/demo.py examples/demo.txt build/adapters/answerability.gguf
-	@$(BIN)/pip install --quiet --disable-pip-version-check rich==15.0.0
-	$(BIN)/python docs/demo.py
+# the README's recording of a chat
+docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
+	$(BIN)/python docs/demo.py $(ADAPTERS)
 
 # the README's picture of the web page
 docs/page.png: docs/page.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model

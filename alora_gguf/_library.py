@@ -4,11 +4,13 @@ llama_cpp reads LLAMA_CPP_LIB_PATH once, when it is imported, so this module is 
 that imports it first.
 """
 
+import ctypes
 import logging
 import os
 import sys
 from pathlib import Path
 
+from .convert.text import printable
 from .errors import ForeignLibraryError
 
 LIB_DIR = Path(__file__).parent / "lib"
@@ -30,6 +32,10 @@ def _import_llama_cpp():
         os.environ["LLAMA_CPP_LIB_PATH"] = lib_dir
         try:
             import llama_cpp.llama_cpp as lib
+        except ModuleNotFoundError as e:
+            raise ForeignLibraryError(f"{e.name}: expected the package, got none; install alora_gguf again with `pip install .`") from e
+        except (OSError, RuntimeError, AttributeError) as e:  # the loader's, llama_cpp's own, and a function that is not there
+            raise ForeignLibraryError(f"{lib_dir}: expected libraries that can be loaded, got: {e}; install the package again") from e
         finally:
             # a child process decides for itself
             os.environ.pop("LLAMA_CPP_LIB_PATH")
@@ -49,6 +55,13 @@ def _import_llama_cpp():
 
 llama_cpp = _import_llama_cpp()
 
+
+def library(name: str) -> ctypes.CDLL:
+    """A library beside the libllama that is loaded, as "ggml"."""
+    libllama = Path(llama_cpp._lib._name)
+    return ctypes.CDLL(str(libllama.with_name(f"lib{name}{libllama.suffix}")))
+
+
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level
 
 # The first error of the native library since somebody asked: those after it only say that the whole failed.
@@ -58,7 +71,7 @@ _first_error = ""
 @llama_cpp.llama_log_callback
 def _on_log(level: int, text: bytes, _: object) -> None:
     global _first_error
-    line = text.decode("utf-8", errors="replace").rstrip()
+    line = printable(text.decode("utf-8", errors="replace").rstrip(), limit=2000)  # it has strings of the model's file in it
     if level == 4:
         _first_error = _first_error or line
     if line:

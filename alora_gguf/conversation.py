@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
+from .documents import written
 from .engine.cache import Activation
 from .engine.channel import Channel
 from .engine.request import Request
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 
 class Conversation:
-    """Made by Model.conversation. `messages` is what has been said.
+    """Made by Model.conversation.
+
+    messages    what has been said
+    documents   what it is about, with `text`, `doc_id` and perhaps `title`: they stand before the messages
+    notes       values of JSON that a program keeps with it; save() writes them too
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
@@ -37,6 +42,8 @@ class Conversation:
     def __init__(self, model: Model, messages: Sequence[Message], adapter: Adapter | None = None):
         _check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
+        self.documents: list[dict[str, str]] = []
+        self.notes: dict[str, Any] = {}
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
         self.adapter = adapter
@@ -52,6 +59,16 @@ class Conversation:
         message = {"role": role, "content": content}
         _check_messages([message])
         self.messages.append(message)
+
+    def attach(self, text: str, title: str | None = None) -> None:
+        """Adds a document. The base sees it, by the chat template or in a first message, and so does every intrinsic.
+
+        What has been said is computed anew behind it. Raises ContextFullError if the documents alone are more than the context.
+        """
+        _check_messages([{"role": "user", "content": text}])
+        documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
+        self._model.context.check_room(sum(len(self._model.tokenize(d["text"])) for d in documents))
+        self.documents = documents
 
     def ask(
         self,
@@ -148,7 +165,8 @@ class Conversation:
     ) -> Reply | Stream[Piece, Reply]:
         """Runs an intrinsic on what has been said, on a fork of the cache; nothing is added.
 
-        documents     texts, or mappings with `text` and perhaps `doc_id` and `title`, for the io.yaml or the chat template
+        documents     texts, or mappings with `text` and perhaps `doc_id` and `title`, for the io.yaml or the chat template; in
+                      place of those that are attached
         arguments     of the instruction in io.yaml
         options       as in SamplingParams; any other name is an argument of the instruction too
 
@@ -252,14 +270,20 @@ class Conversation:
         where = f"intrinsic {adapter.name!r}"
         messages = judged(messages, adapter.metadata.invoked_after, where)
         io = adapter.io
+        given = self.documents if documents is None else documents
         if io is not None:
-            asked = io.rewrite(messages, documents, **(arguments or {}))
+            asked = io.rewrite(messages, given, **(arguments or {}))
         else:
-            asked = IntrinsicRequest(messages, len(messages), {"documents": documents_of(documents)} if documents else {})
+            asked = IntrinsicRequest(messages, len(messages), {"documents": documents_of(given)} if given else {})
+        said, for_template = asked.messages, dict(asked.template_arguments)
+        if documents is None:
+            said, written_too = written(self._model.template, said, for_template.pop("documents", ()))
+            for_template |= written_too
+        n_conversation = asked.n_conversation + len(said) - len(asked.messages)
         prompt = intrinsic_prompt(
-            asked.messages, asked.n_conversation, adapter.invocation_tokens, partial(self._model.render, **asked.template_arguments),
+            said, n_conversation, adapter.invocation_tokens, partial(self._model.render, **for_template),
             self._model.vocab.tokenize_prompt, [*self._known, *([known] if known else [])], where)
-        as_said = not asked.template_arguments and asked.messages[: asked.n_conversation] == messages
+        as_said = (said[:n_conversation], for_template) == written(self._model.template, messages, self.documents)
         if as_said and prompt.text and known is None and not self._asking.locked():
             self.remember(prompt.text, prompt.tokens[: prompt.n_conversation])
         params = SamplingParams.of(dict(sampling or {}), **{**_INTRINSIC, **_asked_for(asked)})
@@ -302,7 +326,8 @@ class Conversation:
     def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[str, list[int]]:
         """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
         _check_messages(messages)
-        text = self._model.render(messages, add_generation_prompt=add_generation_prompt)
+        said, for_template = written(self._model.template, messages, self.documents)
+        text = self._model.render(said, add_generation_prompt=add_generation_prompt, **for_template)
         return text, text_tokens(text, self._model.vocab.tokenize_prompt, self._known)
 
     def _keep(self, request: Request, text: str, messages: list[Message]) -> None:

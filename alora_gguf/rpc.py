@@ -10,9 +10,8 @@ import argparse
 import ctypes
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 
-from ._library import llama_cpp
+from ._library import library
 from .errors import ModelLoadError
 
 _servers: set[str] = set()
@@ -28,7 +27,7 @@ def add_rpc_servers(endpoints: Sequence[str]) -> None:
             socket.create_connection((host, int(port)), timeout=5).close()
         except (OSError, ValueError) as e:
             raise ModelLoadError(f"RPC server {endpoint!r}: expected one that answers at host:port, got: {e}; start it there") from e
-        rpc, ggml = _library("ggml-rpc"), _library("ggml")
+        rpc, ggml = library("ggml-rpc"), library("ggml")
         rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
         registry = rpc.ggml_backend_rpc_add_server(endpoint.encode())
         if not registry:
@@ -39,18 +38,12 @@ def add_rpc_servers(endpoints: Sequence[str]) -> None:
 
 def serve(endpoint: str, n_threads: int) -> None:
     """Serves the CPU at "host:port" until the process ends."""
-    rpc, ggml = _library("ggml-rpc"), _library("ggml")
+    rpc, ggml = library("ggml-rpc"), library("ggml")
     ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
     cpu = ggml.ggml_backend_dev_by_type(0)  # GGML_BACKEND_DEVICE_TYPE_CPU
     devices = (ctypes.c_void_p * 1)(cpu)
     rpc.ggml_backend_rpc_start_server(
         endpoint.encode(), None, ctypes.c_size_t(n_threads), ctypes.c_size_t(1), devices)
-
-
-def _library(name: str) -> ctypes.CDLL:
-    """A library beside the libllama that is loaded."""
-    libllama = Path(llama_cpp._lib._name)
-    return ctypes.CDLL(str(libllama.with_name(f"lib{name}{libllama.suffix}")))
 
 
 if __name__ == "__main__":

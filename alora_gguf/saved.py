@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING
 
 from .engine.cache import Activation
 from .errors import ContextFullError, SavedConversationError
+from .intrinsic import documents_of
+from .pinned import LLAMA_CPP_PYTHON
 
 if TYPE_CHECKING:
     from .conversation import Conversation
     from .model import Model
 
 _MAGIC = b"ALORACNV"
-_VERSION = 1
-_LLAMA_CPP = "0.3.36"  # of llama-cpp-python: the state's format is its llama.cpp's own
+_VERSION = 2
+_HEADER = {"llama_cpp": str, "model": str, "cells": list, "adapter": dict | None, "messages": list, "documents": list, "notes": dict,
+           "text": str, "tokens": list, "n_cells": int}
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
 
@@ -34,26 +37,31 @@ def save(model: Model, conversation: Conversation, path: str | PathLike[str]) ->
     text, tokens = conversation.cells()
     adapter = conversation.adapter
     n, state = model.loop.call(lambda: _state(model, tokens, _activations(conversation)))
-    header = json.dumps({
+    header = {
         "version": _VERSION,
-        "llama_cpp": _LLAMA_CPP,
+        "llama_cpp": LLAMA_CPP_PYTHON,  # the state's format is its llama.cpp's own
         "model": _digest(model.path),
         "cells": model.cell_types,
         "adapter": {"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
         "messages": conversation.messages,
+        "documents": conversation.documents,
+        "notes": conversation.notes,
         "text": text,
         "tokens": tokens,
         "n_cells": n,
-    }).encode()
-    _write(Path(path), [_MAGIC, struct.pack("<Q", len(header)), header, state])
+    }
+    try:
+        data = json.dumps(header).encode()
+    except (TypeError, ValueError) as e:
+        raise SavedConversationError(f"{path}: expected notes that are values of JSON, got: {e}; correct them") from e
+    _write(Path(path), [_MAGIC, struct.pack("<Q", len(data)), data, state])
 
 
 def restore(model: Model, path: str | PathLike[str]) -> Conversation:
     """Raises SavedConversationError, or ContextFullError if the cells do not fit."""
     header, state = _read(Path(path))
     for what, expected, got, advice in (
-        ("version", _VERSION, header["version"], "save it again with this version"),
-        ("llama_cpp", _LLAMA_CPP, header["llama_cpp"], "save it again with this version"),
+        ("llama_cpp", LLAMA_CPP_PYTHON, header["llama_cpp"], "save it again with this version"),
         ("model", _digest(model.path)[:12], header["model"][:12], "load the model that it was held with"),
         ("cells", model.cell_types, header["cells"], "load the model with the same type_k, type_v and flash_attn"),
     ):
@@ -64,11 +72,25 @@ def restore(model: Model, path: str | PathLike[str]) -> Conversation:
         raise SavedConversationError(
             f"{path}: adapter {adapter['name']!r}: expected the file with SHA-256 {adapter['sha256'][:12]}, got another of this name; load that one")
     conversation = model.conversation(messages=header["messages"], adapter=adapter and adapter["name"])
+    conversation.documents, conversation.notes = documents_of(header["documents"]), header["notes"]
     conversation.remember(header["text"], header["tokens"])
     tokens = header["tokens"][: header["n_cells"]]
     if tokens:
         model.loop.call(lambda: _restore(model, tokens, _activations(conversation), state, path))
     return conversation
+
+
+def check_target(path: Path) -> None:
+    """Raises SavedConversationError if `path` is there and no saved conversation: to be replaced by one, it has to be one."""
+    try:
+        with open(path, "rb") as f:
+            begin = f.read(8) if path.is_file() else b""
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as e:
+        raise SavedConversationError(f"{path}: expected a file that can be written, got: {getattr(e, 'strerror', None) or e}; check the path") from e
+    if begin != _MAGIC:
+        raise SavedConversationError(f"{path}: expected a new file or a saved conversation, got another kind of file; choose another name")
 
 
 def _activations(conversation: Conversation) -> list[Activation]:
@@ -129,14 +151,28 @@ def _write(path: Path, parts: list) -> None:
 def _read(path: Path) -> tuple[dict, memoryview]:
     try:
         data = memoryview(path.read_bytes())
-    except OSError as e:
-        raise SavedConversationError(f"{path}: expected a saved conversation, got: {e.strerror}; check the path") from e
+    except (OSError, ValueError) as e:
+        raise SavedConversationError(f"{path}: expected a saved conversation, got: {getattr(e, 'strerror', None) or e}; check the path") from e
     if data[:8] != _MAGIC or len(data) < 48:
         raise SavedConversationError(f"{path}: expected a saved conversation, got another kind of file; check the path")
     if hashlib.sha256(data[:-32]).digest() != data[-32:]:
         raise SavedConversationError(f"{path}: expected the SHA-256 at its end to be that of the rest, got another; the file is damaged")
     (n,) = struct.unpack("<Q", data[8:16])
-    return json.loads(bytes(data[16 : 16 + n])), data[16 + n : -32]
+    return _header(bytes(data[16 : 16 + n]), path), data[16 + n : -32]
+
+
+def _header(data: bytes, path: Path) -> dict:
+    try:
+        header = json.loads(data)
+        version = header["version"]
+    except (ValueError, LookupError, TypeError, RecursionError) as e:
+        raise SavedConversationError(f"{path}: header: expected JSON with a version, got something else; the file is damaged") from e
+    if version != _VERSION:
+        raise SavedConversationError(f"{path}: version: expected {_VERSION}, got {version!r:.20}; save it again with this version")
+    for name, kind in _HEADER.items():
+        if not isinstance(header.get(name), kind):
+            raise SavedConversationError(f"{path}: header: expected {name} in it, got {type(header.get(name)).__name__}; the file is damaged")
+    return header
 
 
 def _digest(path: Path) -> str:

@@ -1,13 +1,17 @@
-"""The terminal's side of `alora chat`: line editing, history, completion, colour."""
+"""Messages as people give them to `alora chat`: typed, with history and completion, or through a pipe."""
 
 import os
 import sys
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
-PROMPT = "> "
+from .screen import MORE, PROMPT, Screen
+
+_BLOCK = '"""'
+
+
+def is_interactive() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def history_file() -> Path:
@@ -16,10 +20,15 @@ def history_file() -> Path:
     return Path(state) / "alora_gguf" / "history"
 
 
-def typed_lines(commands: list[str]) -> Iterator[str]:
-    """Lines as a person types them. Ctrl-C drops the line, Ctrl-D ends."""
+def is_open(text: str) -> bool:
+    """Whether the next line belongs to it: after a backslash, and in a block that \"\"\" began and has not ended."""
+    text = text.strip()
+    return text.endswith("\\") if not text.startswith(_BLOCK) else len(text) < 6 or not text.endswith(_BLOCK)
+
+
+def typed_messages(commands: Sequence[str], of_files: Collection[str]) -> Iterator[str]:
+    """Messages as a person types them. Ctrl-C drops one, Ctrl-D ends. `of_files` are the commands that a file's name follows."""
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     path = history_file()
@@ -29,53 +38,81 @@ def typed_lines(commands: list[str]) -> Iterator[str]:
         history = FileHistory(str(path))
     except OSError:
         history = InMemoryHistory()
-    session = PromptSession(history=history, completer=WordCompleter(commands, sentence=True), complete_while_typing=False)
+    session = PromptSession(
+        [("" if os.environ.get("NO_COLOR") else "bold", PROMPT)], history=history, completer=_completer(commands, of_files),
+        complete_while_typing=False, multiline=True, prompt_continuation=MORE, key_bindings=_bindings())
     while True:
         try:
-            yield session.prompt(PROMPT)
+            yield _unwrapped(session.prompt())
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
 
 
-def piped_lines(source: TextIO, write: Callable[[str], None]) -> Iterator[str]:
-    """Lines of a file or pipe, each shown as if it were typed."""
-    for line in source:
-        if line.strip():
-            write(f"{PROMPT}{line.rstrip()}\n")
-            yield line
+def piped_messages(lines: Iterable[str], screen: Screen) -> Iterator[str]:
+    """Messages of a file or pipe, each shown as if it were typed."""
+    text = ""
+    for line in lines:
+        text += line
+        if is_open(text):
+            continue
+        text, message = "", _unwrapped(text).replace("\\\n", "\n").strip()
+        if message:
+            screen.message(message)
+            yield message
+    if text.strip():  # the end came first
+        screen.message(text.strip())
+        yield text.strip()
 
 
-def writer(out: TextIO) -> Callable[[str], None]:
-    """Writes text at once, and nothing that a terminal would obey."""
-
-    def write(text: str) -> None:
-        out.write("".join(filter(_is_harmless, text)))
-        out.flush()
-
-    return write
+def _unwrapped(text: str) -> str:
+    """The text in a block; any other as it is."""
+    block = text.strip()
+    return block[3:-3].strip("\n") if block.startswith(_BLOCK) and not is_open(block) else text
 
 
-def _is_harmless(c: str) -> bool:
-    """Anything but control characters, and format characters other than the joiners, which scripts and emoji need."""
-    return c in "\n\t\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+def _bindings():
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import has_focus
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+
+    @bindings.add("escape", "enter")
+    def _(event) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @bindings.add("enter", filter=has_focus(DEFAULT_BUFFER))
+    def _(event) -> None:
+        buffer = event.current_buffer
+        if not is_open(buffer.text):
+            buffer.validate_and_handle()
+            return
+        if buffer.document.char_before_cursor == "\\":
+            buffer.delete_before_cursor()
+        buffer.insert_text("\n")
+
+    return bindings
 
 
-def dim_writer(out: TextIO) -> Callable[[str], None]:
-    """The same, dimmed where there is a terminal and NO_COLOR is not set."""
-    plain = writer(out)
-    if not out.isatty() or os.environ.get("NO_COLOR"):
-        return plain
+def _completer(commands: Sequence[str], of_files: Collection[str]):
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
 
-    def write(text: str) -> None:
-        out.write("\x1b[2m")
-        plain(text)
-        out.write("\x1b[22m")
-        out.flush()
+    paths = PathCompleter(expanduser=True)
 
-    return write
+    class CommandCompleter(Completer):
+        """Commands, and the names of files behind those that take one."""
 
+        def get_completions(self, document, complete_event):
+            text = document.text_before_cursor
+            command, space, path = text.partition(" ")
+            if space and command in of_files:
+                yield from paths.get_completions(Document(path), complete_event)
+                return
+            for name in commands:
+                if text and name.startswith(text):
+                    yield Completion(name, -len(text))
 
-def is_interactive() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return CommandCompleter()

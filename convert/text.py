@@ -1,5 +1,8 @@
 """Words for people: one-line complaints, and text from files made safe for a terminal."""
 
+import json
+from typing import Any
+
 
 def printable(text: str, limit: int = 200) -> str:
     """`text` on one line, without anything a terminal would obey, cut at `limit` characters.
@@ -9,6 +12,12 @@ def printable(text: str, limit: int = 200) -> str:
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def printable_json(value: Any) -> str:
+    """JSON in lines; text of any script as it is, and whatever a terminal would obey as JSON's own escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def complaint(file, what: str, expected: str, got, action: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -50,6 +51,25 @@ def test_without_an_answer_the_question_itself_is_judged(alora, answerability):
     assert (code, json.loads(out)) == (0, {"reply": None, "invocations": {}})
 
 
+def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
+    (tmp_path / "ferry.txt").write_text("The ferry takes two hours.")
+    saved = tmp_path / "chat"
+    done = process("chat", "--doc", tmp_path / "ferry.txt", "--max-tokens", "3", input=f"Hello\n/save {saved}\n".encode())
+    assert done.stdout.startswith(b"document 1: ferry.txt, 26 characters\n> Hello\n")
+    code, out, _ = alora("chat", "--adapter", answerability, "--resume", saved, "--prompt", "How long does it take?", "--no-answer",
+                         "--invoke", "answerability", "--json")  # fmt: skip
+    usage = json.loads(out)["invocations"]["answerability"]["usage"]
+    assert code == 0 and usage["cached_tokens"] > 30
+
+
+def test_no_name_of_an_adapter_commands_the_terminal(answerability, tmp_path):
+    hostile = tmp_path / "a\x1b[2J\x9b31m.gguf"
+    hostile.write_bytes(answerability.read_bytes())
+    done = process("chat", "--adapter", hostile, input="/help\n/all\nHello\n/all\n".encode())
+    out = done.stdout.decode()
+    assert done.returncode == 0 and out.count("a[2J31m") >= 2 and not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", out)
+
+
 def test_a_seed_makes_it_repeatable(alora):
     said = [alora("chat", "--prompt", "Tell me a story.", "--seed", seed, "--temperature", "2", "--max-tokens", "8")[1] for seed in (1, 1, 2)]
     assert said[0] == said[1] != said[2]
@@ -93,9 +113,12 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--prompt", "x\udce9"], "text: expected Unicode text"),
     (["chat", "--prompt", "so " * 300, "--ctx", "256"], "expected at most 256 tokens"),
     (["chat", "--ctx", "-1"], "n_ctx: expected"),
+    (["chat", "--resume", "nothing"], "nothing: expected a saved conversation, got: No such file or directory"),
+    (["chat", "--prompt", "x", "--resume", "ADAPTER"], "expected a saved conversation, got another kind of file"),
+    (["chat", "--doc", "nothing"], "nothing: expected a text file, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
-], ids=range(14))  # fmt: skip
+], ids=range(17))  # fmt: skip
 def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
     (tmp_path / "text.gguf").write_text("no adapter")
     files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}
@@ -114,4 +137,11 @@ def test_usage_is_exit_2(alora, argv):
 def test_version(alora):
     from alora_gguf import __version__
 
-    assert alora("--version") == (0, f"alora_gguf {__version__}\n", "")
+    code, out, err = alora("--version")
+    assert (code, err) == (0, "") and re.fullmatch(
+        rf"alora_gguf {re.escape(__version__)}, llama\.cpp [\d.]+ \([0-9a-f]{{12}}, of llama-cpp-python [\d.]+\)\n", out)
+
+
+def test_starting_loads_no_library_and_nothing_large():
+    done = subprocess.run([sys.executable, "-c", "import sys, alora_gguf.cli; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    assert not {"llama_cpp", "torch", "starlette", "rich", "prompt_toolkit", "matplotlib", "granite_common"} & set(done.stdout.split())

@@ -1,6 +1,7 @@
 """Intrinsics with an io.yaml on the embedded model: embedded by the converter, asked on the cache, read as a result."""
 
 import dataclasses
+import io
 import json
 import shutil
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from reference import PRECISE
 
-from alora_gguf import IoYamlError, Model, PromptError, ResultError, Verdict
-from alora_gguf.chat import Chat, finding
+from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict
+from alora_gguf.chat import Chat
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
+from alora_gguf.finding import finding
 from alora_gguf.grammar import Grammar, schema_to_gbnf
+from alora_gguf.screen import Screen
 
 QUESTION = [{"role": "user", "content": "The ferry leaves at nine. How long does it take?"}]
 ANSWER = {"role": "assistant", "content": "Two hours."}
@@ -208,6 +211,33 @@ def test_documents(model, made, base_q4, answerability):
             assert reply.usage.prompt_tokens == len(writes_documents.tokenize(text)) + 4
 
 
+def test_attached_documents(model, made, base_q4, answerability):
+    text = {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt takes two hours."}
+    made(HEAD + "docs_as_message: string\nparameters: {max_tokens: 1}")
+    with model.conversation(messages=QUESTION) as chat:
+        chat.attach("It takes two hours.", "ferry.txt")
+        assert chat.documents == [{"doc_id": "1", "text": "It takes two hours.", "title": "ferry.txt"}]
+        n = n_tokens(model, [text, *QUESTION])
+        first, second = chat.invoke("judge").usage, chat.invoke("made").usage  # the template writes no documents: both have them in a message
+        assert (first.prompt_tokens, second.prompt_tokens, second.cached_tokens) == (n + 4, n + 4, n)
+        assert chat.invoke("made", documents=[]).usage.prompt_tokens == n_tokens(model, QUESTION) + 4
+        n = n_tokens(model, [text, *QUESTION, {"role": "user", "content": "So?"}], add_generation_prompt=True)
+        assert chat.ask("So?", max_tokens=1, temperature=0).usage.prompt_tokens == n
+        with pytest.raises(ContextFullError):
+            chat.attach("so " * 2000)
+        with pytest.raises(PromptError):
+            chat.attach(b"bytes")
+        assert len(chat.documents) == 1
+    template = "{% for d in documents or [] %}[{{ d.title }}] {{ d.text }}\n{% endfor %}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    with Model(base_q4, n_ctx=256, chat_template=template) as writes_documents:
+        writes_documents.load_adapter(answerability)
+        with writes_documents.conversation(messages=QUESTION) as chat:
+            chat.attach("It takes two hours.", "ferry.txt")
+            n = len(writes_documents.tokenize(f"[ferry.txt] It takes two hours.\n{QUESTION[0]['content']}\n"))
+            assert chat.invoke("answerability", max_tokens=1).usage.prompt_tokens == n + 4
+            assert chat.ask("So?", max_tokens=1).usage.cached_tokens == n
+
+
 # results
 
 
@@ -270,10 +300,11 @@ def test_what_a_person_sees_of_a_result(model):
 
 
 def test_in_the_chat_and_as_json(model, judge, capfd):
-    written = []
-    Chat(lambda: model.conversation(messages=QUESTION), ["judge"], written.append, lambda text: None).run(["/judge", "/all"])
-    assert len(written) == 2 and written[0] == written[1]
-    assert written[0].startswith(("answerable, answerability likelihood 0.", "unanswerable, answerability likelihood 0."))
+    out = io.StringIO()
+    Chat(lambda: model.conversation(messages=QUESTION), model.restore, ["judge"], Screen(out)).run(["/judge", "/all"])
+    first, _, _, second, _ = out.getvalue().splitlines()
+    assert second.startswith("judge") and second.endswith(f"  {first}")
+    assert first.startswith(("answerable, answerability likelihood 0.", "unanswerable, answerability likelihood 0."))
     assert main(["chat", "--adapter", str(judge), "--prompt", QUESTION[0]["content"], "--no-answer", "--invoke", "judge", "--json"]) == 0
     verdict = json.loads(capfd.readouterr().out)["invocations"]["judge"]
     assert json.loads(verdict["text"]) in ("answerable", "unanswerable")

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         service = Service(model, names, limits, files)
         about = f"{names[0]}; {', '.join(model.adapters) or 'no adapters'}"
         serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain,
-              on_listening=lambda url: say(f"alora: serving {about}\nalora: listening on {url}"))
+              on_listening=lambda url: (say(f"alora: serving {about}"), say(f"alora: listening on {url}")))
 
 
 def _named(given: str) -> tuple[str | None, Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..activation import find_invocation
 from ..adapter import Adapter
+from ..documents import written
 from ..engine.cache import Activation
 from ..engine.text import TokenLogprob
 from ..errors import PromptError
@@ -95,13 +96,6 @@ def text_prompt(
 
 def _rendering(model: Model, messages: Sequence[Message], documents: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]):
     """The messages, and how they are written, with the documents in the one or the other."""
-    if documents and "documents" not in model.template.variables:
-        return [documents_message(documents), *messages], partial(model.render, **variables)
-    return list(messages), partial(model.render, **{**variables, **({"documents": list(documents)} if documents else {})})
-
-
-def documents_message(documents: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Documents for a template that does not know them: as granite-common's `docs_as_message: string` puts them."""
-    texts = (f"[Document {d['doc_id']}]\n{d['text']}" for d in documents)
-    return {"role": "user", "content": "You have access to the following documents:\n\n" + "\n\n".join(texts)}
+    said, given = written(model.template, messages, documents)
+    return said, partial(model.render, **{**variables, **given})
 

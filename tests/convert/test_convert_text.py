@@ -1,11 +1,12 @@
 """Words: token texts, names and cards."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from alora_gguf.convert.peft.card import front_matter, name_from_path
-from alora_gguf.convert.text import complaint, human_bytes, printable
+from alora_gguf.convert.text import complaint, human_bytes, printable, printable_json
 from alora_gguf.convert.base.vocabulary import Vocabulary
 
 
@@ -53,3 +54,10 @@ def test_complaints_are_one_line():
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (19_600_000, "19.6 MB"), (7 * 10**12, "7000.0 GB")])
 def test_human_bytes(n, text):
     assert human_bytes(n) == text
+
+
+def test_json_for_terminals():
+    value = {"a\x9b": ["caf\u00e9\x1b[2J", "\u202e\U0001f469\u200d\U0001f52c \U000e0001\n"], "n": 1.5}
+    text = printable_json(value)
+    assert json.loads(text) == value and "caf\u00e9" in text and text.count("\n") > 3
+    assert all(c.isprintable() or c == "\n" for c in text)

@@ -1,5 +1,6 @@
 """Saved conversations: they go on where they were, in another process's model too; what is wrong is refused."""
 
+import hashlib
 import json
 
 import pytest
@@ -61,6 +62,34 @@ def test_a_damaged_file_is_refused(saved, small, tmp_path_factory, place, bit, c
     path.write_bytes(data)
     with pytest.raises(SavedConversationError, match="chat"):
         small.restore(path)
+
+
+@pytest.mark.parametrize("header, said", [
+    (b"{", "header: expected JSON with a version"),
+    (b"[]", "header: expected JSON with a version"),
+    (b'{"version": 1}', "version: expected 2, got 1"),
+    (b'{"version": 2}', "header: expected llama_cpp in it, got NoneType"),
+    (b'{"version": 2, "llama_cpp": "0.3.36", "model": 5}', "header: expected model in it, got int"),
+], ids=range(5))  # fmt: skip
+def test_a_header_of_another_version_or_program_is_refused(small, tmp_path, header, said):
+    data = b"ALORACNV" + len(header).to_bytes(8, "little") + header
+    (tmp_path / "chat").write_bytes(data + hashlib.sha256(data).digest())
+    with pytest.raises(SavedConversationError, match=said):
+        small.restore(tmp_path / "chat")
+
+
+def test_documents_and_notes_come_with_it(small, tmp_path):
+    chat = small.conversation(messages=[{"role": "user", "content": "Hi"}])
+    chat.attach("It rains.", "weather")
+    chat.notes["mine"] = [1, {"a": None}]
+    chat.save(tmp_path / "chat")
+    again = small.restore(tmp_path / "chat")
+    assert (again.documents, again.notes, again.messages) == (chat.documents, chat.notes, chat.messages)
+    chat.notes["mine"] = object()
+    before = (tmp_path / "chat").read_bytes()
+    with pytest.raises(SavedConversationError, match="values of JSON"):
+        chat.save(tmp_path / "chat")
+    assert (tmp_path / "chat").read_bytes() == before
 
 
 def test_what_it_was_not_saved_with_is_refused(saved, base_q4, open_model, small, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from alora_gguf import pinned
+
 REPO = Path(__file__).resolve().parents[2]
 SOURCE = REPO / "native" / "source.py"
 
@@ -295,3 +297,10 @@ def test_the_command_says_one_line(checkout, tmp_path):
     done = run(tmp_path / "out", "--from", tmp_path / "nothing")
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(r"alora_gguf: error: .*expected version .*, got no llama\.cpp; .*\n", done.stderr)
+
+
+def test_the_package_says_what_is_inside(archive):
+    assert (pinned.LLAMA_CPP_PYTHON, pinned.LLAMA_CPP) == (source.VERSION, source.LLAMA_VERSION)
+    with tarfile.open(archive) as tar:
+        head = next(m for m in tar if m.name.endswith(".git/modules/vendor/llama.cpp/HEAD"))
+        assert tar.extractfile(head).read().decode().strip() == pinned.LLAMA_CPP_COMMIT

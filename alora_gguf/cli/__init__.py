@@ -1,0 +1,43 @@
+"""The command `alora`: parses and prints, no more. A file for each command, which imports what it needs when it runs."""
+
+import argparse
+import io
+import os
+import sys
+
+from .. import __version__
+from ..convert.text import printable
+from ..errors import AloraError
+from ..pinned import inside
+from . import bench, chat, doctor, eval, export, serve, show, train, verify
+
+COMMANDS = chat, serve, show, verify, export, train, eval, bench, doctor
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    args.command_line = sys.argv[2:] if argv is None else argv[1:]  # for what writes down how it was made
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # better a wrong character than no answer
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except AloraError as e:
+        print(f"alora: error: {printable(str(e), limit=2000)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="alora", description="Activated LoRA on llama.cpp.")
+    parser.add_argument("--version", action="version", version=f"alora_gguf {__version__}, {inside()}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,94 @@
+"""`alora chat`."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from ..convert.text import printable_json
+from ..errors import PromptError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("chat", help="chat with a model; every adapter is a command", description=(
+        "Chat with a model in the terminal. Every adapter is a command: /answerability runs it on the conversation "
+        "so far. Lines that come through a pipe are taken as if they were typed."))
+    parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
+    parser.add_argument("--adapter", metavar="GGUF", nargs="+", action="extend", default=[], help="adapters; may be repeated")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
+    parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
+    parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
+    parser.add_argument("--gpu-layers", metavar="N", type=int, default=0, help="layers on a GPU, -1 for all")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
+    parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
+    parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end")
+    parser.add_argument("--no-answer", action="store_true", help="with --prompt: only say it, for the intrinsics to judge")
+    parser.add_argument("--invoke", metavar="NAME", action="append", default=[], help="with --prompt: then run this intrinsic")
+    parser.add_argument("--json", action="store_true", help="with --prompt: print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import Model, default_model
+    from ..chat import COMMANDS
+
+    if args.prompt is None and (args.invoke or args.no_answer or args.json):
+        raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
+    with Model(args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads) as model:
+        for path in args.adapter:
+            if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
+                raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
+            model.load_adapter(path)
+        sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
+        return (_talk if args.prompt is None else _ask_once)(args, model, sampling)
+
+
+def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
+    from ..chat import OF_FILES, Chat
+    from ..screen import Screen
+    from ..terminal import is_interactive, piped_messages, typed_messages
+
+    screen = Screen(sys.stdout)
+    chat = Chat(lambda: model.conversation(system=args.system), model.restore, list(model.adapters), screen, **sampling)
+    if is_interactive():
+        screen.line(f"{model.path.stem}; {', '.join(f'/{name}' for name in [*model.adapters, 'all'])}; /help lists the other commands", "dim")
+    if args.resume:
+        chat.resume(args.resume)
+    for path in args.doc:
+        chat.attach(path)
+    chat.run(typed_messages(chat.commands, OF_FILES) if is_interactive() else piped_messages(sys.stdin, screen))
+    return 0
+
+
+def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
+    from ..documents import read_document
+    from ..finding import finding
+    from ..screen import Screen
+
+    for name in args.invoke:
+        model.adapter(name)
+    conversation = model.restore(args.resume) if args.resume else model.conversation(system=args.system)
+    for path in args.doc:
+        conversation.attach(read_document(path), path.name)
+    reply = None
+    if args.no_answer:
+        conversation.add("user", args.prompt)
+    else:
+        reply = conversation.ask(args.prompt, **sampling)
+    verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
+    if args.json:
+        as_json = lambda r: {"text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
+        print(printable_json({
+            "reply": reply and as_json(reply),
+            "invocations": {name: {**as_json(r), "result": r.result} for name, r in verdicts.items()},
+        }))
+    else:
+        screen = Screen(sys.stdout)
+        if reply:
+            screen.line(reply.text)
+        for name, verdict in verdicts.items():
+            screen.line(f"{name}: {finding(verdict)}")
+    return 0

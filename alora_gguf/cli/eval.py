@@ -1,0 +1,42 @@
+"""`alora eval`."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("eval", help="how good intrinsics are", description=(
+        "Measures intrinsics on held-out data through the GGUF runtime: the base model prompted, a LoRA, the aLoRA. Prints a table; "
+        "with --out writes Markdown, JSON and a plot."))
+    parser.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters")
+    parser.add_argument("--out", metavar="DIR", help="folder for intrinsics.md, .json and .png; needs the extra [bench]")
+    parser.add_argument("--limit", metavar="N", type=int, help="only so many examples of every test")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..eval.evaluate import evaluate
+    from ..eval.page import write_page
+    from ..eval.plan import read_plan
+    from ..eval.report import table
+
+    plans = [read_plan(Path(path)) for path in args.plan]
+    rows = {}
+    for plan in plans:
+        with tqdm(desc=plan.name, unit="example", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 15) as bar:
+
+            def on_example(title: str, done: int, total: int) -> None:
+                bar.total = total
+                bar.set_description(f"{plan.name}, {title}", refresh=False)
+                bar.update(done - bar.n)
+
+            rows[plan.name] = evaluate(plan, limit=args.limit, threads=args.threads, on_example=on_example)
+        print(f"{plan.name}\n\n{table(rows[plan.name])}\n")
+    if args.out:
+        print(f"wrote {write_page(Path(args.out), rows, f'alora eval {shlex.join(args.command_line)}')}")
+    return 0

@@ -1,0 +1,109 @@
+"""What the native library says of itself and computes, one JSON object a line.
+
+    python -m alora_gguf.probe
+
+`alora doctor` runs it in a process of its own, because a library that is damaged, or was built for another
+processor, can end the process that loads it.
+"""
+
+import ctypes
+import json
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .embedded_model import PACKAGE
+from .errors import AloraError
+
+_TOKENS = [1, 2, 3, 4]
+_DEVICE_TYPES = "CPU", "GPU", "integrated GPU", "accelerator", "several devices"  # ggml_backend_dev_type
+
+
+def main() -> None:
+    try:
+        print(json.dumps(library()), flush=True)
+        for line in computations():
+            print(json.dumps(line), flush=True)
+    except AloraError as e:
+        print(json.dumps({"error": str(e)}))
+
+
+def library() -> dict[str, Any]:
+    """What is loaded. Raises ForeignLibraryError."""
+    from ._library import library, llama_cpp
+
+    ggml, base = library("ggml"), library("ggml-base")
+    call = lambda where, name, kind, *args: _declared(where, name, kind)(*args)  # noqa: E731
+    text = lambda where, name, *args: call(where, name, ctypes.c_char_p, *args).decode("utf-8", errors="replace")  # noqa: E731
+    backends = [_pointer(ggml, "ggml_backend_reg_get", i) for i in range(call(ggml, "ggml_backend_reg_count", ctypes.c_size_t))]
+    devices = [_pointer(ggml, "ggml_backend_dev_get", i) for i in range(call(ggml, "ggml_backend_dev_count", ctypes.c_size_t))]
+    said = {}
+    for device in devices:
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        kind = call(base, "ggml_backend_dev_type", ctypes.c_int, device)
+        said[text(base, "ggml_backend_dev_name", device)] = {
+            "description": text(base, "ggml_backend_dev_description", device),
+            "type": _DEVICE_TYPES[kind] if kind < len(_DEVICE_TYPES) else str(kind),
+            "memory": total.value, "free": free.value}
+    features = llama_cpp.llama_print_system_info().decode("utf-8", errors="replace").rpartition("CPU : ")[2]
+    return {
+        "path": llama_cpp._lib._name,
+        "interface": llama_cpp._lib.alora_abi_version(),
+        "llama_cpp": text(llama_cpp._lib, "llama_version"),
+        "ggml": text(base, "ggml_version"),
+        "backends": {text(base, "ggml_backend_reg_name", r): call(base, "ggml_backend_reg_dev_count", ctypes.c_size_t, r) for r in backends},
+        "devices": said,
+        "cpu_features": [name for name, _, value in (f.strip().partition(" = ") for f in features.split("|")) if value == "1"],
+    }
+
+
+def computations() -> Iterator[dict[str, Any]]:
+    """Yields {"model": ...} of the embedded model if it computes, then {"adapter": name} of each of the package, perhaps with an `error`.
+
+    Raises AloraError.
+    """
+    if find_spec(PACKAGE) is None:
+        return
+    import numpy as np
+
+    from . import Model, default_model
+    from .convert import convert
+    from .errors import DecodeError
+    from .serve.demo import pack
+
+    path = default_model()
+    with Model(path, n_ctx=64, n_batch=64, n_seq_max=1, n_threads=1) as model, tempfile.TemporaryDirectory() as folder:
+
+        def check(adapter: str | None, tokens: list[int]) -> None:
+            [logits] = model.logits([(tokens, adapter)])
+            if not np.isfinite(logits).all():
+                raise DecodeError(f"{adapter or path.name}: expected finite logits, got others; build the package on this machine")
+
+        check(None, _TOKENS)
+        yield {"model": {"path": str(path), "bytes": path.stat().st_size}}
+        for name, peft in pack().items():
+            try:
+                convert(peft, Path(folder) / f"{name}.gguf", base=path)
+                adapter = model.load_adapter(Path(folder) / f"{name}.gguf")
+                check(name, [*_TOKENS, *adapter.invocation_tokens])
+            except AloraError as e:
+                yield {"adapter": name, "error": str(e)}
+            else:
+                yield {"adapter": name}
+
+
+def _declared(where: ctypes.CDLL, name: str, kind: Any):
+    function = getattr(where, name)
+    function.restype = kind
+    return function
+
+
+def _pointer(where: ctypes.CDLL, name: str, i: int) -> ctypes.c_void_p:
+    return ctypes.c_void_p(_declared(where, name, ctypes.c_void_p)(ctypes.c_size_t(i)))
+
+
+if __name__ == "__main__":
+    main()
