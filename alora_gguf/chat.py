@@ -137,7 +137,8 @@ class Chat:
             replies = self._fill_in(stream, names) if as_table else stream.result
         if not as_table:
             self._screen.line(finding(replies[names[0]]), "finding")
-        found = [{"after": len(self._conversation.messages), "name": name, "text": finding(reply)} for name, reply in replies.items()]
+        found = [{"after": len(self._conversation.messages), "name": name, "text": finding(reply)}
+                 for name, reply in replies.items() if reply.finish_reason != "cancelled"]
         self._conversation.notes["findings"] = [*self._findings(), *found]
         self._cost(list(replies.values()), began)
 

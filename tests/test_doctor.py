@@ -26,7 +26,7 @@ def test_a_whole_installation(repo):
     report = json.loads(done.stdout)
     assert (done.returncode, done.stderr, report["problems"]) == (0, "", [])
     assert "CPU" in report["library"]["backends"] and report["library"]["devices"]["CPU"]["memory"] > 0
-    assert report["processor"]["used"] and report["model"]["path"].endswith(".gguf")
+    assert report["processor"]["used"] and report["model"]["path"].endswith(".gguf") and report["model"]["state"] == "computes"
     names = {path.parent.parent.name for path in repo.glob("intrinsics/*/adapter/adapter_config.json")}
     assert report["adapters"] == dict.fromkeys(names, "computes")
     assert report["extras"].keys() == {"verify", "train", "serve", "bench"} and not report["extras"]["serve"]
