@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py'
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test bench bench-device-ways clean check-tools
+.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -35,6 +35,29 @@ bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/un
 bench-device-ways: $(STAMPS)/native
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
 	build/native/bin/device-ways $(BACKEND)
+
+# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; an hour
+stress: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model
+	ALORA_STRESS=100000 $(BIN)/pytest -s tests/engine/test_engine_stress.py
+
+# half an hour of chats, intrinsics, loads and unloads: memory, step time, drift
+soak: $(STAMPS)/test-tools $(STAMPS)/installed $(ADAPTERS)
+	$(BIN)/python benchmarks/soak.py $(ADAPTERS) $(SOAK_ARGS)
+
+# parity of every way to build a graph, on a device; docs/devices.md says what each needs
+check-cuda:   DEVICE := CUDA0
+check-metal:  DEVICE := MTL0
+check-vulkan: DEVICE := Vulkan0
+check-cuda check-metal: WAYS := device-ways
+check-vulkan: export GGML_VK_VISIBLE_DEVICES ?= 0
+check-cuda check-metal check-vulkan: check-%: $(STAMPS)/test-tools $(STAMPS)/installed
+	@echo "== native libraries with the backend $*"
+	@mkdir -p build/$*
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/$* -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	    -DGGML_$(shell echo $* | tr a-z A-Z)=ON $(CMAKE_ARGS) >build/cmake-$*.log 2>&1 || { cat build/cmake-$*.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$*
+	ALORA_LIB_PATH=$(CURDIR)/build/$*/bin $(BIN)/python tests/native/device_parity.py $(DEVICE)
+	@[ -z "$(WAYS)" ] || { PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$* --target $(WAYS) && build/$*/bin/$(WAYS) $(DEVICE); }
 
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)

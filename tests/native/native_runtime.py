@@ -5,6 +5,7 @@ It imports as well beside a libllama without the patch, for everything but adapt
 
 import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,12 @@ class Refused(Exception):
 class Runtime:
     """A model with one context of float32 cells, whose logits do not depend on flash attention's f16.
 
-    flash: flash attention after all, on cells of this type.
+    flash: flash attention after all, on cells of this type. on_node: gets the address of each ggml_tensor before it is computed.
     """
 
     def __init__(
             self, path: Path, n_ctx: int = 512, n_ubatch: int = 512, n_seq_max: int = 16, unified: bool = True, model=None,
-            flash: GGMLQuantizationType | None = None):
+            flash: GGMLQuantizationType | None = None, on_node: Callable[[int], None] | None = None):
         self.model = model or llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         assert self.model, path
         self._owns_model = not model
@@ -50,6 +51,9 @@ class Runtime:
         params.flash_attn_type = flash is not None
         params.n_threads = params.n_threads_batch = 1
         params.no_perf = False
+        if on_node:
+            self._on_node = llama_cpp.ggml_backend_sched_eval_callback(lambda node, ask, _: bool(on_node(node)))
+            params.cb_eval = self._on_node
         self.ctx = llama_cpp.llama_init_from_model(self.model, params)
         assert self.ctx
         self.memory = llama_cpp.llama_get_memory(self.ctx)
