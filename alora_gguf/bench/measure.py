@@ -74,7 +74,7 @@ def across_processes(measured: Sequence[Measured]) -> Measured:
     ratios = [m.value for m in measured]
     low, high = _quartiles(ratios)
     sides = {name: statistics.median(m.sides[name] for m in measured) for name in measured[0].sides}
-    note = f"{len(ratios)} pairs of processes: {min(ratios):.3f} to {max(ratios):.3f}"
+    note = f"pairs of processes from {min(ratios):.3f} to {max(ratios):.3f}"
     return Measured(statistics.median(ratios), low, high, len(ratios), sides, note=note)
 
 

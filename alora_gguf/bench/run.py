@@ -32,7 +32,7 @@ class Run:
         self.pace = Pace(least=1, most=1) if quick else Pace()
         self.once = Pace(least=1, most=1)
         self.short = self.once if quick else Pace(least=3, most=7, seconds=5)  # of each of several pairs of processes
-        self.n_processes = 1 if quick else 9 if model == "135m" else 5
+        self.n_processes = 1 if quick else 7 if model == "135m" else 5
         self.n_steps = 2 if quick else 12
         self.n_conversation = 128 if quick else 2048
         self.n_short = 32 if quick else 128  # tokens of each of many conversations

@@ -35,7 +35,7 @@ def test_a_pair_of_processes_counts_once():
     whole = across_processes(measured)
     assert (whole.value, whole.low, whole.high, whole.n) == (2, 1.5, 3, 5)
     assert whole.sides == {"a": 4, "b": 2}
-    assert whole.note == "5 pairs of processes: 1.000 to 9.000"
+    assert whole.note == "pairs of processes from 1.000 to 9.000"
 
 
 def test_the_sides_take_turns_in_beginning():
