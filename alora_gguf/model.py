@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
@@ -312,23 +312,24 @@ class Model:
         return pieces if stream else drain(pieces, on_text)
 
     def conversation(
-        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None
+        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None, space: Hashable = None
     ) -> Conversation:
         """A new conversation, after a system message and other messages if given. Nothing is computed yet.
 
-        `adapter` names an ordinary LoRA that it is held with, from its first token on.
+        `adapter` names an ordinary LoRA that it is held with, from its first token on. It finds in the
+        cache what conversations of the same `space` have computed, and nothing of any other.
         """
         self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None)
+        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None, space)
 
     def clear_cache(self) -> None:
         """Gives up every cell that no call under way uses."""
         self.check_open()
         self.loop.call(self.cache.clear)
 
-    def restore(self, path: str | PathLike[str]) -> Conversation:
-        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again.
+    def restore(self, path: str | PathLike[str], *, space: Hashable = None) -> Conversation:
+        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again, in `space`.
 
         Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
         version or type of cells; ContextFullError if it does not fit.
@@ -336,7 +337,7 @@ class Model:
         from .saved import restore
 
         self.check_open()
-        return restore(self, path)
+        return restore(self, path, space)
 
     # life
 
