@@ -135,7 +135,7 @@ class Model:
         take_error()
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
         if not self._model:
-            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+            raise ModelLoadError(f"{path}: expected a GGUF model, got: {_reason('check the file')}")
         recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
         cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
@@ -143,8 +143,7 @@ class Model:
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
             llama_cpp.llama_model_free(self._model)
-            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_error() or 'no reason given'}; "
-                                 "give a smaller n_ctx or other options")
+            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {_reason('give a smaller n_ctx or other options')}")
         self.vocab = Vocab(self._model)
         self.context = Context(
             context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model))
@@ -386,6 +385,13 @@ def _cache_type(name: str, value: str | int) -> int:
     if number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
     return number
+
+
+def _reason(advice: str) -> str:
+    """The library's error, and what to do about it."""
+    reason = take_error() or "no reason given"
+    no_memory = any(said in reason for said in ("bad_alloc", "allocate memory", "insufficient memory"))
+    return f"{reason}; {'make room in memory, or take a smaller n_ctx or model' if no_memory else advice}"
 
 
 def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
