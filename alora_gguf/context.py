@@ -9,6 +9,7 @@ import numpy as np
 from . import _native
 from ._library import llama_cpp, take_error
 from .errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
+from .relay import Relay, check_servers
 
 
 class Span(NamedTuple):
@@ -26,13 +27,15 @@ class Context:
     ptr          the llama_context; it is freed by close()
     rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
     n_swa        the sliding window of attention in tokens, 0: none
+    relays       to the machines that it computes on
     """
 
-    def __init__(self, ptr: int, n_vocab: int, *, rolls_back: bool, n_swa: int):
+    def __init__(self, ptr: int, n_vocab: int, *, rolls_back: bool, n_swa: int, relays: Sequence[Relay] = ()):
         self.ptr = ptr
         self.n_vocab = n_vocab
         self.rolls_back = rolls_back
         self._n_swa = n_swa
+        self._relays = relays
         self.n_ctx = llama_cpp.llama_n_ctx(ptr)
         self.n_batch = llama_cpp.llama_n_batch(ptr)
         self.n_ubatch = llama_cpp.llama_n_ubatch(ptr)
@@ -69,6 +72,7 @@ class Context:
         Raises ContextFullError (then nothing was decoded), DecodeError or ClosedError.
         """
         self.check_open()
+        check_servers(self._relays, DecodeError)
         ends, n = [], 0
         for span in spans:
             end = n + len(span.tokens)
@@ -88,6 +92,9 @@ class Context:
                 "shorten the prompt, end a call or give a larger n_ctx")
         if status != 0:
             raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
+        if self._relays and self._outputs[:n].any():  # with none, other machines may go on with it while this one goes on
+            llama_cpp.llama_synchronize(self.ptr)
+            check_servers(self._relays, DecodeError)
         return ends
 
     def check_room(self, n: int) -> None:
@@ -146,6 +153,7 @@ class Context:
         out = (ctypes.c_uint8 * size)()
         if llama_cpp.llama_state_seq_get_data(self.ptr, out, size, seq_id) != size:
             raise DecodeError(f"state of sequence {seq_id}: expected {size} bytes, got fewer: {take_error() or 'no reason given'}")
+        check_servers(self._relays, DecodeError)
         return memoryview(out).cast("B")
 
     def restore(self, seq_id: int, state: memoryview) -> bool:

@@ -25,8 +25,9 @@ from .engine.request import Request
 from .engine.text import Piece
 from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
 from .registry import Registry
+from .relay import check_servers
 from .reply import Reply, Stream, drain
-from .rpc import add_rpc_servers
+from .rpc import devices, relays_to
 from .sampling import SamplingParams
 from .template import ChatTemplate, Message, template_of
 from .vocab import Vocab
@@ -47,7 +48,7 @@ class Model:
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
     flash_attn     None: where it can be used
     adapter_memory most bytes of adapters in memory at once, None: no limit
-    rpc_servers    "host:port" of machines that run `ggml-rpc-server`, used as devices
+    rpc_servers    "host:port" of machines that run `alora rpc` or llama.cpp's rpc-server of this version, used as devices
     verbose        llama.cpp's log on standard error, else on the logger "alora_gguf.llama"
 
     The other arguments are as in llama_cpp.Llama. Raises ModelLoadError.
@@ -89,7 +90,6 @@ class Model:
             log_to_stderr()
         if not self.path.is_file():
             raise ModelLoadError(f"{path}: expected a GGUF file, got {'a folder' if self.path.is_dir() else 'nothing'}; check the path")
-        add_rpc_servers(rpc_servers)
         for name, value, least, most in (
             ("n_ctx", n_ctx, 0, _N_MOST), ("n_batch", n_batch, 1, _N_MOST), ("n_ubatch", n_ubatch, 1, _N_MOST),
             ("n_seq_max", 1 if n_seq_max is None else n_seq_max, 1, 256),
@@ -99,7 +99,10 @@ class Model:
             if not (isinstance(value, int) and least <= value <= most):
                 raise ModelLoadError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
 
+        relays = relays_to(rpc_servers)
         mp = llama_cpp.llama_model_default_params()
+        self._devices = devices(relays)
+        mp.devices = ctypes.cast(self._devices, ctypes.c_void_p)
         mp.n_gpu_layers = 0x7FFFFFFF if n_gpu_layers < 0 else n_gpu_layers
         mp.main_gpu = main_gpu
         if split_mode is not None:
@@ -135,6 +138,7 @@ class Model:
         take_error()
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
         if not self._model:
+            check_servers(relays, ModelLoadError)
             raise ModelLoadError(f"{path}: expected a GGUF model, got: {_reason('check the file')}")
         recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
@@ -143,10 +147,11 @@ class Model:
         context = llama_cpp.llama_init_from_model(self._model, cp)
         if not context:
             llama_cpp.llama_model_free(self._model)
+            check_servers(relays, ModelLoadError)
             raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {_reason('give a smaller n_ctx or other options')}")
         self.vocab = Vocab(self._model)
         self.context = Context(
-            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model))
+            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model), relays=relays)
         self.cache = Cache(self.context)
         self.adapters = Registry(self.context, adapter_memory)
         self.loop = Loop(self.context, self.cache, self.adapters)

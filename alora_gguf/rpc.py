@@ -1,54 +1,70 @@
 """ggml's RPC backend: layers on other machines, as devices of this one.
 
-    python -m alora_gguf.rpc 127.0.0.1:50052
-
-serves this machine's CPU. The protocol has neither encryption nor passwords: only for networks
-that are trusted.
+The protocol has neither encryption nor passwords: only for networks that are trusted.
 """
 
-import argparse
 import ctypes
+import signal
 import socket
 from collections.abc import Sequence
 
 from ._library import library
-from .errors import ModelLoadError
+from .errors import ServeError
+from .relay import Relay
 
-_servers: set[str] = set()
+_CPU, _GPU, _IGPU = range(3)  # ggml_backend_dev_type
+_relays: dict[str, Relay] = {}
 
 
-def add_rpc_servers(endpoints: Sequence[str]) -> None:
-    """Registers the devices of each "host:port" with ggml, once. Raises ModelLoadError."""
+def relays_to(endpoints: Sequence[str]) -> list[Relay]:
+    """The relays to the servers at each "host:port", shared by all models of this process. Raises ModelLoadError."""
     for endpoint in endpoints:
-        if endpoint in _servers:
-            continue
-        host, _, port = endpoint.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except (OSError, ValueError) as e:
-            raise ModelLoadError(f"RPC server {endpoint!r}: expected one that answers at host:port, got: {e}; start it there") from e
-        rpc, ggml = library("ggml-rpc"), library("ggml")
-        rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
-        registry = rpc.ggml_backend_rpc_add_server(endpoint.encode())
-        if not registry:
-            raise ModelLoadError(f"RPC server {endpoint!r}: expected a ggml-rpc server of this version, got another; update it")
-        ggml.ggml_backend_register(ctypes.c_void_p(registry))
-        _servers.add(endpoint)
+        if endpoint not in _relays or _relays[endpoint].lost:
+            _relays[endpoint] = Relay(endpoint)
+    return [_relays[endpoint] for endpoint in dict.fromkeys(endpoints)]
+
+
+def devices(relays: Sequence[Relay]):
+    """llama_model_params.devices: those of the servers, and after them this machine's. None if there are no servers."""
+    if not relays:
+        return None
+    rpc, ggml = library("ggml-rpc"), library("ggml")
+    rpc.ggml_backend_rpc_add_server.restype = ggml.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_reg_dev_count.restype = ctypes.c_size_t
+    found = []
+    for relay in relays:
+        registry = ctypes.c_void_p(rpc.ggml_backend_rpc_add_server(relay.local.encode()))
+        if registry:
+            found += [ggml.ggml_backend_reg_dev_get(registry, ctypes.c_size_t(i)) for i in range(ggml.ggml_backend_reg_dev_count(registry))]
+    found += _gpus(ggml)
+    return (ctypes.c_void_p * (len(found) + 1))(*found)
 
 
 def serve(endpoint: str, n_threads: int) -> None:
-    """Serves the CPU at "host:port" until the process ends."""
+    """Serves this machine's GPUs, or its CPU if it has none, at "host:port" until the process is ended. Raises ServeError."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        address = socket.gethostbyname(host), int(port)
+        socket.create_server(address).close()
+    except (OSError, ValueError, OverflowError) as e:
+        raise ServeError(f"alora rpc {endpoint}: expected host:port of this machine that is free, got: {e}; give another") from e
     rpc, ggml = library("ggml-rpc"), library("ggml")
     ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
-    cpu = ggml.ggml_backend_dev_by_type(0)  # GGML_BACKEND_DEVICE_TYPE_CPU
-    devices = (ctypes.c_void_p * 1)(cpu)
+    served = _gpus(ggml) or [ggml.ggml_backend_dev_by_type(_CPU)]
+    for ending in (signal.SIGINT, signal.SIGTERM):  # Python would see them after the call, which does not end
+        signal.signal(ending, signal.SIG_DFL)
     rpc.ggml_backend_rpc_start_server(
-        endpoint.encode(), None, ctypes.c_size_t(n_threads), ctypes.c_size_t(1), devices)
+        "{}:{}".format(*address).encode(), None, ctypes.c_size_t(n_threads), ctypes.c_size_t(len(served)),
+        (ctypes.c_void_p * len(served))(*served))
+    raise ServeError(f"alora rpc {endpoint}: expected to serve there, got an error of ggml's; see above")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m alora_gguf.rpc", description="Serve this machine's CPU over ggml's RPC.")
-    parser.add_argument("endpoint", help="host:port, for example 127.0.0.1:50052")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    serve(args.endpoint, args.threads)
+def _gpus(ggml: ctypes.CDLL) -> list[int]:
+    """The ggml_backend_dev_t of this machine's GPUs; those that are part of the processor only where there are no others."""
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    found: dict[int, list[int]] = {}
+    for i in range(ggml.ggml_backend_dev_count()):
+        device = ggml.ggml_backend_dev_get(ctypes.c_size_t(i))
+        found.setdefault(ggml.ggml_backend_dev_type(ctypes.c_void_p(device)), []).append(device)
+    return found.get(_GPU) or found.get(_IGPU) or []

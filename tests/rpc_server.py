@@ -1,4 +1,4 @@
-"""A ggml-rpc server of ours on the loopback interface, as a process of its own."""
+"""An RPC server of ours on the loopback interface, as a process of its own."""
 
 import contextlib
 import socket
@@ -7,23 +7,30 @@ import sys
 import time
 
 
+def start_rpc_server(port: int = 0) -> tuple[subprocess.Popen, str]:
+    """The process, and its "host:port"; it listens."""
+    if not port:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alora_gguf.cli", "rpc", f"127.0.0.1:{port}", "--threads", "1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        time.sleep(0.1)
+    return process, f"127.0.0.1:{port}"
+
+
 @contextlib.contextmanager
 def rpc_server():
     """Yields its "host:port"."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alora_gguf.rpc", f"127.0.0.1:{port}", "--threads", "2"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process, endpoint = start_rpc_server()
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+        yield endpoint
     finally:
         process.kill()
         process.wait()

@@ -1,12 +1,15 @@
 """model.logits against PEFT on the same weights, and against llama.cpp without the patch."""
 
 import os
+import re
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from reference import INVOCATIONS, PRECISE, RANDOM_ADAPTERS, peft_logits, relative_error
+from rpc_server import rpc_server
 
 from alora_gguf import Model
 
@@ -144,23 +147,24 @@ def test_64_greedy_tokens_equal_pefts(base_f32, peft_model, adapter_files):
             chat.close()
 
 
-def test_parity_through_rpc(base_f32, adapter_files, rows, expected):
-    """A device with its own memory: all layers in another process."""
+@pytest.mark.parametrize("n_servers", [2, 3])
+def test_parity_through_rpc(base_f32, adapter_files, rows, expected, n_servers):
+    """Devices with their own memory: all layers in other processes."""
     code = RPC.format(base=str(base_f32), options=PARITY, files={n: str(p) for n, p in adapter_files.items()}, rows=rows)
-    from rpc_server import rpc_server
-
-    with rpc_server() as endpoint:
-        done = subprocess.run([sys.executable, "-c", code, endpoint], capture_output=True, check=False)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(rpc_server()) for _ in range(n_servers)]
+        done = subprocess.run([sys.executable, "-c", code, *servers], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     got = np.frombuffer(done.stdout, np.float32).reshape(-1, expected[0].shape[1])
-    assert f"RPC0[{endpoint}]".encode() in done.stderr  # the log says where the layers went
+    assert b"offloaded 31/31 layers" in done.stderr
+    assert len(re.findall(rb"RPC0\[\S+\] model buffer size", done.stderr)) == n_servers  # the log says where the layers went
     assert relative_error(got, np.concatenate(expected)) < TOLERANCE
 
 
 RPC = """
 import sys
 from alora_gguf import Model
-model = Model({base!r}, n_gpu_layers=-1, rpc_servers=[sys.argv[1]], verbose=True, **{options!r})
+model = Model({base!r}, n_gpu_layers=-1, rpc_servers=sys.argv[1:], verbose=True, **{options!r})
 for name, path in {files!r}.items():
     model.load_adapter(path, name)
 for row in model.logits({rows!r}):

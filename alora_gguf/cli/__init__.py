@@ -9,9 +9,9 @@ from .. import __version__
 from ..convert.text import printable
 from ..errors import AloraError
 from ..pinned import inside
-from . import bench, chat, doctor, eval, export, serve, show, train, verify
+from . import bench, chat, doctor, eval, export, rpc, serve, show, train, verify
 
-COMMANDS = chat, serve, show, verify, export, train, eval, bench, doctor
+COMMANDS = chat, serve, show, verify, export, train, eval, bench, doctor, rpc
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..convert.text import printable_json
 from ..errors import PromptError
+from . import devices
 
 
 def add_parser(commands) -> None:
@@ -19,7 +20,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
     parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
-    parser.add_argument("--gpu-layers", metavar="N", type=int, default=0, help="layers on a GPU, -1 for all")
+    devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
-    with Model(args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads) as model:
+    with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, **devices.options(args)) as model:
         for path in args.adapter:
             if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")

@@ -5,6 +5,7 @@ import sys
 
 from ..convert.text import printable
 from ..errors import ServeError
+from . import devices
 
 
 def add_parser(commands) -> None:
@@ -28,7 +29,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--timeout", metavar="S", type=float, default=600, help="most seconds of one answer (default: %(default)s)")
     parser.add_argument("--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)")
     parser.add_argument("--adapter-memory", metavar="MIB", type=int, help="most of adapters in memory at once (default: no limit)")
-    parser.add_argument("--gpu-layers", metavar="N", type=int, default=0, help="layers on a GPU, -1 for all")
+    devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
     parser.set_defaults(run=run)
 

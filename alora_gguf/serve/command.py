@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .. import Model, default_model
+from ..cli import devices
 from ..errors import ServeError
 from .adapter_files import AdapterFiles
 from .demo import pack
@@ -27,8 +28,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     if not all(keys):
         raise ServeError("--api-key: expected a key, got nothing")
     with Model(
-        args.model or default_model(), n_ctx=args.ctx, n_gpu_layers=args.gpu_layers, n_threads=args.threads,
-        adapter_memory=args.adapter_memory and args.adapter_memory << 20,
+        args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, adapter_memory=args.adapter_memory and args.adapter_memory << 20,
+        **devices.options(args),
     ) as model, closing(AdapterFiles(model, [Path(folder) for folder in args.adapters_from])) as files:
         names = args.name or [model.path.stem]
         for name, path in [*(pack().items() if args.demo else ()), *map(_named, args.adapter)]:

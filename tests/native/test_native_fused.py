@@ -249,13 +249,15 @@ def test_a_batch_without_adapters_is_the_bases_graph(zoo):
 # two devices
 
 SPLIT = """
+import ctypes
 import sys
 import numpy as np
-from alora_gguf.rpc import add_rpc_servers
+from alora_gguf.rpc import devices, relays_to
 from native_runtime import Runtime, llama_cpp, prompt
 base, endpoint, out, *files = sys.argv[1:]
-add_rpc_servers([endpoint])
 params = llama_cpp.llama_model_default_params()
+servers = devices(relays_to([endpoint]))
+params.devices = ctypes.cast(servers, ctypes.c_void_p)
 params.n_gpu_layers = {n_gpu_layers}
 model = llama_cpp.llama_model_load_from_file(base.encode(), params)
 with Runtime(base, model=model) as runtime:

@@ -1,0 +1,20 @@
+"""`alora rpc`."""
+
+import argparse
+import os
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("rpc", help="compute layers for another machine", description=(
+        "Lets another machine's `alora chat --rpc` or `alora serve --rpc` compute layers here: on this machine's GPUs, or its CPU "
+        "if it has none. One at a time. There is neither encryption nor a password: only for networks that are trusted."))
+    parser.add_argument("endpoint", metavar="HOST:PORT", help="address to listen on, as 192.168.1.7:50052")
+    parser.add_argument("--threads", metavar="N", type=int, default=os.cpu_count(), help="default: the machine's cores")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..rpc import serve
+
+    serve(args.endpoint, args.threads)
+    return 0
