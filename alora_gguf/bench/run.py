@@ -64,10 +64,10 @@ class Run:
             peft={name: self._files.peft_adapter(self.model, i) for i, name in enumerate(self.names(8))},
             unpatched=self._unpatched, n_ctx=N_CTX[self.model], n_threads=self._n_threads)
 
-    def _start(self, engine: str) -> Worker:
+    def _start(self, engine: str, **environment: str) -> Worker:
         if not self._is_there(engine):
             raise NotInstalled(f"{engine}: left out; to have it: {INSTALL[engine]}")
-        return Worker(engine, self.settings())
+        return Worker(engine, self.settings(), environment)
 
     def _is_there(self, engine: str) -> bool:
         if engine == "stock":
@@ -76,9 +76,9 @@ class Run:
         return all(find_spec(package) for package in needs)
 
     @contextmanager
-    def alone(self, engine: str) -> Iterator[Worker]:
-        """A fresh worker of its own, which ends here. Raises NotInstalled."""
-        worker = self._start(engine)
+    def alone(self, engine: str, **environment: str) -> Iterator[Worker]:
+        """A fresh worker of its own, with these variables in its environment, which ends here. Raises NotInstalled."""
+        worker = self._start(engine, **environment)
         try:
             yield worker
         finally:
