@@ -4,8 +4,8 @@
 // and every head; intrinsics of one conversation share nearly all of theirs. Here a cell is read once for
 // all the tokens that see it and all the heads that share it.
 
+#include "alora-barrier.h"
 #include "alora-cpu.h"
-#include "alora-fused.h"
 
 #include <cstdint>
 #include <deque>
