@@ -21,7 +21,7 @@ def test_what_is_no_grammar_is_one_line(shared, text, capfd):
 
 @pytest.mark.parametrize("text", [
     "root ::= " + "(" * 2000 + '"a"' + ")" * 2000, 'root ::= "a" "' + "(" * 3000 + '"', "root ::= [a(((((] # (((\n",
-    "\n".join(f"r{i} ::= r{i + 1}" for i in range(7000)) + '\nroot ::= r0\nr7000 ::= "a"',
+    "\n".join(f"r{i} ::= r{i + 1}" for i in range(5000)) + '\nroot ::= r0\nr5000 ::= "a"',
 ], ids=range(4))  # fmt: skip
 def test_what_is_one_still_is(shared, text):
     """Also on a thread, whose stack is smaller."""
@@ -49,7 +49,7 @@ def test_a_control_character_is_said_as_it_is(shared):
     '{"a":' * 5000 + "1" + "}" * 5000, "{", {"type": "nothing"},
 ], ids=range(11))  # fmt: skip
 def test_a_schema_that_grows_beyond_all_memory_is_one_line(schema):
-    with pytest.raises(PromptError, match="^json_schema: expected [^\n]*$"):
+    with pytest.raises(PromptError, match="^json_schema: [^\n]*expected [^\n]*$"):
         schema_to_gbnf(schema)
 
 

@@ -54,7 +54,7 @@ def test_nothing_that_is_read_is_run():
 BREAKOUTS = [
     "{{ cycler.__init__.__globals__.os.system('touch PATH') }}", "{{ lipsum.__globals__['os'].popen('touch PATH').read() }}",
     "{{ strftime_now.__globals__ }}", "{{ raise_exception.__globals__.jinja2 }}", "{{ messages.__class__.__mro__ }}", "{{ ''|attr('__class__') }}",
-    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}", "{{ 'a'.format_map({'a': 1}.__class__) }}", "{{ self._TemplateReference__context.environment }}",
+    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}", "{{ '{a.__class__.__mro__}'.format_map({'a': 1}) }}", "{{ self._TemplateReference__context.environment }}",
     "{{ namespace.__init__.__globals__.os.system('touch PATH') }}", "{% include 'PATH' %}", "{% import 'os' as os %}{{ os.system('touch PATH') }}",
     "{{ messages.clear() }}", "{% set _ = messages[0].update({'role': 'x'}) %}", "{{ range(999999999)|list }}", "{{ messages[0].pop('role') }}",
 ]
@@ -90,7 +90,7 @@ def hostile_adapter(base_q4, answerability, tmp_path_factory) -> Path:
             continue
         kind, value = field.types[0], field.contents()
         if kind == gguf.GGUFValueType.STRING and field.name not in ("general.type", "adapter.type", "alora.kind", "alora.invoked_after"):
-            value = HOSTILE
+            value = "0" * 64 if field.name == "alora.base.fingerprint" else HOSTILE
         writer.add_key_value(field.name, value, kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     writer.add_string(f"note.{HOSTILE}", HOSTILE)
     for tensor in reader.tensors:
@@ -143,7 +143,7 @@ def test_what_a_model_says_commands_nothing(answerability, capfd, monkeypatch):
     for form in ([], ["--json"]):
         assert main(["chat", "--adapter", str(answerability), "--prompt", "Hi", "--invoke", "answerability", *form]) == 0
         out, err = capfd.readouterr()
-        assert out.count("owned") == 2 and not OBEYED.search(out) and not err
+        assert out.count("owned") >= 2 and not OBEYED.search(out) and not err
 
 
 def test_the_doctor_s_report_commands_nothing():

@@ -44,7 +44,7 @@ def _snapshot(folder: Path) -> Path:
     if not (folder.name.startswith("models--") and main.is_file()):
         return folder
     name = main.read_text(errors="replace").strip()
-    if Path(name).name != name:  # it could lead anywhere
+    if name == ".." or Path(name).name != name:  # it could lead anywhere
         raise ConversionError(complaint(main, "file", "the name of a folder in snapshots", name, HERE))
     return folder / "snapshots" / name
 
