@@ -240,7 +240,7 @@ class Model:
             self._template = template_of(self.vocab, self._template_source, self.path.name)
         return self._template
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **arguments: Any) -> str:
+    def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **arguments: Any) -> str:
         """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
         return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
 

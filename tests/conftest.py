@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # pytest --hypothesis-profile fuzz: figures for docs/reliability.md
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background ignores it
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -5,12 +5,15 @@ import signal
 import socket
 import time
 
+import anyio
 import httpx
 import pytest
 from live import running
 
-ENDLESS = {"messages": [{"role": "user", "content": "Go on and on."}], "temperature": 0, "max_tokens": 1500, "stream": True,
-           "logprobs": True, "top_logprobs": 100}  # some 20 MB
+from alora_gguf.serve.incoming import Incoming
+
+ENDLESS = {"messages": [{"role": "user", "content": "Go on and on."}], "temperature": 0, "max_tokens": 500, "stream": True,
+           "logprobs": True, "top_logprobs": 100}  # some 6 MB
 SHORT = {"messages": [{"role": "user", "content": "Hello."}], "temperature": 0, "max_tokens": 8}
 
 
@@ -47,3 +50,34 @@ def test_clients_that_read_nothing_and_a_kill(tiny_base, tmp_path):
     with running(tmp_path / "log2", *args, "--port", port) as server:
         assert text(server) == said
     assert "Traceback" not in (tmp_path / "log").read_text() + (tmp_path / "log2").read_text()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_answer_that_is_not_taken_is_given_up(reads):
+    got, state = [], []
+
+    async def app(scope, receive, send):
+        try:
+            await receive()
+            for i in range(3):
+                await send({"type": "http.response.body", "body": b"%d" % i, "more_body": i < 2})
+            state.append("whole")
+        finally:
+            state.append("ended")
+
+    async def receive(first=iter([{"type": "http.request", "body": b"{}"}])):
+        for message in first:
+            return message
+        return await anyio.sleep_forever()
+
+    async def send(message):
+        got.append(message["body"])
+        if not reads and len(got) == 2:
+            await anyio.sleep_forever()
+
+    async def ask():
+        with anyio.fail_after(60):
+            await Incoming(app, n_bytes=100, seconds=0.05)({"type": "http"}, receive, send)
+
+    anyio.run(ask)
+    assert (got, state) == (([b"0", b"1", b"2"], ["whole", "ended"]) if reads else ([b"0", b"1"], ["ended"]))
