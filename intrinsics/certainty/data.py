@@ -26,17 +26,17 @@ def examples_of(split: str, answers: dict[tuple, str], seed: int = SEED) -> list
     Beside "messages" and "output", "right" or "wrong", an example has the `kind` of question, the `place` of the answer, the
     `temperature` and the `group` that shares what stands before the question.
     """
-    examples = []
+    examples, said = [], set()
     for number, question in enumerate(questions_of(split, seed=seed)):
-        seen = set()
         for temperature in TEMPERATURES:
             text = answers.get((split, number, temperature))
             right = is_right(question.check, question.messages[-1]["content"], text) if text else None
-            if right is None or text in seen:
+            messages = question.messages + [assistant(text or "")]
+            if right is None or json.dumps(messages) in said:
                 continue
-            seen.add(text)
+            said.add(json.dumps(messages))
             examples.append({
-                "messages": question.messages + [assistant(text)], "output": "right" if right else "wrong",
+                "messages": messages, "output": "right" if right else "wrong",
                 "kind": question.kind, "place": question.place, "temperature": temperature, "group": question.group,
             })
     return examples
