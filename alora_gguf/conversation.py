@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,13 @@ class Conversation:
     messages    what has been said
     documents   what it is about, with `text`, `doc_id` and perhaps `title`: they stand before the messages
     notes       values of JSON that a program keeps with it; save() writes them too
+    space       it shares cells with conversations of the same one only
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
     """
 
-    def __init__(self, model: Model, messages: Sequence[Message], adapter: Adapter | None = None):
+    def __init__(self, model: Model, messages: Sequence[Message], adapter: Adapter | None = None, space: Hashable = None):
         _check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
         self.documents: list[dict[str, str]] = []
@@ -47,6 +48,7 @@ class Conversation:
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
         self.adapter = adapter
+        self.space = space
         self._model = model
         self._known: list[tuple[str, list[int]]] = []  # texts and the tokens that were computed for them
         self._asking = threading.Lock()
@@ -102,7 +104,7 @@ class Conversation:
         if not tokens:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
         channel: Channel[Piece | Verdict] = Channel()
-        request = Request(tokens, params, self._model.vocab, activations=self._activations(), t_start=t_start)
+        request = Request(tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start)
         watcher = Watcher(self, watching, watch_every, channel.put, channel.end) if watching else None
 
         def on_piece(piece: Piece) -> None:
@@ -291,7 +293,7 @@ class Conversation:
             params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, asked.top_logprobs))
         return Request(
             prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_conversation, prompt.start) or None,
-            background=background, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
+            background=background, space=self.space, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
             result_of=io and partial(io.result, asked))
 
     def submit(self, *requests: Request) -> None:

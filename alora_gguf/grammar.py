@@ -2,6 +2,9 @@
 
 import ctypes
 import json
+import math
+import re
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +12,11 @@ from ._library import llama_cpp, take_error
 from .errors import PromptError
 from .vocab import Vocab
 
+_MOST = 100_000  # characters of a grammar or a schema
+_DEEPEST = 2500  # parentheses; the parser calls itself for each
+_TIMES = 2000  # llama.cpp's own limit for repetitions
+_COUNTS = "minItems", "maxItems", "minLength", "maxLength"
+_NOT_SYNTAX = re.compile(r'"(?:\\.|[^"\\])*"?|\[(?:\\.|[^\]\\])*\]?|<[^>]*>?|#[^\n]*', re.DOTALL)  # literals, characters, tokens, comments
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
@@ -17,10 +25,49 @@ def schema_to_gbnf(schema: dict | str) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        gbnf = json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema))
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+        if len(text) > _MOST:
+            raise PromptError(f"json_schema: expected at most {_MOST} characters, got {len(text)}; simplify it")
+        _check_counts(json.loads(text))
+        gbnf = json_schema_to_gbnf(text)
+    except PromptError:
+        raise
     except Exception as e:  # it raises whatever it stumbles over
         raise PromptError(f"json_schema: expected one that a grammar can be made of, got: {type(e).__name__}: {e}") from e
     return gbnf.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]')  # it would let line breaks into strings, which JSON does not have
+
+
+def _check_counts(schema: Any) -> None:
+    """Raises PromptError for a schema whose grammar would be written out beyond all memory."""
+    left = [schema]
+    while left:
+        value = left.pop()
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if not isinstance(value, dict):
+            continue
+        pattern = value.get("pattern")
+        times = [max(int(n[:6] or 1) for n in found) for found in re.findall(r"\{(\d*),?(\d*)", pattern)] if isinstance(pattern, str) else []
+        counts = {"pattern": math.prod(max(n, 1) for n in times), **{name: value.get(name) for name in _COUNTS}}
+        for name, n in counts.items():
+            if isinstance(n, (int, float)) and n > _TIMES:
+                raise PromptError(f"json_schema: {name}: expected at most {_TIMES} repetitions, got more; ask for fewer")
+
+
+def _checked(gbnf: str) -> str:
+    """The grammar, with escapes for what a terminal obeys: the parser prints what it cannot read.
+
+    Raises PromptError for one that the parser would not survive.
+    """
+    if len(gbnf) > _MOST:
+        raise PromptError(f"grammar: expected at most {_MOST} characters, got {len(gbnf)}; simplify it")
+    gbnf = "".join(c if c.isprintable() or c in "\n\t" else f"\\U{ord(c):08X}" for c in gbnf.replace("\r\n", "\n"))
+    depth = deepest = 0
+    for parenthesis in re.findall(r"[()]", _NOT_SYNTAX.sub("", gbnf)):
+        depth += 1 if parenthesis == "(" else -1
+        deepest = max(deepest, depth)
+    if deepest > _DEEPEST:
+        raise PromptError(f"grammar: expected at most {_DEEPEST} nested parentheses, got {deepest}; simplify it")
+    return gbnf
 
 
 class Candidates:
@@ -50,6 +97,7 @@ class Grammar:
     """A GBNF grammar and how far a text has followed it. free() it."""
 
     def __init__(self, gbnf: str, vocab: Vocab):
+        gbnf = _checked(gbnf)
         take_error()
         self._sampler = llama_cpp.llama_sampler_init_grammar(vocab.ptr, gbnf.encode("utf-8"), b"root")
         if not self._sampler:

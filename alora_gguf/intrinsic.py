@@ -106,7 +106,7 @@ class IntrinsicIO:
         return cls.read(text, str(path))
 
     def rewrite(
-        self, messages: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, str] | str] | None = None, **arguments: Any
+        self, messages: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, str] | str] | None = None, /, **arguments: Any
     ) -> IntrinsicRequest:
         """The request about `messages`, the last of which is judged; they stay as they are.
 

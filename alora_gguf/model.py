@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
@@ -139,7 +139,7 @@ class Model:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), mp)
         if not self._model:
             check_servers(relays, ModelLoadError)
-            raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+            raise ModelLoadError(f"{path}: expected a GGUF model, got: {_reason('check the file')}")
         recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
         cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
@@ -148,8 +148,7 @@ class Model:
         if not context:
             llama_cpp.llama_model_free(self._model)
             check_servers(relays, ModelLoadError)
-            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {take_error() or 'no reason given'}; "
-                                 "give a smaller n_ctx or other options")
+            raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {_reason('give a smaller n_ctx or other options')}")
         self.vocab = Vocab(self._model)
         self.context = Context(
             context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model), relays=relays)
@@ -241,7 +240,7 @@ class Model:
             self._template = template_of(self.vocab, self._template_source, self.path.name)
         return self._template
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, **arguments: Any) -> str:
+    def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **arguments: Any) -> str:
         """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
         return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
 
@@ -317,23 +316,24 @@ class Model:
         return pieces if stream else drain(pieces, on_text)
 
     def conversation(
-        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None
+        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None, space: Hashable = None
     ) -> Conversation:
         """A new conversation, after a system message and other messages if given. Nothing is computed yet.
 
-        `adapter` names an ordinary LoRA that it is held with, from its first token on.
+        `adapter` names an ordinary LoRA that it is held with, from its first token on. It finds in the
+        cache what conversations of the same `space` have computed, and nothing of any other.
         """
         self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None)
+        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None, space)
 
     def clear_cache(self) -> None:
         """Gives up every cell that no call under way uses."""
         self.check_open()
         self.loop.call(self.cache.clear)
 
-    def restore(self, path: str | PathLike[str]) -> Conversation:
-        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again.
+    def restore(self, path: str | PathLike[str], *, space: Hashable = None) -> Conversation:
+        """The conversation that Conversation.save() wrote to `path`, its cells in the cache again, in `space`.
 
         Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
         version or type of cells; ContextFullError if it does not fit.
@@ -341,7 +341,7 @@ class Model:
         from .saved import restore
 
         self.check_open()
-        return restore(self, path)
+        return restore(self, path, space)
 
     # life
 
@@ -390,6 +390,13 @@ def _cache_type(name: str, value: str | int) -> int:
     if number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
     return number
+
+
+def _reason(advice: str) -> str:
+    """The library's error, and what to do about it."""
+    reason = take_error() or "no reason given"
+    no_memory = any(said in reason for said in ("bad_alloc", "allocate memory", "insufficient memory"))
+    return f"{reason}; {'make room in memory, or take a smaller n_ctx or model' if no_memory else advice}"
 
 
 def _load_mode(use_mmap: bool, use_mlock: bool) -> int:

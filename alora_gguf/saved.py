@@ -12,6 +12,7 @@ import json
 import os
 import struct
 import tempfile
+from collections.abc import Hashable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def save(model: Model, conversation: Conversation, path: str | PathLike[str]) ->
     """Writes `path` whole or not at all. Raises SavedConversationError if it cannot be written."""
     text, tokens = conversation.cells()
     adapter = conversation.adapter
-    n, state = model.loop.call(lambda: _state(model, tokens, _activations(conversation)))
+    n, state = model.loop.call(lambda: _state(model, model.cache.keys(tokens, _activations(conversation), conversation.space)))
     header = {
         "version": _VERSION,
         "llama_cpp": LLAMA_CPP_PYTHON,  # the state's format is its llama.cpp's own
@@ -57,7 +58,7 @@ def save(model: Model, conversation: Conversation, path: str | PathLike[str]) ->
     _write(Path(path), [_MAGIC, struct.pack("<Q", len(data)), data, state])
 
 
-def restore(model: Model, path: str | PathLike[str]) -> Conversation:
+def restore(model: Model, path: str | PathLike[str], space: Hashable = None) -> Conversation:
     """Raises SavedConversationError, or ContextFullError if the cells do not fit."""
     header, state = _read(Path(path))
     for what, expected, got, advice in (
@@ -71,12 +72,12 @@ def restore(model: Model, path: str | PathLike[str]) -> Conversation:
     if adapter is not None and model.adapter(adapter["name"]).sha256 != adapter["sha256"]:
         raise SavedConversationError(
             f"{path}: adapter {adapter['name']!r}: expected the file with SHA-256 {adapter['sha256'][:12]}, got another of this name; load that one")
-    conversation = model.conversation(messages=header["messages"], adapter=adapter and adapter["name"])
+    conversation = model.conversation(messages=header["messages"], adapter=adapter and adapter["name"], space=space)
     conversation.documents, conversation.notes = documents_of(header["documents"]), header["notes"]
     conversation.remember(header["text"], header["tokens"])
     tokens = header["tokens"][: header["n_cells"]]
     if tokens:
-        model.loop.call(lambda: _restore(model, tokens, _activations(conversation), state, path))
+        model.loop.call(lambda: _restore(model, model.cache.keys(tokens, _activations(conversation), space), state, path))
     return conversation
 
 
@@ -97,9 +98,8 @@ def _activations(conversation: Conversation) -> list[Activation]:
     return [Activation(conversation.adapter, 0)] if conversation.adapter else []
 
 
-def _state(model: Model, tokens: list[int], activations: list[Activation]) -> tuple[int, memoryview]:
-    """How many of the tokens are in the cache, and their cells."""
-    keys = model.cache.keys(tokens, activations)
+def _state(model: Model, keys: list[int]) -> tuple[int, memoryview]:
+    """How many cells of the path are in the cache, and what they hold."""
     seq = model.cache.acquire()
     try:
         held = model.cache.holder(keys)
@@ -112,9 +112,8 @@ def _state(model: Model, tokens: list[int], activations: list[Activation]) -> tu
         model.context.release(seq)
 
 
-def _restore(model: Model, tokens: list[int], activations: list[Activation], state: memoryview, path) -> None:
+def _restore(model: Model, keys: list[int], state: memoryview, path) -> None:
     cache, context = model.cache, model.context
-    keys = cache.keys(tokens, activations)
     if (held := cache.holder(keys)) and held[1] == len(keys):
         return
     if len(keys) > context.n_ctx:

@@ -32,7 +32,7 @@ class ChatTemplate:
         except jinja2.TemplateError as e:
             raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, **arguments: Any) -> str:
+    def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool, **arguments: Any) -> str:
         """arguments: what else the template may use, as `documents`. Raises PromptError, also if it would leave documents out."""
         if arguments.get("documents") is not None and "documents" not in self.variables:
             raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "

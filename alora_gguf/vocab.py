@@ -77,14 +77,14 @@ class Vocab:
     def check(self, tokens: Sequence[int]) -> list[int]:
         """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""
         try:
-            tokens = [operator.index(token) for token in tokens]
+            tokens = list(map(operator.index, tokens))
         except TypeError as e:
             raise PromptError(f"tokens: expected a sequence of whole numbers, got: {e}") from e
         if not tokens:
             raise PromptError("tokens: expected one or more, got none")
-        for i, token in enumerate(tokens):
-            if not 0 <= token < self.n_tokens:
-                raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
+        if min(tokens) < 0 or max(tokens) >= self.n_tokens:
+            i, token = next((i, token) for i, token in enumerate(tokens) if not 0 <= token < self.n_tokens)
+            raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
         return tokens
 
 

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run,
                        invocation=args.invocation_tokens or args.invocation, io_yaml=args.io_yaml, progress=_progress())
     except AloraError as error:
-        print(f"alora-convert: error: {error}", file=sys.stderr)
+        print(f"alora-convert: error: {printable(str(error), limit=2000)}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("alora-convert: stopped, nothing was written", file=sys.stderr)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <numeric>
 
 static int64_t padded(int64_t n_lanes) {
@@ -37,6 +38,29 @@ ggml_tensor * alora_attention::build(ggml_context * ctx0, const ggml_tensor * fl
         args.data(), (int) args.size(), compute, GGML_N_TASKS_MAX, &nodes.back());
 }
 
+struct alora_attention::thread {
+    std::vector<line> scratch;
+
+    // Cells that lie together, and who sees them, of 64 tokens or fewer: a set of tokens is a number, whose bits they are.
+    struct tile {
+        int32_t  first;
+        int32_t  n;
+        uint64_t seeing; // tokens that see some of its cells
+        bool     whole;  // they see all of them
+    };
+    struct sight {
+        std::vector<tile>    tiles;
+        std::vector<int32_t> others[64]; // by token: cells that it sees of tiles of which little is seen
+    };
+
+    // by mask: all layers, or all of a kind, have the same
+    std::map<const ggml_tensor *, std::vector<sight>> sights;
+    uint64_t n_computed = 0; // when they were looked up
+};
+
+alora_attention::alora_attention() : threads(GGML_MAX_N_THREADS) {}
+alora_attention::~alora_attention() = default;
+
 // One thread's cells, every nth tile of them, for all queries. Its part of a query's softmax is
 // [max, sum, acc [dv]]; the parts of all threads are added in the end.
 struct alora_attention::pass {
@@ -58,18 +82,9 @@ struct alora_attention::pass {
     const int64_t n_at_once   = std::max<int64_t>(1, 48/n_shared);
     const int64_t n_lanes_max = padded(n_at_once*n_shared);
 
-    // 64 tokens or fewer, from `first` on: a set of them is a number, whose bits are tokens
+    // a set of tokens
     int64_t first = 0;
     int64_t n_set = 0;
-
-    struct tile {
-        int32_t  first;
-        int32_t  n;
-        uint64_t seeing; // tokens that see some of its cells
-        bool     whole;  // they see all of them
-    };
-    std::vector<tile>    tiles;
-    std::vector<int32_t> others[64]; // by token: cells of tiles of which little is seen
 
     // the scratch
     float * parts; // [n_part, n_head, n_tokens]
@@ -108,14 +123,11 @@ struct alora_attention::pass {
 
     static bool is_seen(uint16_t mask) { return mask != 0xfc00; } // -inf
 
-    void find_cells(int ith, int nth) {
-        tiles.clear();
-        for (auto & cells : others) {
-            cells.clear();
-        }
+    thread::sight look(int ith, int nth) const {
+        thread::sight res;
         for (int64_t cell = ith*ALORA_N_CELLS; cell < n_kv; cell += nth*ALORA_N_CELLS) {
             const int64_t n = std::min(ALORA_N_CELLS, n_kv - cell);
-            tile t { (int32_t) cell, (int32_t) n, 0, true };
+            thread::tile t { (int32_t) cell, (int32_t) n, 0, true };
             int64_t n_seen = 0, n_seeing = 0;
             for (int64_t i = 0; i < n_set; ++i) {
                 const auto * m = mask_of(first + i) + cell;
@@ -125,19 +137,20 @@ struct alora_attention::pass {
                 t.seeing |= (uint64_t) (sees > 0) << i;
                 t.whole   = t.whole && (sees == 0 || sees == n);
             }
-            if (4*n_seen >= n_seeing*n) {
-                tiles.push_back(t);
+            if (n_seeing && 4*n_seen >= n_seeing*n) {
+                res.tiles.push_back(t);
                 continue;
             }
             for (int64_t i = 0; i < n_set; ++i) {
                 const auto * m = mask_of(first + i) + cell;
-                for (int64_t j = 0; j < n; ++j) {
+                for (int64_t j = 0; (t.seeing >> i & 1) && j < n; ++j) {
                     if (is_seen(m[j])) {
-                        others[i].push_back(cell + j);
+                        res.others[i].push_back(cell + j);
                     }
                 }
             }
         }
+        return res;
     }
 
     void begin(uint64_t set) {
@@ -179,22 +192,31 @@ struct alora_attention::pass {
         });
     }
 
-    void run(int ith, int nth) {
+    void run(int ith, int nth, thread & kept) {
+        if (kept.n_computed != self.attention->n_computed) {
+            kept.n_computed = self.attention->n_computed;
+            kept.sights.clear();
+        }
+        auto & sights = kept.sights[mask];
         for (first = 0; first < n_tokens; first += n_set) {
             n_set = std::min<int64_t>(64, n_tokens - first);
-            find_cells(ith, nth);
+            const size_t i_set = first/64;
+            if (i_set == sights.size()) {
+                sights.push_back(look(ith, nth));
+            }
+            const auto & seen = sights[i_set];
             for (i_shared = 0; i_shared < k->ne[2]; ++i_shared) {
                 for (int64_t i = 0; i < n_set; i += n_at_once) {
-                    run_tiles((~uint64_t(0) >> (64 - std::min<int64_t>(64, n_at_once))) << i);
+                    run_tiles(seen.tiles, (~uint64_t(0) >> (64 - std::min<int64_t>(64, n_at_once))) << i);
                 }
                 for (int64_t i = 0; i < n_set; ++i) {
-                    run_others(i);
+                    run_others(seen.others[i], i);
                 }
             }
         }
     }
 
-    void run_tiles(uint64_t at_once) {
+    void run_tiles(const std::vector<thread::tile> & tiles, uint64_t at_once) {
         uint64_t set = 0;
         for (const auto & tile : tiles) {
             const uint64_t seeing = tile.seeing & at_once;
@@ -225,8 +247,7 @@ struct alora_attention::pass {
         }
     }
 
-    void run_others(int64_t i) {
-        const auto & cells = others[i];
+    void run_others(const std::vector<int32_t> & cells, int64_t i) {
         if (cells.empty()) {
             return;
         }
@@ -250,15 +271,15 @@ struct alora_attention::pass {
 
 void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userdata) {
     auto & self = *(node *) userdata;
-    auto & scratch = self.attention->scratch;
+    auto & threads = self.attention->threads;
 
-    pass mine(self, dst, scratch[ith]);
-    mine.run(ith, nth);
+    pass mine(self, dst, threads[ith].scratch);
+    mine.run(ith, nth, threads[ith]);
     self.attention->barrier.wait(nth);
 
     const auto * sinks = dst->src[4];
     for (int64_t i = ith; i < mine.n_tokens*mine.n_head; i += nth) {
-        const auto part = [&](int t) { return scratch[t].data()->values + mine.n_part*i; };
+        const auto part = [&](int t) { return threads[t].scratch.data()->values + mine.n_part*i; };
         const float sink = sinks ? ((const float *) sinks->data)[i % mine.n_head] : ALORA_SCORE_MIN;
         float max = sink;
         for (int t = 0; t < nth; ++t) {

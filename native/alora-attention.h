@@ -4,8 +4,8 @@
 // and every head; intrinsics of one conversation share nearly all of theirs. Here a cell is read once for
 // all the tokens that see it and all the heads that share it.
 
+#include "alora-barrier.h"
 #include "alora-cpu.h"
-#include "alora-fused.h"
 
 #include <cstdint>
 #include <deque>
@@ -13,6 +13,9 @@
 
 class alora_attention {
 public:
+    alora_attention();
+    ~alora_attention();
+
     // Whether a graph's ggml_flash_attn_ext is for build(); where its cache lies is for the caller to know.
     bool takes(const ggml_tensor * flash) const;
 
@@ -22,6 +25,9 @@ public:
     // -> F32 [dv, n_head, n_tokens], in F32 arithmetic.
     ggml_tensor * build(ggml_context * ctx0, const ggml_tensor * flash);
 
+    // Before the graph is computed: its masks are others than before.
+    void begin() { ++n_computed; }
+
     static constexpr int64_t N_TOKENS_MIN = 2;  // one shares a cell with nobody but its own heads
     static constexpr int64_t N_TOKENS_MAX = 512; // more would need much memory
 
@@ -30,15 +36,16 @@ private:
         alora_attention * attention;
         float             scale;
     };
-    struct pass; // of one thread through a node
+    struct thread; // what one keeps from node to node
+    struct pass;   // of one through a node
     struct alignas(64) line { float values[16]; };
 
     static void compute(ggml_tensor * dst, int ith, int nth, void * userdata);
 
-    std::deque<node> nodes; // the graph has their addresses
-
-    std::vector<std::vector<line>> scratch = std::vector<std::vector<line>>(GGML_MAX_N_THREADS); // by thread
-    alora_barrier barrier;
+    std::deque<node>    nodes; // the graph has their addresses
+    std::vector<thread> threads;
+    alora_barrier       barrier;
+    uint64_t            n_computed = 0;
 
     const alora_attention_kernel kernel = alora_kernels_get().attention;
 };

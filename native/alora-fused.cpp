@@ -3,41 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <thread>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-//
-// alora_barrier
-//
-
-void alora_barrier::wait(int n_threads) {
-    if (n_threads == 1) {
-        return;
-    }
-    const int passed = n_passed.load(std::memory_order_relaxed);
-    if (n_arrived.fetch_add(1, std::memory_order_acq_rel) == n_threads - 1) {
-        n_arrived.store(0, std::memory_order_relaxed);
-        n_passed.store(passed + 1, std::memory_order_release);
-        return;
-    }
-    for (int i = 0; n_passed.load(std::memory_order_acquire) == passed; ++i) {
-        if (i >= 10000) { // more threads than cores
-            std::this_thread::yield();
-        }
-#if defined(__x86_64__)
-        _mm_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield" ::: "memory");
-#endif
-    }
-}
-
-//
-// alora_fused
-//
 
 static constexpr int64_t N_UNIT = 64; // tokens for which the rows of a matrix are fetched once from memory
 static constexpr size_t  N_FEW  = 4;  // tokens for which they are not worth sharing among threads

@@ -5,6 +5,7 @@
 // update, in F32 arithmetic; the others cost nothing. What the node reads about tokens and adapters
 // is looked up while it runs, so one graph serves whatever is active.
 
+#include "alora-barrier.h"
 #include "alora-context.h"
 #include "alora-cpu.h"
 
@@ -13,15 +14,6 @@
 #include <deque>
 #include <initializer_list>
 #include <vector>
-
-// All threads of a node wait for each other: A x has to be whole before B (A x) begins.
-struct alora_barrier {
-    void wait(int n_threads);
-
-private:
-    std::atomic<int> n_arrived { 0 };
-    std::atomic<int> n_passed  { 0 };
-};
 
 // One adapter's tokens among the rows of an activation.
 struct alora_group {

@@ -54,6 +54,7 @@ void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
     const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
+    attention.begin();
     for (const auto & [key, inp] : inputs) {
         fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
     }

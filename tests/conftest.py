@@ -1,5 +1,6 @@
 """What the tests share: the embedded model, its float32 twin, PEFT on the same weights, random adapters."""
 
+import contextlib
 import gc
 import json
 import os
@@ -9,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # pytest --hypothesis-profile fuzz: figures for docs/reliability.md
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background ignores it
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,6 +35,23 @@ def elsewhere(tmp_path_factory):
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return REPO
+
+
+@pytest.fixture(scope="session")
+def full_disk():
+    """Within it no file grows beyond a page, as if there were no room for more."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def full_disk():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full_disk
 
 
 @pytest.fixture(scope="session")

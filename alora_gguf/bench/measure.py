@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Side = Callable[[], float | list[float]]  # milliseconds of one thing, or of several alike
@@ -65,8 +65,22 @@ class Pace:
     def ratio(self, over: tuple[str, Side], under: tuple[str, Side], warm: bool = True) -> Measured:
         ms = self.rounds(dict([over, under]), warm)
         pairs = [a / b for a, b in zip(ms[over[0]], ms[under[0]])]
-        low, _, high = statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else pairs * 3
+        low, high = _quartiles(pairs)
         return Measured(statistics.median(pairs), low, high, len(pairs), {name: statistics.median(v) for name, v in ms.items()})
+
+
+def across_processes(measured: Sequence[Measured]) -> Measured:
+    """The median of what fresh pairs of processes gave, and its quartiles: each pair counts once."""
+    ratios = [m.value for m in measured]
+    low, high = _quartiles(ratios)
+    sides = {name: statistics.median(m.sides[name] for m in measured) for name in measured[0].sides}
+    note = f"pairs of processes from {min(ratios):.3f} to {max(ratios):.3f}"
+    return Measured(statistics.median(ratios), low, high, len(ratios), sides, note=note)
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return low, high
 
 
 def median(ms: float | list[float]) -> float:

@@ -18,6 +18,7 @@ from ..embedded_model import default_model
 from ..errors import ModelLoadError
 
 RANK = 32
+QUESTION = ": when does it come back?"  # behind a word that is another each time
 N_CTX = 8192  # trained with, or said to be
 
 Q4_0, Q8_0 = gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from statistics import median
 
-from .models import invocation_of
+from .models import QUESTION, invocation_of
 from .run import NotInstalled, Run
 
 ENGINES = "ours", "stock", "llama-server", "PEFT"
@@ -22,7 +22,7 @@ def side_by_side(run: Run) -> list[dict]:
     ours, steps = run["ours"], run["steps"]
     peers = {name: _worker(run, name) for name in ENGINES[1:]}
     n, names, k = run.n_conversation, run.names(8), run.n_steps
-    tokens, prompt, new = ours.conversation(n), ours.next_turn_tokens(n, 0), invocation_of(0)
+    tokens, prompt, new = ours.conversation(n), ours.next_turn_tokens(n, 0, QUESTION), invocation_of(0)
     turns = count()
     first = names[0]
     tasks: dict[str, dict[str, Callable]] = {
@@ -41,7 +41,7 @@ def side_by_side(run: Run) -> list[dict]:
             "stock": lambda w: w.lora_first_token([*tokens, *new], first),
             "PEFT": lambda w: w.lora_first_token([*tokens, *new], first)},
         "the base's next first token": {
-            "ours": lambda: ours.next_turn(n, first, next(turns)), "stock": lambda w: w.first_token(tokens, prompt[n:]),
+            "ours": lambda: ours.next_turn(n, first, next(turns), QUESTION), "stock": lambda w: w.first_token(tokens, prompt[n:]),
             "llama-server": lambda w: w.next_turn(tokens, new, first, prompt),
             "PEFT": lambda w: w.next_turn(tokens, new, first, prompt)},
     }

@@ -52,17 +52,20 @@ class Ours:
             _expect("tokens of an intrinsic", max_tokens, len(reply.tokens))
         return ms
 
-    def next_turn(self, n_tokens: int, name: str, number: int) -> float:
-        """Milliseconds to the first token of the base's next answer, after an intrinsic; each number is another question."""
+    def next_turn(self, n_tokens: int, name: str, number: int, question: str) -> float:
+        """Milliseconds to the first token of the base's next answer, after an intrinsic.
+
+        The question is a word, another for each number, and then `question`.
+        """
         with self.model.conversation(messages=self._conversation(n_tokens).messages) as chat:
             chat.invoke(name, max_tokens=1)
-            ms, reply = _timed(lambda: chat.ask(self._question(number), max_tokens=1))
+            ms, reply = _timed(lambda: chat.ask(self._word(number) + question, max_tokens=1))
         _expect("tokens in the cache", n_tokens, reply.usage.cached_tokens, N_MESSAGE_START)
         return ms
 
-    def next_turn_tokens(self, n_tokens: int, number: int) -> list[int]:
+    def next_turn_tokens(self, n_tokens: int, number: int, question: str) -> list[int]:
         """The prompt of that turn."""
-        messages = [*self._conversation(n_tokens).messages, _message(self._question(number))]
+        messages = [*self._conversation(n_tokens).messages, _message(self._word(number) + question)]
         return self.model.tokenize(self.model.render(messages, add_generation_prompt=True))
 
     def one_at_a_time(self, n_chats: int, names: Sequence[str], n_tokens: int, max_tokens: int) -> float:
@@ -148,9 +151,8 @@ class Ours:
         text = f"{number} " * bool(number) + TEXT * (n_tokens // 16 + 1)
         return self.model.detokenize(self.model.tokenize(text, special=False)[:n_tokens])
 
-    def _question(self, number: int) -> str:
-        """Another first word for each number."""
-        return self.model.detokenize([1000 + number]) + ": when does it come back?"
+    def _word(self, number: int) -> str:
+        return self.model.detokenize([1000 + number])
 
 
 def _message(content: str) -> dict[str, str]:

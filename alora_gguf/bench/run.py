@@ -31,6 +31,8 @@ class Run:
         self.quick = quick
         self.pace = Pace(least=1, most=1) if quick else Pace()
         self.once = Pace(least=1, most=1)
+        self.short = self.once if quick else Pace(least=3, most=7, seconds=5)  # of each of several pairs of processes
+        self.n_processes = 1 if quick else 7 if model == "135m" else 5
         self.n_steps = 2 if quick else 12
         self.n_conversation = 128 if quick else 2048
         self.n_short = 32 if quick else 128  # tokens of each of many conversations
@@ -50,9 +52,7 @@ class Run:
     def __getitem__(self, engine: str) -> Worker:
         """The engine's worker. Raises NotInstalled."""
         if engine not in self._workers:
-            if not self._is_there(engine):
-                raise NotInstalled(f"{engine}: left out; to have it: {INSTALL[engine]}")
-            self._workers[engine] = Worker(engine, self.settings())
+            self._workers[engine] = self._start(engine)
         return self._workers[engine]
 
     def settings(self) -> Settings:
@@ -64,6 +64,11 @@ class Run:
             peft={name: self._files.peft_adapter(self.model, i) for i, name in enumerate(self.names(8))},
             unpatched=self._unpatched, n_ctx=N_CTX[self.model], n_threads=self._n_threads)
 
+    def _start(self, engine: str, **environment: str) -> Worker:
+        if not self._is_there(engine):
+            raise NotInstalled(f"{engine}: left out; to have it: {INSTALL[engine]}")
+        return Worker(engine, self.settings(), environment)
+
     def _is_there(self, engine: str) -> bool:
         if engine == "stock":
             return self._unpatched is not None
@@ -71,9 +76,9 @@ class Run:
         return all(find_spec(package) for package in needs)
 
     @contextmanager
-    def alone(self, engine: str) -> Iterator[Worker]:
-        """A worker of its own, which ends with the figure."""
-        worker = Worker(engine, self.settings())
+    def alone(self, engine: str, **environment: str) -> Iterator[Worker]:
+        """A fresh worker of its own, with these variables in its environment, which ends here. Raises NotInstalled."""
+        worker = self._start(engine, **environment)
         try:
             yield worker
         finally:

@@ -2,7 +2,8 @@
 
 import importlib
 import multiprocessing
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,12 +36,18 @@ class Settings:
 class Worker:
     """Calls on it are the engine's own, made in its process. Raises BenchError for whatever goes wrong there."""
 
-    def __init__(self, engine: str, settings: Settings):
+    def __init__(self, engine: str, settings: Settings, environment: Mapping[str, str] | None = None):
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, engine, settings), daemon=True)
-        self._process.start()
+        before = dict(os.environ)
+        os.environ.update(environment or {})  # which the process inherits
+        try:
+            self._process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         theirs.close()
         self._receive("start")
 

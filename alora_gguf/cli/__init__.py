@@ -28,10 +28,24 @@ def main(argv: list[str] | None = None) -> int:
         print(f"alora: error: {printable(str(e), limit=2000)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        _leave_stdout()
         return 0
+    except OSError as e:
+        if e.filename is None:
+            _leave_stdout()
+        where = printable(str(e.filename or "standard output"))
+        print(f"alora: error: {where}: expected a file that can be read or written, got: {e.strerror or e}; check the path and the room there", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("alora: error: memory: expected some that is free, got none; end other programs, or take a smaller model or --ctx", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _leave_stdout() -> None:
+    """It cannot be written to, and Python will flush it once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import Context, Span
@@ -63,27 +63,28 @@ class Cache:
         self._context = context
         self._root = Branch(None, 0, [])
         self._by_seq: dict[int, Branch] = {}
-        self._labels: dict[tuple, int] = {(): 0}
+        self._labels: dict[tuple, int] = {(None, ()): 0}
         self._clock = itertools.count(1)
 
     # keys
 
-    def keys(self, tokens: Sequence[int], activations: Sequence[Activation]) -> list[int]:
-        """What identifies the cells of `tokens`: each token with the adapters and scales active on it.
+    def keys(self, tokens: Sequence[int], activations: Sequence[Activation], space: Hashable = None) -> list[int]:
+        """What identifies the cells of `tokens`: each token with the adapters and scales active on it, and the space.
 
-        Where they start needs no place in it: it is where the path first has them.
+        Where they start needs no place in it: it is where the path first has them. No cell of one space
+        is found in another.
         """
         keys = list(tokens)
-        starts = sorted({a.start for a in activations if a.start < len(keys)})
+        starts = sorted({0, *(a.start for a in activations if a.start < len(keys))})
         for start, end in zip(starts, [*starts[1:], len(keys)]):
-            label = self.label(activations, start)
-            keys[start:end] = [label | token for token in keys[start:end]]
+            if label := self.label(activations, start, space):
+                keys[start:end] = [label | token for token in keys[start:end]]
         return keys
 
-    def label(self, activations: Sequence[Activation], position: int) -> int:
-        """What the adapters and scales that are active at `position` add to a token's key; 0 is the base."""
+    def label(self, activations: Sequence[Activation], position: int, space: Hashable = None) -> int:
+        """What the space, and the adapters and scales that are active at `position`, add to a token's key; 0 is the base in None."""
         active = tuple(sorted((a.adapter.uid, a.scale) for a in activations if a.start <= position and a.scale))
-        return self._labels.setdefault(active, len(self._labels) << _TOKEN_BITS)
+        return self._labels.setdefault((space, active), len(self._labels) << _TOKEN_BITS)
 
     # use
 

@@ -1,13 +1,15 @@
 """How much of the time work in the background may take from the rest."""
 
 SHARE = 0.1  # of the time of the rest
+_SAVED = 2  # steps of the rest: the most time that is kept for later
 
 
 class Pace:
     """Counts tokens in and seconds out: a background token costs what it makes a step longer.
 
     Time for the background is earned while the rest computes, and spent by what was measured, so that
-    the rest is later by SHARE at most on the whole, however dear a token is on this machine.
+    the rest is later by SHARE at most on the whole, however dear a token is on this machine. Little is
+    saved up, because an answer is short: what was earned before it would all be spent on it.
     """
 
     def __init__(self):
@@ -27,7 +29,7 @@ class Pace:
         if not n_background:
             before = self._alone.get(n_tokens, seconds)
             self._alone[n_tokens] = before + (seconds - before) / 8
-            self._earned = min(self._earned, 10 * seconds) + SHARE * seconds
+            self._earned = min(self._earned + SHARE * seconds, max(_SAVED * seconds, self._token or 0.0))
         else:
             alone = self._alone[n_tokens]
             cost = max(0.0, seconds - alone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ class Request:
     checkpoint    how many of the prompt's tokens others will share: where a memory that cannot roll
                   back keeps a state. Default: all but the last one
     background    it only gets time that it does not take from the others
+    space         it shares cells with others of the same one only
     on_piece      gets each Piece of text, on the loop's thread
     on_end        is called once, on the loop's thread; `error` is set if it failed
     t_start       of the call, in seconds of time.perf_counter()
@@ -43,6 +44,7 @@ class Request:
         activations: Sequence[Activation] = (),
         checkpoint: int | None = None,
         background: bool = False,
+        space: Hashable = None,
         on_piece: Callable[[Piece], None] = lambda piece: None,
         on_end: Callable[[], None] = lambda: None,
         t_start: float | None = None,
@@ -59,6 +61,7 @@ class Request:
         self.activations = list(activations)
         self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
         self.background = background
+        self.space = space
         self.on_piece = on_piece
         self.on_end = on_end
         self.finish_reason: str | None = None
@@ -90,8 +93,8 @@ class Request:
     def begin(self, cache: Cache, context: Context) -> bool:
         """Finds its place in the cache; False while another request computes what it can share."""
         if not self._keys:
-            self._keys = cache.keys(self.tokens, self.activations)
-            self._label = cache.label(self.activations, self.n_prompt)
+            self._keys = cache.keys(self.tokens, self.activations, self.space)
+            self._label = cache.label(self.activations, self.n_prompt, self.space)
         n_stop = len(self._keys) if context.rolls_back else self.checkpoint
         self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background)
         if self.branch is None:

@@ -33,12 +33,16 @@ class AdapterFiles:
         return self._model.load_adapter(out, name or path.resolve().name)
 
     def load_allowed(self, path: Path, name: str) -> Adapter:
-        """The same for a client's path: it, and all that a folder has, really lies in an allowed folder. Raises Problem too."""
-        real = path.resolve()
-        for inside in (real, *(real.rglob("*") if self._is_allowed(real) and real.is_dir() else ())):
-            if not self._is_allowed(inside.resolve()):
-                raise Problem(403, f"lora_path: expected a path in a folder that the server may load adapters from, got {path}; "
-                                   "name the folder with --adapters-from when it starts", param="lora_path")
+        """The same for a client's path: it, the io.yaml beside it, and all that a folder has, really lie in an allowed folder. Raises Problem too."""
+        try:
+            real = path.resolve()
+            files = [real, real.with_suffix(".io.yaml"), *(real.rglob("*") if self._is_allowed(real) and real.is_dir() else ())]
+            may_load = all(self._is_allowed(file.resolve()) for file in files)
+        except (OSError, ValueError, RuntimeError) as e:  # a name too long, with a zero byte, a link to itself
+            raise Problem(400, f"lora_path: expected a path, got {str(path)!r:.80}; correct it", param="lora_path") from e
+        if not may_load:
+            raise Problem(403, f"lora_path: expected a path in a folder that the server may load adapters from, got {path}; "
+                               "name the folder with --adapters-from when it starts", param="lora_path")
         return self.load(real, name)
 
     def close(self) -> None:

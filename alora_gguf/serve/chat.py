@@ -26,43 +26,47 @@ async def chat(service: Service, request: Request) -> Response:
     body = Chat.model_validate_json(await request.body())
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
+    space = request.state.space
 
     def make() -> list[tuple[Prompt, SamplingParams]]:
         variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS}
         documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
         messages = [message.plain for message in body.messages]
-        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {})
+        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {}, space)
         if not body.result:
             prompt = replace(prompt, result_of=None)
         return [(prompt, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
-    return await _answer(service, body, answer, len(params), 1, make)
+    return await _answer(service, body, answer, len(params), 1, make, space)
 
 
 async def complete(service: Service, request: Request) -> Response:
     body = Completion.model_validate_json(await request.body())
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
+    space = request.state.space
     prompts = body.prompts
 
     def make() -> list[tuple[Prompt, SamplingParams]]:
-        return list(product((text_prompt(service.model, service.known, p, adapter) for p in prompts), params))
+        return list(product((text_prompt(service.model, service.known, p, adapter, space) for p in prompts), params))
 
     answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
-    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make)
+    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space)
 
 
-async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make) -> Response:
+async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space) -> Response:
     if body.stream:
-        return await stream(_chunks(service, body, answer, n, n_prompts, make))
-    async with service.generating(n, make, streams=False) as generation:
+        return await stream(_chunks(service, body, answer, n, n_prompts, make, space))
+    async with service.generating(n, make, streams=False, space=space) as generation:
         replies = await generation.ended()
         return JSONResponse(answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results)))
 
 
-async def _chunks(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make) -> AsyncIterator[dict[str, Any]]:
-    async with service.generating(n, make, streams=True) as generation:
+async def _chunks(
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space
+) -> AsyncIterator[dict[str, Any]]:
+    async with service.generating(n, make, streams=True, space=space) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own

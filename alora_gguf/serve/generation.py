@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from typing import Any
 
 from ..engine.channel import Channel
@@ -18,15 +18,18 @@ class Generation:
     """Begun with begin(); then pieces() come, and replies() are what came of it.
 
     `choices` are prompts, each with how it is continued. `on_end` is called once when all have ended,
-    for whatever reason, on the engine's thread and before anybody hears of the end.
+    for whatever reason, on the engine's thread and before anybody hears of the end. It shares cells
+    with others of the same `space`.
     """
 
-    def __init__(self, model: Model, choices: Sequence[tuple[Prompt, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool):
+    def __init__(
+        self, model: Model, choices: Sequence[tuple[Prompt, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, space: Hashable
+    ):
         self.prompts = [prompt for prompt, _ in choices]
         self._model = model
         self._channel: Channel[tuple[int, Piece]] = Channel()
         self._requests = [
-            Request(prompt.tokens, params, model.vocab, activations=prompt.activations, checkpoint=prompt.n_shared)
+            Request(prompt.tokens, params, model.vocab, activations=prompt.activations, checkpoint=prompt.n_shared, space=space)
             for prompt, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end

@@ -14,7 +14,8 @@ from .problem import Problem, as_response
 class Guard:
     """Passes on what may be asked.
 
-    With `keys`, what is under /v1 and /metrics needs one of them as a bearer token. A browser lets any
+    With `keys`, what is under /v1 and /metrics needs one of them as a bearer token, and the request's
+    state says which, as its `space`: requests of one share what they compute. A browser lets any
     page that is open in it send requests to this machine, and names the page in `Origin`: that has to be
     this server. With `loopback_only`, so has the `Host`, as a page could give its own name this
     machine's address; a server with a key needs no such care.
@@ -26,23 +27,31 @@ class Guard:
         self._loopback_only = loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (problem := self._problem(scope["path"], Headers(scope=scope))):
-            await as_response(problem)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            space = self._key_of(headers)
+            if problem := self._problem(scope["path"], headers, space):
+                await as_response(problem)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["space"] = space
+        await self._app(scope, receive, send)
 
-    def _problem(self, path: str, headers: Headers) -> Problem | None:
+    def _key_of(self, headers: Headers) -> int | None:
+        """Which of the keys a request has."""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        has = [hmac.compare_digest(key.strip().encode(), k) for k in self._keys]
+        return has.index(True) if scheme.lower() == "bearer" and any(has) else None
+
+    def _problem(self, path: str, headers: Headers, key: int | None) -> Problem | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return Problem(403, f"Origin: expected this server ({host}), got {origin}; a page of another server may not ask")
         if not self._keys:
             if self._loopback_only and not is_loopback(urlsplit(f"//{host}").hostname or ""):
                 return Problem(403, f"Host: expected localhost, got {host}; start the server with --api-key to give it another name")
-        elif path.startswith("/v1") or path == "/metrics":
-            scheme, _, key = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not any(hmac.compare_digest(key.strip().encode(), k) for k in self._keys):
-                return Problem(401, "Authorization: expected a bearer token that this server knows, got none; give the API key",
-                               code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        elif key is None and (path.startswith("/v1") or path == "/metrics"):
+            return Problem(401, "Authorization: expected a bearer token that this server knows, got none; give the API key",
+                           code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         return None
 
 

@@ -1,15 +1,16 @@
-"""Requests as they come in: whole bodies of a limited size, and clients that hang up."""
+"""Requests as they come in: whole bodies of a limited size, and clients that hang up or do not read."""
 
 import anyio
+import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problem import Problem, as_response
 
 
 class Incoming:
-    """Reads a request's body before the app sees it, and cancels the app when the client has gone.
+    """Reads a request's body before the app sees it, and cancels the app when the client has gone, or reads nothing.
 
-    n_bytes   most of a body; seconds: most until it has come
+    n_bytes   most of a body; seconds: most until it has come, and until the client takes a part of the answer
     """
 
     def __init__(self, app: ASGIApp, *, n_bytes: int, seconds: float):
@@ -46,8 +47,15 @@ class Incoming:
                     pass
                 tasks.cancel_scope.cancel()
 
+            async def patient_send(message: Message) -> None:
+                with anyio.move_on_after(self._seconds) as waiting:
+                    await send(message)
+                if waiting.cancelled_caught:
+                    tasks.cancel_scope.cancel()
+                    await anyio.lowlevel.checkpoint()  # here it ends
+
             tasks.start_soon(watch)
-            await self._app(scope, replay, send)
+            await self._app(scope, replay, patient_send)
             tasks.cancel_scope.cancel()
 
     async def _body(self, receive: Receive) -> bytes | None:

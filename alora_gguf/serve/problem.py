@@ -1,11 +1,13 @@
 """Errors in OpenAI's shape."""
 
 import logging
+from traceback import format_exception
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
+from ..convert.text import printable
 from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError, UnknownAdapterError
 
 _log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def problem_of(error: BaseException) -> Problem:
         return Problem(503, str(error), headers={"Retry-After": "1"})
     if isinstance(error, AloraError) and not isinstance(error, DecodeError):
         return Problem(400, str(error))
-    _log.error("a request failed", exc_info=error)
+    _log.error("a request failed\n%s", "\n".join(printable(line, limit=1000) for line in "".join(format_exception(error)).splitlines()))
     return Problem(500, str(error) if isinstance(error, DecodeError) else "the server failed at this request; its log says why")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,25 +75,25 @@ class Service:
 
     @asynccontextmanager
     async def generating(
-        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool
+        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool, space: Hashable
     ) -> AsyncIterator[Generation]:
         """A generation of `n` choices that has begun, and ends with the `async with` if it has not by then.
 
-        It waits for its turn first; then `make`, on a thread, gives the choices.
+        It waits for its turn first; then `make`, on a thread, gives the choices. What it computes is known in its `space` only.
         """
         loop = asyncio.get_running_loop()
         await self.gate.enter(n)
 
         def on_end(generation: Generation) -> None:
             for text, tokens in generation.said():
-                self.known.remember(text, tokens)
+                self.known.remember(text, tokens, space)
             try:
                 loop.call_soon_threadsafe(self._ended, generation, n)
             except RuntimeError:  # the server is gone
                 pass
 
         try:
-            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams))
+            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams, space=space))
             self._running.add(generation)
             generation.begin()
         except BaseException:

@@ -1,6 +1,5 @@
 """Where a run stands, on disk, so that it can be killed at any time and go on."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import TrainError
+from .folder import write_whole
 
 FILE = "checkpoint.pt"
 
@@ -23,10 +23,8 @@ class Checkpoint:
     best: dict[str, float] | None
 
     def write(self, folder: Path) -> None:
-        """Replaces the one before in one step."""
-        part = folder / (FILE + ".part")
-        torch.save(vars(self), part)
-        os.replace(part, folder / FILE)
+        """Replaces the one before in one step. Raises TrainError."""
+        write_whole(folder / FILE, lambda file: torch.save(vars(self), file))
 
 
 def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:

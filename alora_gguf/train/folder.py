@@ -1,17 +1,19 @@
 """PEFT's folder for a trained adapter: weights, config, io.yaml and card, each replaced in one step."""
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save
 
+from ..errors import TrainError
 from .settings import Settings
 
 
@@ -84,7 +86,19 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
     _write(folder / "README.md", ("\n".join(lines) + "\n").encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """What `write` gives to a file takes the place of `path` in one step, or nothing does. Raises TrainError."""
     part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            write(file)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as e:  # torch has errors of its own for a disk that is full
+        with contextlib.suppress(OSError):
+            part.unlink()
+        reason = getattr(e, "strerror", None) or " ".join(str(e).split())[:200]
+        raise TrainError(f"{path}: expected a file that can be written, got: {reason}; make room there and give the command again") from e
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_whole(path, lambda file: file.write(data))

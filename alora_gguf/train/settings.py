@@ -125,7 +125,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, value in fields.items():
         if name not in kinds:
             raise TrainError(f"{path}: {name}: expected one of {', '.join(kinds)}, got {name!r}; correct it")
-        if kinds[name].startswith("Path"):
+        if "Path" in kinds[name]:
             fields[name] = path.parent / value
     return fields
 

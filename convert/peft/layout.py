@@ -43,7 +43,10 @@ def _snapshot(folder: Path) -> Path:
     main = folder / "refs" / "main"
     if not (folder.name.startswith("models--") and main.is_file()):
         return folder
-    return folder / "snapshots" / main.read_text().strip()
+    name = main.read_text(errors="replace").strip()
+    if name == ".." or Path(name).name != name:  # it could lead anywhere
+        raise ConversionError(complaint(main, "file", "the name of a folder in snapshots", name, HERE))
+    return folder / "snapshots" / name
 
 
 def _below(root: Path) -> list[Path]:

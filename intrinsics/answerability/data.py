@@ -9,8 +9,11 @@ system prompts and earlier turns.
 import argparse
 import json
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import phrasing
 from facts import SPLITS, Entity, entities_of

@@ -1,61 +1,16 @@
 """How facts and questions are worded, with the wordings that only validation and only the test set use.
 
 A field such as `"a | b || c || d"` holds the wordings `a` and `b` for training, `c` for validation and `d` for testing;
-those of the attributes are in `wordings.toml`. `{e}` is the entity, `{v}` the value, `{n}` a noun phrase, `{q}` a
+those of the attributes are in `../wordings.toml`. `{e}` is the entity, `{v}` the value, `{n}` a noun phrase, `{q}` a
 question, `{p}` a passage.
 """
 
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-
-from facts import SPLITS
-
-
-@dataclass(frozen=True)
-class Wording:
-    """One attribute's wordings: a label for lists, statements, noun phrases, and full questions."""
-
-    label: str
-    statements: str
-    nouns: str
-    questions: str
-
-
-def choices(field: str, split: str) -> list[str]:
-    """The wordings of a field for a split."""
-    return [part.strip(" ") for part in field.split("||")[SPLITS.index(split)].split(" | ")]
-
-
-def wordings(path: Path) -> dict[str, dict[str, Wording]]:
-    """The attributes' wordings by kind; line breaks in the file count as spaces."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        kind: {name: Wording(**{k: " ".join(text.split()) for k, text in fields.items()}) for name, fields in attributes.items()}
-        for kind, attributes in tables.items()
-    }
-
-
-WORDINGS = wordings(Path(__file__).with_name("wordings.toml"))
+from voice import choices
+from wording import FRAMES, GENERIC, PEOPLE, WORDINGS
 
 # The value of the second can be guessed from the value of the first: no question about it is called unanswerable then.
 GIVES_AWAY = {("timezone", "country"), ("timezone", "longitude"), ("number", "symbol"), ("symbol", "number"), ("birthplace", "birth")}
 
-GENERIC = {
-    "country": "the country", "city": "the city", "currency": "the currency", "element": "the element", "novel": "the novel",
-    "animal": "the animal", "building": "the building", "scientist": "the scientist", "shop": "the shop", "event": "the event",
-    "journey": "the service", "product": "the product", "course": "the course", "hotel": "the hotel", "person": "this person",
-    "flat": "the flat", "trip": "the trip", "museum": "the museum",
-}
-PEOPLE = ("scientist", "person")
-
-FRAMES = (
-    "What is {n}? | Tell me {n}. | Can you tell me {n}? | I would like to know {n}. | Do you know {n}? | What does it say about {n}? "
-    "| I want to know {n}. | Say {n}. | Is there anything about {n}? | Name {n}. | I need {n}. | Does the text mention {n}? "
-    "| We were asked for {n}. | I wonder about {n}. "
-    "|| Find out {n}. | My question is about {n}. | Would you tell us {n}? "
-    "|| Please give {n}. | Could you find {n}? | Let me know {n}, please. | I am looking for {n}."
-)
 OPENERS = (
     "{q} | {q} | {q} | {q} | {q} | According to the passage: {q} | A question: {q} | Hello! {q} | {q} Thanks! | Please help me. {q} "
     "| I have read the text, but I am not sure. {q} | {q} Answer in a few words. | My son asks: {q} | Quick question. {q} "

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from alora_gguf.bench.measure import Bar, Pace
+from alora_gguf.bench.measure import Bar, Measured, Pace, across_processes
 
 
 @pytest.mark.parametrize("bar, text, good, bad", [
@@ -28,6 +28,14 @@ def test_a_ratio_is_the_median_of_the_pairs():
 def test_a_side_with_many_times_counts_by_its_median():
     measured = Pace(least=1, most=1).ratio(("a", lambda: [1, 2, 90]), ("b", lambda: 4.0), warm=False)
     assert (measured.value, measured.low, measured.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_pair_of_processes_counts_once():
+    measured = [Measured(value, value - 1, value + 1, 25, {"a": 2 * value, "b": 2}) for value in (1.0, 9, 2, 3, 1.5)]
+    whole = across_processes(measured)
+    assert (whole.value, whole.low, whole.high, whole.n) == (2, 1.5, 3, 5)
+    assert whole.sides == {"a": 4, "b": 2}
+    assert whole.note == "pairs of processes from 1.000 to 9.000"
 
 
 def test_the_sides_take_turns_in_beginning():

@@ -124,6 +124,15 @@ def test_hub_cache(plain, base, tmp_path):
     assert converted(repo / "snapshots" / "def", base, tmp_path) == expected
 
 
+@pytest.mark.parametrize("to", ["../../elsewhere", "/", "..", "a/b"])
+def test_a_hub_cache_that_points_out_of_itself(to, plain, tmp_path, refusal):
+    shutil.copytree(plain[0], tmp_path / "elsewhere")
+    main = tmp_path / "models--who--check" / "refs" / "main"
+    main.parent.mkdir(parents=True)
+    main.write_text(to)
+    assert "main: file: expected the name of a folder in snapshots" in refusal(main.parent.parent)
+
+
 def test_several_adapters_in_a_folder_are_named(plain, tmp_path, refusal):
     for kind in ("lora", "alora"):
         shutil.copytree(plain[0], tmp_path / "hub" / "check" / "tiny" / kind)

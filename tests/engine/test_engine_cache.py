@@ -223,3 +223,18 @@ def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
         seen = [model.generate(tokens, max_tokens=2, temperature=0).usage.cached_tokens
                 for tokens in (text, text + WORDS, text[:30], text[:30] + WORDS)]
         assert seen == [0, len(text), 0, 30]
+
+
+def test_spaces_share_nothing(tiny, tmp_path):
+    with tiny("llama", n_ctx=2048) as model:
+        ask = lambda **space: model.conversation(**space).ask("word " * 40, max_tokens=6, temperature=0)  # noqa: E731
+        first = ask(space="one")
+        n = first.usage.prompt_tokens - 1
+        for space, n_cached in (("two", 0), ("one", n), ("two", n), (None, 0), (("one", 1), 0), (None, n)):
+            again = ask(space=space)
+            assert (again.usage.cached_tokens, again.text) == (n_cached, first.text)
+        chats = [model.conversation(space=space, messages=[{"role": "user", "content": "word " * 40}]) for space in ("one", "four")]
+        assert [chat.invoke("A", max_tokens=2).usage.cached_tokens > 40 for chat in chats] == [True, False]  # nor does an invocation lead there
+        chats[0].save(tmp_path / "chat")
+        assert model.restore(tmp_path / "chat", space="five").invoke("A", max_tokens=1).usage.cached_tokens > 40
+        assert model.conversation(space="six", messages=chats[0].messages).invoke("A", max_tokens=1).usage.cached_tokens == 0

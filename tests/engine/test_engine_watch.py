@@ -83,3 +83,18 @@ def test_the_background_takes_its_share_and_no_more(cost):
         front, back, n_back = front + 0.01, back + n * cost * 0.01, n_back + n
     assert back <= 1.3 * SHARE * front
     assert back >= 0.7 * SHARE * front
+
+
+@pytest.mark.parametrize("cost", [0.3, 1.0, 3.0])
+def test_a_short_answer_does_not_pay_for_the_time_before_it(cost):
+    """Nothing ran in the background for long, then it has always something to do."""
+    pace, step, n_steps, back = Pace(), 0.01, 64, 0.0
+    for n in [0, 1] + 2000 * [0]:  # it has learnt what a token costs
+        pace.record(1, n, step + n * cost * step)
+    pace.record(512, 0, 100 * step)  # the answer's prompt
+    pace.record(1, 0, step)
+    for _ in range(n_steps):
+        n = min(pace.allowance(1), 8)
+        pace.record(1, n, step + n * cost * step)
+        back += n * cost * step
+    assert 0 < back <= (SHARE * n_steps + max(2, cost)) * step

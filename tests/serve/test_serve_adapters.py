@@ -48,6 +48,35 @@ def test_a_folder_with_a_link_to_elsewhere_is_refused(server, repo):
     assert load(server, "sneaked", folder)[0] == 403
 
 
+def test_the_io_yaml_beside_a_file_is_no_way_out(server, tmp_path):
+    (tmp_path / "secret").write_text("a secret\n: [")
+    shutil.copy(server.files["more"] / "late.gguf", server.files["more"] / "beside.gguf")
+    (server.files["more"] / "beside.io.yaml").symlink_to(tmp_path / "secret")
+    status, _, answer = load(server, "sneaked", server.files["more"] / "beside.gguf")
+    assert status == 403 and "a secret" not in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["{more}/a\0b", "{more}/" + "x" * 300, "{more}/circle/a.gguf", ""])
+def test_what_is_no_path_is_refused(server, path):
+    more = server.files["more"]
+    if not (more / "circle").is_symlink():
+        (more / "circle").symlink_to(more / "circle")
+    status, _, answer = load(server, "sneaked", path.format(more=more))
+    assert status in (400, 403) and "lora_path" in answer["error"]["message"]
+
+
+def test_the_page_s_folder_has_no_way_out(server):
+    """As they are, without a client's own tidying up."""
+    import socket
+
+    host, port = server.url.removeprefix("http://").split(":")
+    for path in ("/../app.py", "/../../../../../../../etc/passwd", "/%2e%2e/app.py", "/..%2fapp.py", "//etc/passwd", "/%2fetc/passwd", "/%00", "/" + "x" * 5000):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.split(b" ", 2)[1] in (b"404", b"400"), (path, answer[:200])
+
+
 @pytest.mark.parametrize(("name", "content"), [("text.gguf", b"no adapter"), ("none.gguf", None)])
 def test_a_file_that_is_no_adapter_is_refused(server, name, content):
     path = server.files["more"] / name

@@ -101,6 +101,21 @@ def test_a_key_is_needed(busy, headers, status):
     assert busy.call("GET", "/health")[0] == 200
 
 
+def test_keys_share_no_prefix(busy):
+    """What one has asked is neither found in the cache nor known as text by another."""
+    def ask(key, messages):
+        answer = busy.call("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 8}, Authorization=f"Bearer {key}")[2]
+        return answer["choices"][0]["message"]["content"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    question = [{"role": "user", "content": "Nobody else may know of it: the ferry leaves at nine."}]
+    said, _ = ask("secret", question)
+    more = [*question, {"role": "assistant", "content": said}, {"role": "user", "content": "Why?"}]
+    (_, n), (then, m) = ask("secret", question), ask("secret", more)
+    assert 20 < n < m
+    assert ask("other", question) == (said, 0)
+    assert ask("other", more)[0] == then
+
+
 @pytest.mark.parametrize(("headers", "status"), [
     ({"Origin": "https://evil.example"}, 403), ({"Origin": "null"}, 403), ({"Host": "evil.example"}, 403),
     ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),

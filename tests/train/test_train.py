@@ -1,6 +1,7 @@
 """`alora train` from the command line: an adapter that works, runs that go on, one-line errors."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,9 +112,11 @@ def test_an_instruction_restates_the_last_message(tiny_base, data, tmp_path):
     assert "{last_message}" in (tmp_path / "mood" / "io.yaml").read_text()
 
 
-def test_a_config_file_says_the_same(tiny_base, data, tmp_path):
-    config = tmp_path / "train.toml"
-    config.write_text(f'data = "{data}"\ninvocation = "<|im_start|>mood\\n"\nrank = 2\nepochs = 0.1\nthreads = 1\nout = "mood"\n')
+def test_a_config_file_says_the_same_and_its_paths_are_relative_to_it(tiny_base, data, tmp_path):
+    config = tmp_path / "here" / "train.toml"
+    config.parent.mkdir()
+    shutil.copy(data, config.parent / "mood.jsonl")
+    config.write_text('data = "mood.jsonl"\ninvocation = "<|im_start|>mood\\n"\nrank = 2\nepochs = 0.1\nthreads = 1\nout = "../mood"\n')
     done = alora("train", str(config), "--base", str(tiny_base), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "mood" / "adapter_config.json").read_text())["r"] == 2

@@ -229,15 +229,11 @@ def geography() -> list[Entity]:
     return entities
 
 
-def tabled() -> list[Entity]:
-    """The entities of the tables above."""
-    entities = []
-    for kind, table in TABLES.items():
-        header, *lines = [[cell.strip() for cell in line.split(";")] for line in table.splitlines()]
-        for cells in lines:
-            values = {attribute: (value,) for attribute, value in zip(header[1:], cells[1:], strict=True)}
-            entities.append(Entity(kind, cells[0], split_of(cells[0]), values))
-    return entities
+def table(kind: str, text: str, split: str | None = None) -> list[Entity]:
+    """The entities of a table, its first line the attributes; each in its own split, or all in the given one."""
+    header, *lines = [[cell.strip() for cell in line.split(";")] for line in text.splitlines()]
+    rows = [(cells[0], {a: (v,) for a, v in zip(header[1:], cells[1:], strict=True)}) for cells in lines]
+    return [Entity(kind, name, split or split_of(name), values) for name, values in rows]
 
 
 def record(kind: str, rng: random.Random) -> dict[str, str]:
@@ -309,7 +305,7 @@ def fictional(seed: int = 7) -> list[Entity]:
 def entities_of(split: str) -> dict[str, list[Entity]]:
     """The entities of one split, by kind; no entity is in two splits."""
     by_kind = {}
-    for entity in geography() + tabled() + fictional():
+    for entity in geography() + [e for kind, text in TABLES.items() for e in table(kind, text)] + fictional():
         if entity.split == split:
             by_kind.setdefault(entity.kind, []).append(entity)
     return by_kind

@@ -1,0 +1,75 @@
+"""Bodies of any kind: each has an answer or an error in OpenAI's shape, and the server goes on.
+
+`--hypothesis-profile fuzz` tries more of them.
+"""
+
+import json
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alora_gguf.serve import body as bodies
+
+TEXT = st.text(max_size=12) | st.sampled_from(["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"])
+NUMBERS = st.integers(-3, 3) | st.sampled_from([2**31, 2**63, -(2**63), 10**30]) | st.floats(width=32)
+NAMES = st.sampled_from(["self", "messages", "role", "content", "type", "text", "schema", "json", "grammar", "choice", "documents", "name", ""])
+JUNK = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT, lambda some: st.lists(some, max_size=3) | st.dictionaries(NAMES, some, max_size=3), max_leaves=8)
+VALID = {
+    "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
+    "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),
+    "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
+    "/v1/load_lora_adapter": (bodies.LoadAdapter, {"lora_name": "fuzzed", "lora_path": "nothing"}),
+    "/v1/unload_lora_adapter": (bodies.UnloadAdapter, {"lora_name": "fuzzed"}),
+}
+FUZZ = settings(max_examples=settings.default.max_examples // 3, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        yield client
+        assert client.get("/health").json() == {"status": "ok"}
+        assert server.process.poll() is None
+
+
+def check(response):
+    if response.status_code == 200:
+        return
+    assert 400 <= response.status_code < 500, (response.status_code, response.text)
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"} and error["message"]
+
+
+@pytest.mark.parametrize("path", VALID)
+@FUZZ
+@given(data=st.data())
+def test_fields_of_any_kind(client, server, path, data):
+    model, valid = VALID[path]
+    fields = data.draw(st.dictionaries(st.sampled_from([*model.model_fields, "extra_body"]), JUNK, max_size=4))
+    body = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"])), **valid, **fields}
+    for name in ("max_tokens", "max_completion_tokens", "n", "top_logprobs"):  # no more work than a test has time for
+        if isinstance(body.get(name), (int, float)) and not body[name] <= 3:
+            body[name] = 3
+    if body.get("max_tokens") is None:
+        body["max_tokens"] = 2
+    if "unload" in path and str(body["lora_name"]) in server.files:
+        return  # other tests have need of it
+    check(client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"}))
+
+
+@pytest.mark.parametrize("path", VALID)
+@FUZZ
+@given(at=st.floats(0, 1, exclude_max=True), new=st.binary(max_size=4), n=st.integers(0, 8))
+def test_bytes_of_any_kind(client, path, at, new, n):
+    whole = json.dumps({**VALID[path][1], "model": "tiny", "max_tokens": 2}).encode()
+    place = int(at * len(whole))
+    content = whole[:place] + new + whole[place + n :]
+    try:
+        if json.loads(content).get("max_tokens") not in range(-3, 30):
+            return
+    except (ValueError, AttributeError):
+        pass
+    check(client.post(path, content=content))
