@@ -45,7 +45,7 @@ def read(path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(name, pack, tmp_path):
-    if name == "certainty":  # the base model's answers take an hour
+    if name == "certainty":  # the base model's answers take long to make
         shutil.copy(pack / name / "answers.jsonl", tmp_path)
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
