@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -42,12 +43,15 @@ def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(pack, tmp_path):
-    name = "query-rewrite"
+@pytest.mark.parametrize("name", NAMES)
+def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(name, pack, tmp_path):
+    if name == "certainty":  # the base model's answers take long to make
+        shutil.copy(pack / name / "answers.jsonl", tmp_path)
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
-    last = {split: {e["messages"][-1]["content"] for e in read(tmp_path / f"{split}.jsonl")} for split in ("train", "valid", "test")}
-    assert not last["train"] & last["test"] and not last["valid"] & last["test"]
+    splits = ("train", "valid", "test")
+    asked = {s: {[m["content"] for m in e["messages"] if m["role"] == "user"][-1] for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
+    assert not asked["train"] & asked["test"] and not asked["valid"] & asked["test"]
 
 
 def test_no_entity_is_in_two_splits(imported):
@@ -58,7 +62,7 @@ def test_no_entity_is_in_two_splits(imported):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_end_with_what_is_judged_and_none_is_there_twice(name, pack):
-    for path in sorted((pack / name).glob("*.jsonl")):
+    for path in (pack / name / "test.jsonl", pack / name / "others.jsonl"):
         examples = read(path)
         said = [json.dumps([e["messages"], e.get("documents")]) for e in examples]
         assert len(set(said)) == len(said), path.name
@@ -120,29 +124,42 @@ def test_answers_are_checked_strictly(mode, accepted, among, question, answer, r
 
 
 @pytest.fixture(scope="module")
-def rewriter(pack, base_q4, tmp_path_factory):
+def model(pack, base_q4, tmp_path_factory):
+    """With the adapters of NAMES."""
     from alora_gguf import Model
     from alora_gguf.convert import convert
 
-    path = tmp_path_factory.mktemp("pack") / "query-rewrite.gguf"
-    convert(pack / "query-rewrite" / "adapter", path, base=base_q4)
+    folder = tmp_path_factory.mktemp("pack")
     with Model(base_q4, n_ctx=2048) as model:
-        model.load_adapter(path)
+        for name in NAMES:
+            convert(pack / name / "adapter", folder / f"{name}.gguf", base=base_q4)
+            model.load_adapter(folder / f"{name}.gguf")
         yield model
 
 
+@pytest.mark.parametrize("file, least", (("test.jsonl", 0.6), ("others.jsonl", 0.7)))
+def test_right_answers_are_more_certain_than_wrong_ones(file, least, model, pack):
+    """AUROC on every few of the examples; the card has more."""
+    from alora_gguf.eval.metrics import auroc
+
+    examples = read(pack / "certainty" / file)
+    examples = examples[:: len(examples) // 40]
+    certainties = [model.conversation(messages=e["messages"]).invoke("certainty").result["certainty"] for e in examples]
+    assert auroc(certainties, [e["output"] == "right" for e in examples]) >= least
+
+
 @pytest.mark.parametrize("file, share", (("test.jsonl", 0.6), ("others.jsonl", 0.4)))
-def test_questions_are_rewritten_letter_by_letter(file, share, rewriter, pack):
+def test_questions_are_rewritten_letter_by_letter(file, share, model, pack):
     """On every few of the examples; the card has more, and what the base gets: 16% and 33%."""
     examples = read(pack / "query-rewrite" / file)
     examples = examples[:: len(examples) // 14]
-    got = [rewriter.conversation(messages=e["messages"]).invoke("query-rewrite").result for e in examples]
+    got = [model.conversation(messages=e["messages"]).invoke("query-rewrite").result for e in examples]
     right = sum(g == {"rewritten_question": e["output"]} for g, e in zip(got, examples))
     assert right >= share * len(examples)
 
 
-def test_the_last_question_is_rewritten_though_it_is_answered(rewriter):
-    chat = rewriter.conversation(messages=[
+def test_the_last_question_is_rewritten_though_it_is_answered(model):
+    chat = model.conversation(messages=[
         {"role": "user", "content": "When was Isaac Newton born?"}, {"role": "assistant", "content": "Isaac Newton was born in 1643."},
         {"role": "user", "content": "Where was he born?"}, {"role": "assistant", "content": "In Woolsthorpe."}])
     assert chat.invoke("query-rewrite").result == {"rewritten_question": "Where was Isaac Newton born?"}

@@ -18,6 +18,7 @@ else:
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 METHODS = ("alora", "lora")
 SELECT = ("accuracy", "loss")
+PATHS = ("data", "out", "base", "eval", "io", "start")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Settings:
     cache_disk: int = 0
 
     def __post_init__(self):
-        for name in ("data", "out", "base", "eval", "io", "start"):
+        for name in PATHS:
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -121,11 +122,11 @@ def read_config(path: Path) -> dict[str, Any]:
             fields = tomllib.load(f)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise TrainError(f"{path}: expected a TOML file, got: {getattr(e, 'strerror', None) or e}; correct it") from e
-    kinds = {f.name: str(f.type) for f in dataclasses.fields(Settings)}
+    known = [f.name for f in dataclasses.fields(Settings)]
     for name, value in fields.items():
-        if name not in kinds:
-            raise TrainError(f"{path}: {name}: expected one of {', '.join(kinds)}, got {name!r}; correct it")
-        if "Path" in kinds[name]:
+        if name not in known:
+            raise TrainError(f"{path}: {name}: expected one of {', '.join(known)}, got {name!r}; correct it")
+        if name in PATHS:
             fields[name] = path.parent / value
     return fields
 
