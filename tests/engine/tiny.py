@@ -32,6 +32,20 @@ def random_adapter(
     return out
 
 
+def bytes_vocabulary(out: Path) -> Path:
+    """No model: a vocabulary of 256 bytes and few words, so that a model is small and most answers are no text in UTF-8."""
+    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)), *(f"\u2581w{i}".encode() for i in range(41))]
+    writer = gguf.GGUFWriter(out, "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * 41])
+    writer.add_chat_template(
+        "{% for m in messages %}<s>{{ m.role[0] }}{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>a{% endif %}")
+    _finish(writer)
+    return out
+
+
 def llama(vocab_of: Path, out: Path, pooling: int | None = None) -> Path:
     """A plain transformer, which does not repeat its prompt. pooling: llama.cpp's number of a way to make an embedding."""
     n_embd, n_head, n_ff = 64, 4, 64
