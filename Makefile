@@ -67,6 +67,14 @@ docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/d
 docs/page.png: docs/page.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
 	$(BIN)/python docs/page.py
 
+# how good the pack is, beside ordinary LoRAs of the same data; these train for hours
+docs/intrinsics.md: $(ADAPTERS) $(patsubst build/adapters/%,build/loras/%,$(ADAPTERS)) $(STAMPS)/test-tools
+	$(BIN)/alora eval $(wildcard intrinsics/*/eval.toml) --out docs
+
+build/loras/%.gguf: intrinsics/%/train.toml $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model
+	$(BIN)/python intrinsics/$*/data.py --out intrinsics/$*
+	$(BIN)/alora train $< --method lora -o build/loras/$* --gguf $@
+
 clean:
 	rm -rf build $(VENV)
 

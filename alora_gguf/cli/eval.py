@@ -1,6 +1,7 @@
 """`alora eval`."""
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from ..eval.plan import read_plan
     from ..eval.report import table
 
-    plans = [read_plan(Path(path)) for path in args.plan]
+    plans = [_with_what_is_there(read_plan(Path(path))) for path in args.plan]
     rows = {}
     for plan in plans:
         with tqdm(desc=plan.name, unit="example", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 15) as bar:
@@ -40,3 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         print(f"wrote {write_page(Path(args.out), rows, f'alora eval {shlex.join(args.command_line)}')}")
     return 0
+
+
+def _with_what_is_there(plan):
+    """Without the LoRA where there is none: it serves for comparison alone, and takes hours to train."""
+    if plan.lora is None or plan.lora.exists():
+        return plan
+    print(f"{plan.name}: lora: expected a GGUF file at {plan.lora}, got none; its rows are left out", file=sys.stderr)
+    return dataclasses.replace(plan, lora=None)

@@ -15,12 +15,15 @@ from . import metrics, ways
 from .plan import Plan
 from .ways import Said, Way
 
+ALORA, PEFT = "aLoRA", "aLoRA, PEFT"
+
 
 @dataclass(frozen=True)
 class Row:
     """One way on one test. Shares are 0 to 1; `interval` is the 95% one of `accuracy`; auroc and ece have theirs.
 
     accuracy  the share of outputs that are right; of probabilities: on the right side of one half
+    lead      the aLoRA's accuracy less this one's, on the same examples; `lead_interval` is its 95% one
     parts     accuracy by a field of the lines: {field: {value: [right, of]}}
     """
 
@@ -35,6 +38,8 @@ class Row:
     ece_interval: tuple[float, float] | None = None
     tokens: float | None = None
     ms: float | None = None
+    lead: float | None = None
+    lead_interval: tuple[float, float] | None = None
     parts: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
 
@@ -51,7 +56,7 @@ def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: 
             if plan.lora is not None:
                 model.load_adapter(plan.lora, f"{plan.name}-lora")
                 chosen["LoRA"] = ways.lora(model, f"{plan.name}-lora", plan.name)
-            chosen["aLoRA"] = ways.alora(model, plan.name)
+            chosen[ALORA] = ways.alora(model, plan.name)
         for title, path in plan.tests.items():
             lines = read_lines(path)[:limit]
             said: dict[str, list[Said]] = {way: [] for way in chosen}
@@ -60,9 +65,11 @@ def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: 
                 for way, ask in chosen.items():
                     said[way].append(ask(line))
                 on_example(title, i + 1, len(lines))
-            rows += [_row(plan, title, way, lines, outcomes) for way, outcomes in said.items()]
+            probabilities = {way: [_probability(s, plan.probability) for s in of] for way, of in said.items()} if plan.probability else {}
+            right = {way: _right(plan, lines, of, probabilities.get(way)) for way, of in said.items()}
             if plan.peft is not None and plan.alora is not None:
-                rows.append(_peft_row(plan, title, lines, io, adapter.invocation_tokens, threads))
+                right[PEFT] = _peft_right(plan, lines, io, adapter.invocation_tokens, threads)
+            rows += [_row(plan, title, way, lines, hits, right.get(ALORA), said.get(way), probabilities.get(way)) for way, hits in right.items()]
     return rows
 
 
@@ -70,29 +77,36 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{key: value for key, value in asdict(row).items() if value not in (None, {})} for row in rows]
 
 
-def _row(plan: Plan, title: str, way: str, lines: Sequence[Line], said: Sequence[Said]) -> Row:
+def _right(plan: Plan, lines: Sequence[Line], said: Sequence[Said], probabilities: Sequence[float] | None) -> list[bool]:
+    if probabilities is None:
+        return [_is_right(s, line) for s, line in zip(said, lines, strict=True)]
+    return [(p >= 0.5) == (line.output == plan.positive) for p, line in zip(probabilities, lines, strict=True)]
+
+
+def _row(
+    plan: Plan, title: str, way: str, lines: Sequence[Line], right: Sequence[bool], by_alora: Sequence[bool] | None,
+    said: Sequence[Said] | None, probabilities: Sequence[float] | None,
+) -> Row:
     merits: dict[str, Any] = {}
-    if plan.probability is None:
-        right = [_is_right(s, line) for s, line in zip(said, lines, strict=True)]
-    else:
+    if probabilities is not None:
         labels = [line.output == plan.positive for line in lines]
-        probabilities = [_probability(s, plan.probability) for s in said]
-        right = [(p >= 0.5) == label for p, label in zip(probabilities, labels, strict=True)]
         merits = {
             "auroc": metrics.auroc(probabilities, labels),
             "auroc_interval": metrics.bootstrap(metrics.auroc, probabilities, labels),
             "ece": metrics.calibration_error(probabilities, labels),
             "ece_interval": metrics.bootstrap(metrics.calibration_error, probabilities, labels),
         }
+    if said is not None:
+        merits |= {"tokens": mean(s.n_computed for s in said), "ms": median(s.ms for s in said)}
+    if by_alora is not None and way != ALORA:
+        merits["lead"], merits["lead_interval"] = metrics.lead(by_alora, right)
     parts: dict[str, dict[str, list[int]]] = {}
     for name in plan.by:
         for line, hit in zip(lines, right, strict=True):
             count = parts.setdefault(name, {}).setdefault(str(line.fields.get(name)), [0, 0])
             count[0] += hit
             count[1] += 1
-    return Row(
-        title, way, len(lines), mean(right), metrics.wilson(sum(right), len(right)), **merits,
-        tokens=mean(s.n_computed for s in said), ms=median(s.ms for s in said), parts=parts)
+    return Row(title, way, len(lines), mean(right), metrics.wilson(sum(right), len(right)), **merits, parts=parts)
 
 
 def _is_right(said: Said, line: Line) -> bool:
@@ -109,11 +123,10 @@ def _probability(said: Said, name: str) -> float:
     return value if isinstance(value, float | int) else 0.5
 
 
-def _peft_row(plan: Plan, title: str, lines: Sequence[Line], io: IntrinsicIO, invocation: Sequence[int], threads: int | None) -> Row:
+def _peft_right(plan: Plan, lines: Sequence[Line], io: IntrinsicIO, invocation: Sequence[int], threads: int | None) -> list[bool]:
     """PEFT on the dequantised weights in float32: whether greedy decoding says the output."""
     try:
         from .peft_model import outputs_said
     except ModuleNotFoundError as e:
         raise EvalError(f"peft: expected the extra [train] to run PEFT, got no {e.name}; pip install 'alora_gguf[train]'") from e
-    right = outputs_said(plan, lines, io, invocation, threads)
-    return Row(title, "aLoRA, PEFT", len(lines), mean(right), metrics.wilson(sum(right), len(right)))
+    return outputs_said(plan, lines, io, invocation, threads)

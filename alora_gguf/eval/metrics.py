@@ -50,3 +50,16 @@ def bootstrap(figure: Callable[..., float], *columns: Sequence[float], seed: int
         figures.append(figure(*(a[chosen] for a in arrays)))
     low, high = np.nanpercentile(figures, [2.5, 97.5])
     return float(low), float(high)
+
+
+def lead(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, tuple[float, float]]:
+    """By how much the first is right more often than the second on the same examples, and the 95% interval.
+
+    Of paired shares only the examples that the two part on count (McNemar, 1947); the interval is Wald's.
+    """
+    n = len(first)
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    share = (only_first - only_second) / n
+    half = Z * sqrt(only_first + only_second - (only_first - only_second) ** 2 / n) / n
+    return share, (share - half, share + half)

@@ -16,7 +16,8 @@ Everything is measured through the GGUF runtime, but for the rows "aLoRA, PEFT",
 float32. *base, prompted* is the base model with an instruction in words, its output held to the same schema. *LoRA* is an
 ordinary LoRA of the same data, rank and steps, on the same prompt: it is active on every token, so it finds nothing in the
 cache. *right* is the share of outputs that are the wanted one, word for word, or, of a probability, on its side of one half;
-intervals are 95%: Wilson's, for AUROC and ECE from 1,000 resamples. *tokens computed* and *ms a call* (median) are those of
+intervals are 95%: Wilson's, for AUROC and ECE from 1,000 resamples. *aLoRA's lead* is the aLoRA's share less the row's, on the
+same examples, with the interval of paired shares. *tokens computed* and *ms a call* (median) are those of
 one call on a conversation that is in the cache, prompt and output together.
 
 ![outputs right](intrinsics.png)

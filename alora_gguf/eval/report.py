@@ -7,12 +7,18 @@ from .evaluate import Row
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown; a column for AUROC and ECE where one row has them."""
+    """Markdown; columns for AUROC, ECE and the aLoRA's lead where one row has them."""
     probable = any(row.auroc is not None for row in rows)
-    titles = ["test", "asked by", "examples", "right", "95%", *(["AUROC", "95%", "ECE", "95%"] if probable else []), "tokens computed", "ms a call"]
+    led = any(row.lead is not None for row in rows)
+    titles = [
+        "test", "asked by", "examples", "right", "95%", *(["aLoRA's lead, points"] if led else []),
+        *(["AUROC", "95%", "ECE", "95%"] if probable else []), "tokens computed", "ms a call",
+    ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         cells = [row.test, row.way, str(row.n), f"{row.accuracy:.1%}", _shares(row.interval)]
+        if led:
+            cells.append("-" if row.lead is None else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})")
         if probable:
             cells += ["-"] * 4 if row.auroc is None else [
                 f"{row.auroc:.3f}", _range(row.auroc_interval), f"{row.ece:.3f}", _range(row.ece_interval)]
@@ -45,6 +51,7 @@ def plot(rows: dict[str, Sequence[Row]], out: Path) -> None:
     axes = figure.subplots()
     ways = list(dict.fromkeys(row.way for of in rows.values() for row in of if row.tokens is not None))
     width = 0.8 / len(ways)
+    named = set()
     for i, way in enumerate(ways):
         for x, of in enumerate(rows.values()):
             row = next((r for r in of if r.way == way and r.test == of[0].test), None)
@@ -52,7 +59,8 @@ def plot(rows: dict[str, Sequence[Row]], out: Path) -> None:
                 error = [[100 * (row.accuracy - row.interval[0])], [100 * (row.interval[1] - row.accuracy)]]
                 axes.bar(
                     x - 0.4 + (i + 0.5) * width, 100 * row.accuracy, width * 0.92, yerr=error, capsize=3, color=f"C{i}",
-                    label=way if x == 0 else None)
+                    label=None if way in named else way)
+                named.add(way)
     axes.set_xticks(range(len(rows)), list(rows))
     axes.set_ylabel("outputs right, %")
     axes.set_ylim(0, 100)

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from alora_gguf.eval.metrics import auroc, bootstrap, calibration_error, wilson
+from alora_gguf.eval.metrics import auroc, bootstrap, calibration_error, lead, wilson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +41,13 @@ def test_a_bootstrap_interval_holds_the_figure():
     probabilities = [min(1, max(0, 0.5 + (0.2 if label else -0.2) + rng.gauss(0, 0.3))) for label in labels]
     low, high = bootstrap(auroc, probabilities, labels)
     assert low < auroc(probabilities, labels) < high and high - low < 0.2
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_a_lead_is_the_mean_of_differences_and_its_interval_theirs(pairs):
+    differences = [a - b for a, b in pairs]
+    mean = sum(differences) / len(pairs)
+    deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / len(pairs))
+    share, (low, high) = lead(*zip(*pairs))
+    assert share == pytest.approx(mean)
+    assert (high - low) / 2 == pytest.approx(1.959964 * deviation / math.sqrt(len(pairs)), abs=1e-12)
