@@ -36,11 +36,11 @@ bench-device-ways: $(STAMPS)/native
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
 	build/native/bin/device-ways $(BACKEND)
 
-# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; an hour
-stress: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model
+# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; ten minutes
+stress: $(STAMPS)/test-tools $(STAMPS)/installed
 	ALORA_STRESS=100000 $(BIN)/pytest -s tests/engine/test_engine_stress.py
 
-# half an hour of chats, intrinsics, loads and unloads: memory, step time, drift
+# half an hour of chats, intrinsics, loads and unloads: memory, time a token, drift
 soak: $(STAMPS)/test-tools $(STAMPS)/installed $(ADAPTERS)
 	$(BIN)/python benchmarks/soak.py $(ADAPTERS) $(SOAK_ARGS)
 

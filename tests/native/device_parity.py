@@ -4,8 +4,8 @@
     python tests/native/device_parity.py --rpc HOST:PORT  # one that `alora rpc` serves
 
 Each case is a tiny random model, with adapters of a type on all its weights, in one batch of sequences that have none, one
-or two of them, from other positions on; then one more token of each. A device may compute in 16 bits: what it makes of adapted
-rows may be off from the CPU by little more than what it makes of the base's. Exit code 1 if it is off by more.
+or two of them, from other positions on; then one more token of each. A device that computes in 16 bits is known by what it
+makes of the base's rows. Exit code 1 if adapted rows are off by more than that allows.
 """
 
 import argparse
@@ -30,10 +30,16 @@ from alora_gguf._library import library, logger  # noqa: E402
 from alora_gguf.rpc import devices, relays_to  # noqa: E402
 
 MODELS = {"dense": llama(n_layer=4), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "wide": llama(n_dim=32)}
-TYPES = {"f32": 2e-5, "f16": 1e-3, "q8_0": 3e-2}  # tolerances: on the CPU, our kernels do not round the activations
-WAYS = {  # share of the layers on the device, ALORA_GRAPH, n_ubatch
-    "all layers": (1, "", 512), "all, small ubatches": (1, "", 32), "half the layers": (0.5, "", 512), "half, ops on the CPU too": (0.5, "ops", 512),
+TYPES = {"f32": 2e-5, "f16": 1e-3, "q8_0": 3e-2}  # and tolerances: on the CPU, our kernels do not round the activations
+TOLERANCE_16_BITS = 5e-2  # an adapter that is active one token too early or late is off by 0.3
+WAYS = {  # the first layer on the device of n_layer + 1, ALORA_GRAPH, n_ubatch
+    "all layers": (lambda n_layer: 0, "", 512),
+    "all, small ubatches": (lambda n_layer: 0, "", 32),
+    "half the layers": (lambda n_layer: n_layer // 2, "", 512),
+    "half, ops on the CPU too": (lambda n_layer: n_layer // 2, "ops", 512),
+    "large products alone": (lambda n_layer: n_layer + 1, "", 512),  # the scheduler sends them there, with their weights
 }  # fmt: skip
+NO_DEVICE = (ctypes.c_void_p * 1)(None)
 
 
 def adapters_of(kind: str, type: str, folder: Path) -> list[Path]:
@@ -93,25 +99,29 @@ def main() -> int:
 
     worst, worst_base, n, bad = 0.0, 0.0, 0, []
     with tempfile.TemporaryDirectory() as folder:
-        cases = {f"{kind}, {type}": (kind, adapters_of(kind, type, Path(folder)), TYPES[type]) for kind, type in itertools.product(MODELS, TYPES)}
-        cases["bias and magnitude"] = ("dense", vectors(Path(folder)), TYPES["f32"])
-        for case, (kind, files, tolerance) in cases.items():
+        cases = {f"{kind}, {type}": (kind, type, adapters_of(kind, type, Path(folder))) for kind, type in itertools.product(MODELS, TYPES)}
+        cases["bias and magnitude"] = ("dense", "f32", vectors(Path(folder)))
+        for case, (kind, type, files) in cases.items():
             base = write_model(Path(folder) / f"{kind}.gguf", MODELS[kind])
             os.environ["ALORA_GRAPH"] = ""
-            plain, adapted = compute(base, files, None, 0)
-            n_layer = MODELS[kind].keys["block_count"]
-            for way, (share, graph, n_ubatch) in WAYS.items():
+            plain, adapted = compute(base, files, NO_DEVICE, 0)
+            for way, (first, graph, n_ubatch) in WAYS.items():
+                if way != "all layers" and type != "f32" or way == "large products alone" and args.rpc:
+                    continue
                 os.environ["ALORA_GRAPH"] = graph
                 lines.clear()
-                got_plain, got = compute(base, files, device, n_layer // 2 if share < 1 else n_layer + 1, n_ubatch)
+                n_layers = MODELS[kind].keys["block_count"] + 1 - first(MODELS[kind].keys["block_count"])
+                got_plain, got = compute(base, files, device, n_layers, n_ubatch)
                 error, error_base = relative_error(got, adapted), relative_error(got_plain, plain)
-                on_device = any("model buffer size" in line and name in line for line in lines)
-                ok = on_device and error < max(tolerance, 3 * error_base)
+                tolerance = TOLERANCE_16_BITS if error_base > 1e-4 else TYPES[type]
+                where = f"{'model' if n_layers else 'compute'} buffer size"
+                on_device = any(where in line and name in line for line in lines)
+                ok = on_device and error < tolerance
                 print(f"{'ok' if ok else 'FAILED':6}  {case:20}  {way:25}  adapted {error:.1e}  base {error_base:.1e}"
                       f"{'' if on_device else '  nothing was on the device'}", flush=True)
                 n += 1
                 worst_base = max(worst_base, error_base)
-                worst = max(worst, error) if tolerance == TYPES["f32"] else worst
+                worst = max(worst, error) if type == "f32" else worst
                 bad += [] if ok else [f"{case}, {way}"]
     about = [line for line in lines if "using device" in line]
     print(f"device-parity {name}{': ' + about[-1].split('using device ')[1] if about else ''}: {n - len(bad)} of {n} cases passed, "
