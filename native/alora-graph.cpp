@@ -173,12 +173,16 @@ bool llm_graph_input_alora::is_outputs(int64_t n_rows) const {
     return n_rows != n_tokens;
 }
 
+static bool in_cpu_memory(const ggml_tensor * w) {
+    auto * buft = ggml_backend_buffer_get_type(w->buffer);
+    auto * dev  = ggml_backend_buft_get_device(buft);
+    return ggml_backend_buft_is_host(buft) || (dev && ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
 // Whether the CPU can read w and computes what is multiplied by it, `res`: a scheduler with other
 // devices may send them the whole product of a large batch.
 static bool on_cpu(const ggml_tensor * w, const ggml_tensor * res, ggml_backend_sched_t sched, bool op_offload) {
-    auto * buft = ggml_backend_buffer_get_type(w->buffer);
-    auto * dev  = ggml_backend_buft_get_device(buft);
-    if (!ggml_backend_buft_is_host(buft) && !(dev && ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU)) {
+    if (!in_cpu_memory(w)) {
         return false;
     }
     for (int i = 0; op_offload && i < ggml_backend_sched_get_n_backends(sched); ++i) {
@@ -230,8 +234,9 @@ ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor *
     if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_MATRIX, ggml_nrows(cur), res, { cur })) {
         return fused_res;
     }
-    // where rows are put back the base's product is gone, which a magnitude needs
-    bool gather = ggml_is_contiguous(cur) && ggml_is_contiguous(res);
+    // Rows are put back in place, by whoever the scheduler chooses: it must be the one that holds the product, which
+    // it chooses too if the CPU holds the weight. And the base's product is gone then, which a magnitude needs.
+    bool gather = ggml_is_contiguous(cur) && ggml_is_contiguous(res) && (ggml_backend_sched_get_n_backends(sched) == 1 || !in_cpu_memory(w));
     for (const auto & slot : plan->slots) {
         const auto * pair = find_pair(*plan, slot, w, ALORA_ROLE_MATRIX);
         gather = gather && !(pair && pair->magnitude);

@@ -163,6 +163,7 @@ class StressMachine(RuleBasedStateMachine):
         context = self.model.context
         assert (self.model.cache.n_cells, context.n_free_seqs) == (0, context.n_seq_max)
         assert not any(context.activations(seq) for seq in range(context.n_seq_max))
+        print("\r{operations} operations, {tokens} tokens, {ties} ties".format(**self.counts), end="", flush=True)
 
 
 def _outcome(function, *arguments):
@@ -212,5 +213,4 @@ def test_threads_get_what_one_thread_gets(files, options):
                     suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None))
             except Exception as e:
                 raise (machine.failures or [e])[0]
-    print(f"{counts['operations']} operations, {counts['tokens']} tokens, {counts['ties']} ties")
     assert counts["operations"] >= N_OPERATIONS // 2 and counts["ties"] <= 1 + counts["tokens"] // 50

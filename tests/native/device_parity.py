@@ -30,8 +30,8 @@ from alora_gguf._library import library, logger  # noqa: E402
 from alora_gguf.rpc import devices, relays_to  # noqa: E402
 
 MODELS = {"dense": llama(n_layer=4), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "wide": llama(n_dim=32)}
-TYPES = {"f32": 2e-5, "f16": 1e-3, "q8_0": 3e-2}  # and tolerances: on the CPU, our kernels do not round the activations
-TOLERANCE_16_BITS = 5e-2  # an adapter that is active one token too early or late is off by 0.3
+TYPES = {"f32": 2e-5, "f16": 3e-3, "q8_0": 3e-2}  # and tolerances: on the CPU, our kernels do not round the activations
+TOLERANCE_16_BITS = 5e-2  # an adapter that begins one token late makes rows that are off by 1, a scale of 1.1 by 0.3
 WAYS = {  # the first layer on the device of n_layer + 1, ALORA_GRAPH, n_ubatch
     "all layers": (lambda n_layer: 0, "", 512),
     "all, small ubatches": (lambda n_layer: 0, "", 32),
