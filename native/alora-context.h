@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -101,6 +102,8 @@ struct alora_context {
     bool take_need_reserve();
 
     alora_weights weights;
+
+    std::set<uint64_t> used; // ids of the adapters that it knows; only with the lock of the live contexts
 
 private:
     llama_context * ctx;
