@@ -40,8 +40,8 @@ void alora_contexts_forget(const alora_adapter * adapter) {
 
 static alora_context * find_by_memory(const llama_memory_i * mem) {
     std::lock_guard<std::mutex> lock(contexts_mutex);
-    for (const auto & [ctx, alora] : contexts) {
-        if (ctx->get_memory() == mem) {
+    for (const auto & [_, alora] : contexts) {
+        if (alora->memory == mem) {
             return alora;
         }
     }
@@ -97,6 +97,7 @@ void alora_context::activate(llama_seq_id seq_id, const alora_adapter_ptr & adap
         touch();
         std::lock_guard<std::mutex> lock(contexts_mutex);
         used.insert(adapter->id);
+        memory = ctx->get_memory();
     }
 
     auto & acts = table[seq_id];

@@ -103,7 +103,9 @@ struct alora_context {
 
     alora_weights weights;
 
-    std::set<uint64_t> used; // ids of the adapters that it knows; only with the lock of the live contexts
+    // what other threads may ask, only with the lock of the live contexts
+    std::set<uint64_t>     used;             // ids of the adapters that have been activated
+    const llama_memory_i * memory = nullptr; // the context's, once an adapter has been
 
 private:
     llama_context * ctx;
