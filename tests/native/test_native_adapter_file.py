@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_runtime import Refused, Runtime, llama_cpp, prompt
+from native_runtime import Refused, Runtime, free, llama_cpp, prompt
 
 from alora_gguf import AdapterFileError, AdapterMismatchError, Model, _native
 
@@ -190,6 +190,17 @@ def test_any_byte_of_the_head_changed_is_refused_or_loads(runtime, tmp_path):
             runtime.activate(0, adapter, 0)
             assert runtime.decode((0, prompt(1, 2), 0)) == 0
             runtime.clear()
+
+
+def test_the_corpus_of_the_fuzzer_is_refused_or_loads(runtime):
+    loaded = 0
+    for path in sorted((Path(__file__).parents[1] / "fuzz" / "corpus" / "loader").iterdir()):
+        try:
+            free(runtime.load(path))
+            loaded += 1
+        except Refused as refused:
+            assert refused.status in (FILE, MISMATCH) and "\n" not in refused.line
+    assert loaded
 
 
 def test_two_pairs_for_one_weight_are_refused(zoo, tmp_path):
