@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
+from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, PromptError, SequenceLimitError
 from ..registry import Registry
 from .cache import Cache
 from .pace import Pace
@@ -116,7 +116,10 @@ class Loop:
         for (request, _), end in zip(parts, ends):
             if not request.n_pending:
                 if request.branch.ready_end == len(request.tokens):
-                    request.advance(self._context, end)
+                    try:
+                        request.advance(self._context, end)
+                    except PromptError as e:  # its grammar cannot be followed
+                        self._fail(request, e)
                     if request.finish_reason is not None:
                         self._end(request)
                 else:  # at its checkpoint, which stays; it goes on from there
