@@ -20,7 +20,7 @@ TILE = 64  # ggml_fa_tile_config::Q
 
 
 class Loop:
-    """Runs requests from any number of threads, together: one batch a step, of one ubatch at most.
+    """Runs requests from any number of threads, together: what one ubatch holds a step, in one batch or a few.
 
     A step has one token of every generation and, in the room that is left, the prompts that wait,
     in equal shares: nobody's tokens are later by more than a ubatch for them. When the context is
