@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py'
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan clean check-tools
+.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -58,6 +58,30 @@ check-cuda check-metal check-vulkan: check-%: $(STAMPS)/test-tools $(STAMPS)/ins
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$*
 	ALORA_LIB_PATH=$(CURDIR)/build/$*/bin $(BIN)/python tests/native/device_parity.py $(DEVICE)
 	@[ -z "$(WAYS)" ] || { PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$* --target $(WAYS) && build/$*/bin/$(WAYS) $(DEVICE); }
+
+# the native library under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer: its tests and tests/native/stress.cpp
+SANITIZE_address := -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined
+SANITIZE_thread  := -fsanitize=thread
+IN_ASAN = LD_PRELOAD="$$(clang -print-file-name=libclang_rt.asan-$$(uname -m).so)" ALORA_LIB_PATH=$(CURDIR)/build/sanitize-address/bin ASAN_OPTIONS=detect_leaks=0
+SANITIZE_TESTS := $(wildcard tests/native/test_native_*.py)
+
+sanitize: build/sanitize-address/bin/.built build/sanitize-thread/bin/.built $(STAMPS)/test-tools $(STAMPS)/installed build/tiny.gguf
+	$(IN_ASAN) $(BIN)/pytest $(filter-out %_patch.py %_kernels.py,$(SANITIZE_TESTS))
+	build/sanitize-address/bin/stress build/tiny.gguf build/tiny-adapter.gguf 1 1000
+	build/sanitize-thread/bin/stress build/tiny.gguf build/tiny-adapter.gguf 4 25
+
+# coverage-guided, SECONDS for each target; what is new stays in build/fuzz
+SECONDS ?= 300
+FUZZ_FLAGS = -max_len=4096 -timeout=20 -max_total_time=$(SECONDS) -print_final_stats=1
+
+fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed build/tiny.gguf
+	@for target in adapter base config safetensors io_yaml activation; do \
+	    echo "== $$target"; mkdir -p build/fuzz/$$target; \
+	    $(BIN)/python tests/fuzz/fuzz.py $$target build/fuzz/$$target tests/fuzz/corpus/$$target -artifact_prefix=build/fuzz/$$target- $(FUZZ_FLAGS) || exit 1; \
+	done
+	@echo "== loader"; mkdir -p build/fuzz/loader
+	ALORA_FUZZ_BASE=build/tiny.gguf build/sanitize-address/bin/fuzz-loader build/fuzz/loader tests/fuzz/corpus/loader -dict=tests/fuzz/gguf.dict -artifact_prefix=build/fuzz/loader- $(FUZZ_FLAGS)
+	$(BIN)/python tests/fuzz/server.py $(SECONDS)
 
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -137,9 +161,28 @@ $(STAMPS)/browser: $(STAMPS)/venv
 	fi
 	@touch $@
 
+$(STAMPS)/fuzz-tools: tests/fuzz/requirements.txt $(STAMPS)/test-tools
+	@echo "== fuzzers"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt
+	@touch $@
+
+build/tiny.gguf: tests/native/native_models.py $(STAMPS)/installed
+	@PYTHONPATH=tests/native $(BIN)/python tests/native/native_models.py $@ build/tiny-adapter.gguf
+
 build/adapters/%.gguf: intrinsics/%/adapter/adapter_config.json intrinsics/%/adapter/adapter_model.safetensors $(STAMPS)/installed $(STAMPS)/default-model
 	@mkdir -p $(@D)
 	@$(BIN)/alora-convert intrinsics/$*/adapter $@
+
+build/sanitize-%/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.cpp tests/native/sanitize.ignore tests/fuzz/loader.cpp
+	@command -v clang >/dev/null || { echo "alora_gguf: error: clang: expected a compiler with sanitizers, got nothing; apt install clang"; exit 1; }
+	@echo "== native libraries, -fsanitize=$*"
+	@mkdir -p build/sanitize-$*
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitize-$* -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DCMAKE_BUILD_TYPE=None \
+	    -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DGGML_OPENMP=OFF \
+	    $(foreach lang,C CXX,"-DCMAKE_$(lang)_FLAGS=-O1 -g1 -fno-omit-frame-pointer -fsanitize-ignorelist=$(CURDIR)/tests/native/sanitize.ignore $(SANITIZE_$*)") \
+	    >build/cmake-sanitize-$*.log 2>&1 || { cat build/cmake-sanitize-$*.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitize-$* --target all stress $(if $(findstring fuzzer,$(SANITIZE_$*)),fuzz-loader)
+	@touch $@
 
 # the library that the tests compare with, bit for bit
 build/unpatched/bin/.built: $(STAMPS)/build-tools CMakeLists.txt native/source.py

@@ -27,14 +27,16 @@ class Context:
     ptr          the llama_context; it is freed by close()
     rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
     n_swa        the sliding window of attention in tokens, 0: none
+    on_cpu       whether the CPU computes all of it
     relays       to the machines that it computes on
     """
 
-    def __init__(self, ptr: int, n_vocab: int, *, rolls_back: bool, n_swa: int, relays: Sequence[Relay] = ()):
+    def __init__(self, ptr: int, n_vocab: int, *, rolls_back: bool, n_swa: int, on_cpu: bool, relays: Sequence[Relay] = ()):
         self.ptr = ptr
         self.n_vocab = n_vocab
         self.rolls_back = rolls_back
         self._n_swa = n_swa
+        self.on_cpu = on_cpu
         self._relays = relays
         self.n_ctx = llama_cpp.llama_n_ctx(ptr)
         self.n_batch = llama_cpp.llama_n_batch(ptr)

@@ -88,6 +88,11 @@ class Candidates:
         return self._array.data[self._array.selected].id
 
     @property
+    def given_up(self) -> bool:
+        """Whether a grammar was applied that could not be followed (native/alora-grammar.h)."""
+        return bool(np.isnan(self._data["logit"]).all())
+
+    @property
     def allowed(self) -> np.ndarray:
         """bool [n], after a grammar was applied."""
         return np.isfinite(self._data["logit"])
@@ -109,8 +114,10 @@ class Grammar:
         return bool(one.allowed[0])
 
     def apply(self, candidates: Candidates) -> None:
-        """Gives the tokens that may not come next a logit of minus infinity."""
+        """Gives the tokens that may not come next a logit of minus infinity. Raises PromptError if it has too many ways to go on."""
         llama_cpp.llama_sampler_apply(self._sampler, candidates.ref)
+        if candidates.given_up:
+            raise PromptError("grammar: expected one that has few ways to go on after any text, got too many; make it less ambiguous")
 
     def accept(self, token: int) -> None:
         """Only a token that it allows: anything else ends the process."""

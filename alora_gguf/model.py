@@ -41,8 +41,8 @@ class Model:
 
     n_ctx          cells of the KV cache, for all conversations together; 0: as the model was trained
     n_batch        most tokens of one decode call; n_ubatch: of one graph
-    n_seq_max      most branches that the cache keeps, and so most calls at once; at most 256. Default: 64, and
-                   16 where the memory is recurrent and each takes a state
+    n_seq_max      most branches that the cache keeps, and so most calls at once; at most and by default 256. Where
+                   the memory is recurrent each takes a state, and the default is 16
     n_threads      default: the machine's cores
     n_gpu_layers   layers on devices other than the CPU, -1: all
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
@@ -141,7 +141,7 @@ class Model:
             check_servers(relays, ModelLoadError)
             raise ModelLoadError(f"{path}: expected a GGUF model, got: {_reason('check the file')}")
         recurrent = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
-        cp.n_seq_max = n_seq_max or (16 if recurrent else 64)
+        cp.n_seq_max = n_seq_max or (16 if recurrent else 256)
         cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
         take_error()
         context = llama_cpp.llama_init_from_model(self._model, cp)
@@ -151,7 +151,8 @@ class Model:
             raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {_reason('give a smaller n_ctx or other options')}")
         self.vocab = Vocab(self._model)
         self.context = Context(
-            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model), relays=relays)
+            context, self.vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(self._model),
+            on_cpu=not n_gpu_layers, relays=relays)
         self.cache = Cache(self.context)
         self.adapters = Registry(self.context, adapter_memory)
         self.loop = Loop(self.context, self.cache, self.adapters)

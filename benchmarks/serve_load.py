@@ -1,33 +1,43 @@
 """`alora serve` under load, and llama-server (xllamacpp) under the same: many clients, each with one of several adapters.
 
-    python benchmarks/serve_load.py --load short --clients 64 --seconds 300
-    python benchmarks/serve_load.py --load long --clients 8 --seconds 300
+    python benchmarks/serve_load.py --load short --seconds 300
+    python benchmarks/serve_load.py --load new --seconds 300
+    python benchmarks/serve_load.py --load long --seconds 300
+    python benchmarks/serve_load.py --load short --precise --server "alora serve"
 
-short   each request is a short prompt of the client's own, and its adapter's invocation
+short   each request is one of four short prompts of the client's own, and its adapter's invocation
+new     the same with a prompt that nobody has asked before
 long    each client has a conversation of 2,000 tokens; turns of the base and intrinsics alternate on it
 
-Before the load each client's requests are sent alone; every answer under load has to be that one. What else is
-in a batch decides how ggml adds up, and so how activations are rounded to 8 bits, which moves the logits of a
-4-bit model by a percent or two: an answer may part from the one alone where two tokens were about as likely. What
-parts where they were further apart than a tie counts as wrong, and how far apart they were is printed in nats: an
-answer of another client's would part where one token was much likelier. Both servers get the same prompts, as
-tokens, through /v1/completions, in turn. Memory is the server process's VmRSS.
+Both servers get the same prompts, as tokens, through /v1/completions, in turn. Of short and long each request was
+asked alone before, of `alora serve`, and every answer under load has to be that one: so it begins with what it keeps
+in its cache. llama-server, which keeps no cells of a conversation from the base to an intrinsic, gets each
+prompt of short once before, and of long none.
+
+What else is in a batch decides how ggml adds up, and with 4-bit weights how activations are rounded to 8 bits, which moves
+logits by a percent or two: an answer may part from the one alone where two tokens were about as likely. What parts
+where they were further apart than a tie counts as wrong, and how far apart they were is printed in nats. With
+--precise the weights are the same in float32, where little is rounded: there nothing is wrong unless something is
+mixed up. Memory is the server process's VmRSS.
 """
 
 import argparse
 import http.client
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from alora_gguf.bench.models import Files, invocation_of
+from alora_gguf.dequantized import dequantize
 
 N_TOKENS, N_QUESTIONS, TIE = 8, 4, 0.05  # of an answer; of a conversation; nats between two tokens that may change places
 
@@ -80,11 +90,12 @@ class Server:
         return int(status.split("VmRSS:")[1].split()[0]) / 1e3
 
     def ask(self, prompt: list[int], adapter: int | None, **options) -> dict:
-        """pieces, seconds to the first and to the end, nats between the two likeliest at every token if asked for logprobs.
+        """pieces, seconds to the first and to the end, prompt tokens and those that were cached, and nats between the
+        two likeliest at every token if asked for logprobs.
 
         On a connection of its own, as llama-server closes one that it has streamed on.
         """
-        body = {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "stream": True, **options}
+        body = {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}, **options}
         if self.engine == "alora serve":
             body |= {"model": self.names[adapter]} if adapter is not None else {}
         else:
@@ -93,13 +104,15 @@ class Server:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        pieces, first, margins = [], None, []
+        pieces, first, margins, n_cached = [], None, [], 0
         for line in response:
             if response.status != 200 or line.startswith(b'data: {"error"'):
                 raise RuntimeError(f"status {response.status}: {line.decode(errors='replace')[:200]}")
             if not line.startswith(b"data: {"):
                 continue
-            choice = (json.loads(line[6:])["choices"] or [{}])[0]
+            chunk = json.loads(line[6:])
+            n_cached = ((chunk.get("usage") or {}).get("prompt_tokens_details") or {}).get("cached_tokens", n_cached)
+            choice = (chunk["choices"] or [{}])[0]
             if choice.get("text"):
                 first = first or time.perf_counter() - began
                 pieces.append(choice["text"])
@@ -107,22 +120,34 @@ class Server:
                 best = sorted(top.values(), reverse=True)
                 margins.append(best[0] - best[1] if len(best) > 1 else TIE)
         connection.close()
-        return {"pieces": pieces, "first": first, "seconds": time.perf_counter() - began, "margins": margins}
+        return {"pieces": pieces, "first": first, "seconds": time.perf_counter() - began, "margins": margins,
+                "n_prompt": len(prompt), "n_cached": n_cached}
 
 
-def requests_of(client: int, load: str, n_adapters: int) -> list[tuple[list[int], int | None]]:
-    """What a client asks, again and again: (prompt, adapter or None)."""
+def requests_of(client: int, load: str, n_adapters: int) -> Iterator[tuple[int, list[int], int | None]]:
+    """What a client asks, without an end: (which of its N_QUESTIONS, or N_QUESTIONS turns, prompt, adapter or None)."""
     rng = np.random.default_rng(client)
     words = lambda n: rng.integers(5000, 40000, n).tolist()  # noqa: E731
     adapter = client % n_adapters
+    if load == "new":
+        for i in itertools.count():
+            yield i, words(24) + invocation_of(adapter), adapter
+    steps: list[tuple[list[int], int | None]] = []
     if load == "short":
-        return [(words(24) + invocation_of(adapter), adapter) for _ in range(N_QUESTIONS)]
-    conversation = words(2000)
-    steps = []
-    for _ in range(N_QUESTIONS):
-        question, answer = words(16), words(16)
-        steps += [(conversation + question, None), (conversation + question + answer + invocation_of(adapter), adapter)]
-    return steps
+        steps = [(words(24) + invocation_of(adapter), adapter) for _ in range(N_QUESTIONS)]
+    else:
+        conversation = words(2000)
+        for _ in range(N_QUESTIONS):
+            question, answer = words(16), words(16)
+            steps += [(conversation + question, None), (conversation + question + answer + invocation_of(adapter), adapter)]
+    for i in itertools.cycle(range(len(steps))):
+        yield i, *steps[i]
+
+
+def first_of(requests: Iterator[tuple[int, list[int], int | None]]) -> Iterator[tuple[int, list[int], int | None]]:
+    """Up to where they begin again."""
+    yield next(requests)
+    yield from itertools.takewhile(lambda request: request[0] > 0, requests)
 
 
 def parting(got: dict, alone: dict) -> float | None:
@@ -136,22 +161,25 @@ def parting(got: dict, alone: dict) -> float | None:
 
 
 def run(server: Server, args: argparse.Namespace) -> dict:
-    """Everything alone, then all clients for so many seconds."""
-    todo = [requests_of(client, args.load, args.adapters) for client in range(args.clients)]
-    logprobs = {"logprobs": 2} if server.engine == "alora serve" else {}
-    alone = [[server.ask(prompt, adapter, **logprobs) for prompt, adapter in steps] for steps in todo]
+    """Everything alone where there is something to compare, then all clients for so many seconds."""
+    requests = lambda client: requests_of(client, args.load, args.adapters)  # noqa: E731
+    is_ours = server.engine == "alora serve"
+    alone: dict[tuple[int, int], dict] = {}
+    if args.load == "short" or (args.load == "long" and is_ours):
+        logprobs = {"logprobs": 2} if is_ours else {}
+        alone = {(client, step): server.ask(prompt, adapter, **logprobs)
+                 for client in range(args.clients) for step, prompt, adapter in first_of(requests(client))}
     done: list[tuple[int, int, dict]] = []
     errors: list[str] = []
     began = time.perf_counter()
     end = began + args.seconds
 
     def client(number: int) -> None:
-        i = 0
         try:
-            while time.perf_counter() < end:
-                step = i % len(todo[number])
-                done.append((number, step, server.ask(*todo[number][step])))
-                i += 1
+            for step, prompt, adapter in requests(number):
+                if time.perf_counter() >= end:
+                    break
+                done.append((number, step, server.ask(prompt, adapter)))
         except Exception as e:
             errors.append(f"client {number}: {type(e).__name__}: {e}")
 
@@ -163,36 +191,47 @@ def run(server: Server, args: argparse.Namespace) -> dict:
         memory.append(server.rss)
         time.sleep(min(1.0, args.seconds / 20))
     seconds = time.perf_counter() - began
-    parted = [p for p in (parting(got, alone[number][step]) for number, step, got in done) if p is not None]
     firsts = np.array([got["first"] for _, _, got in done if got["first"]]) * 1e3
     fifth = max(1, len(memory) // 5)
-    return {
+    result = {
         "server": server.engine, "load": args.load, "clients": args.clients, "adapters": args.adapters, "seconds": round(seconds, 1),
         "requests": len(done), "requests_per_second": round(len(done) / seconds, 2), "errors": errors,
+        "cached": round(sum(got["n_cached"] for _, _, got in done) / max(1, sum(got["n_prompt"] for _, _, got in done)), 3),
         "first_token_ms": {f"p{p}": round(float(np.percentile(firsts, p)), 1) for p in (50, 90, 99)},
-        "answers_as_alone": len(done) - len(parted), "parted": len(parted), "wrong": sum(p > TIE for p in parted),
-        "nats_where_they_part": {f"p{p}": round(float(np.percentile(parted or [0.0], p)), 3) for p in (50, 99, 100)},
         "rss_mb": {"second fifth": round(float(np.median(memory[fifth : 2 * fifth] or memory))), "last fifth": round(float(np.median(memory[-fifth:])))},
     }
+    if alone and is_ours:
+        nats = [p for number, step, got in done if (p := parting(got, alone[number, step])) is not None]
+        result |= {
+            "answers_as_alone": len(done) - len(nats), "parted": len(nats), "wrong": sum(p > TIE for p in nats),
+            "nats_where_they_part": {f"p{p}": round(float(np.percentile(nats or [0.0], p)), 3) for p in (50, 99, 100)},
+        }
+    return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--load", choices=["short", "long"], default="short")
+    parser.add_argument("--load", choices=["short", "new", "long"], default="short")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--adapters", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--ctx", type=int, help="cells (default: what all clients need)")
     parser.add_argument("--slots", type=int, help="of llama-server (default: one a client)")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--precise", action="store_true", help="the same weights in float32")
     parser.add_argument("--server", choices=["alora serve", "llama-server"], action="append", help="default: both, in turn")
     parser.add_argument("--cache", type=Path, default=Path("build/bench"), help="where models and adapters are kept (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     args.slots = args.slots or args.clients
-    args.ctx = args.ctx or args.clients * (256 if args.load == "short" else 2560)
+    args.ctx = args.ctx or args.clients * (2304 if args.load == "long" else 256)
     files = Files(args.cache)
     model, adapters = files.model("135m"), files.adapters("135m", args.adapters)
+    if args.precise:
+        exact = model.with_name("135m-f32.gguf")
+        if not exact.exists():
+            dequantize(model, exact)
+        model = exact
     results = []
     for engine in args.server or ["alora serve", "llama-server"]:
         with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +244,8 @@ def main() -> int:
         print(json.dumps(results, indent=2))
     for result in () if args.json else results:
         print("\n".join(f"{name:<20} {value}" for name, value in result.items()), end="\n\n")
-    return int(any(result["errors"] or result["wrong"] for result in results if result["server"] == "alora serve"))
+    ours = [result for result in results if result["server"] == "alora serve"]
+    return int(any(result["errors"] or (args.precise and result.get("wrong")) for result in ours))
 
 
 if __name__ == "__main__":

@@ -157,14 +157,8 @@ static bool all_finite(const ggml_tensor * t, const uint8_t * data, size_t size)
 
 // Its data lie in the file: before anything of its size is allocated. Returns where.
 static uint64_t find_data(const gguf_context * gguf, const std::string & path, uint64_t file_size, const ggml_tensor * t) {
-    const int64_t n = ggml_nelements(t);
-    if (n == 0) {
-        refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected a shape with values, got " + shape_of(t) +
-                "; convert the adapter again");
-    }
     const uint64_t offset = gguf_get_data_offset(gguf) + gguf_get_tensor_offset(gguf, gguf_find_tensor(gguf, t->name));
-    // a value has a byte or more: ggml_nbytes may be more than 64 bits hold
-    if (offset > file_size || (uint64_t) n > file_size || ggml_nbytes(t) > file_size - offset) {
+    if (offset > file_size || ggml_nbytes(t) > file_size - offset) {
         refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + t->name + "': expected the bytes of " + shape_of(t) + " at offset " +
                 std::to_string(offset) + ", got a file of " + std::to_string(file_size) + " bytes; it is cut short, copy it again");
     }
@@ -259,6 +253,16 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
     }
     const uint64_t file_size = (uint64_t) file.tellg();
 
+    // sizes first: ggml ends the process when it makes a tensor of more elements than there are numbers
+    gguf_context_ptr sizes { gguf_init_from_file(path_, { /*.no_alloc =*/ true, /*.ctx =*/ nullptr }) };
+    for (int64_t i = 0; sizes && i < gguf_get_n_tensors(sizes.get()); ++i) {
+        const uint64_t size = gguf_get_tensor_size(sizes.get(), i);
+        if (size == 0 || size > file_size) {
+            refuse(ALORA_ERROR_FILE, path, std::string("tensor '") + gguf_get_tensor_name(sizes.get(), i) + "': expected data in the file, got " +
+                    std::to_string(size) + " bytes; it is cut short or damaged, convert the adapter again");
+        }
+    }
+
     ggml_context * meta_raw = nullptr;
     gguf_context_ptr gguf { gguf_init_from_file(path_, { /*.no_alloc =*/ true, /*.ctx =*/ &meta_raw }) };
     ggml_context_ptr meta { meta_raw };
@@ -341,7 +345,7 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
             copies.push_back({ src, dst, minus });
             return dst;
         };
-        const auto vector = [&](const char * suffix) {
+        const auto vector = [&, &fp = fp](const char * suffix) {
             auto * src = fp.get(suffix);
             if (src && role == ALORA_ROLE_EXPERTS) {
                 refuse(ALORA_ERROR_MISMATCH, path, std::string("tensor '") + src->name + "': expected no such vector for experts, got one; "
@@ -400,7 +404,7 @@ alora_adapter::alora_adapter(const char * path_, const char * arch, const alora_
         }
         if (minus != 0.0f) {
             float * x = (float *) into;
-            std::transform(x, x + size/sizeof(float), x, [&](float v) { return v - minus; });
+            std::transform(x, x + size/sizeof(float), x, [minus = minus](float v) { return v - minus; });
         }
         if (!in_place) {
             ggml_backend_tensor_set(dst, data.data(), 0, size);

@@ -11,7 +11,6 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <set>
 
 // Nodes for this many adapters on every weight are budgeted from the start; more are reserved when
 // they are first active together.
@@ -33,14 +32,16 @@ alora_context * alora_context_find(const llama_context * ctx) {
 void alora_contexts_forget(const alora_adapter * adapter) {
     std::lock_guard<std::mutex> lock(contexts_mutex);
     for (const auto & [_, alora] : contexts) {
-        alora->forget(adapter);
+        if (alora->used.erase(adapter->id)) { // the others may be decoding
+            alora->forget(adapter);
+        }
     }
 }
 
 static alora_context * find_by_memory(const llama_memory_i * mem) {
     std::lock_guard<std::mutex> lock(contexts_mutex);
-    for (const auto & [ctx, alora] : contexts) {
-        if (ctx->get_memory() == mem) {
+    for (const auto & [_, alora] : contexts) {
+        if (alora->memory == mem) {
             return alora;
         }
     }
@@ -94,6 +95,9 @@ void alora_context::activate(llama_seq_id seq_id, const alora_adapter_ptr & adap
     if (!resolved.count(adapter->id)) {
         resolved.emplace(adapter->id, adapter->resolve(weights));
         touch();
+        std::lock_guard<std::mutex> lock(contexts_mutex);
+        used.insert(adapter->id);
+        memory = ctx->get_memory();
     }
 
     auto & acts = table[seq_id];

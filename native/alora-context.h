@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -101,6 +102,10 @@ struct alora_context {
     bool take_need_reserve();
 
     alora_weights weights;
+
+    // what other threads may ask, only with the lock of the live contexts
+    std::set<uint64_t>     used;             // ids of the adapters that have been activated
+    const llama_memory_i * memory = nullptr; // the context's, once an adapter has been
 
 private:
     llama_context * ctx;

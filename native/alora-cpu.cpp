@@ -16,8 +16,15 @@
     static alora_kernels isa() { return { alora_kernel_##isa, alora_attention_##isa }; }
 
 #ifdef ALORA_KERNELS_X86
+#include <cpuid.h>
+
 KERNELS(avx2)
 KERNELS(avx512)
+
+static bool has_f16c() { // clang before 18 does not know the name in __builtin_cpu_supports
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
 #endif
 #ifdef ALORA_KERNELS_ARM
 KERNELS(dotprod)
@@ -44,7 +51,7 @@ alora_kernels alora_kernels_get() {
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
         return avx512();
     }
-    if (may_be("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (may_be("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         return avx2();
     }
 #elif defined(ALORA_KERNELS_ARM)

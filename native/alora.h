@@ -55,8 +55,8 @@ LLAMA_API int32_t alora_adapter_load(
         const char            * path,
         struct alora_adapter ** adapter);
 
-// Frees the adapter and ends its activations in every context, so none may be decoding meanwhile.
-// NULL is allowed.
+// Frees the adapter and ends its activations in every context: none that it was ever activated in may
+// be decoding meanwhile. NULL is allowed.
 LLAMA_API int32_t alora_adapter_free(struct alora_adapter * adapter);
 
 // Bytes of its tensors on their devices; 0 for a handle that is not live.

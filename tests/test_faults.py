@@ -123,6 +123,40 @@ def test_memory_that_ends_while_loading_is_one_line(base_q4):
     assert len(lines) == len(limits) and all(line.startswith(str(base_q4)) and "make room in memory" in line for line in lines), lines
 
 
+COMPUTES = """
+import os, re, resource, sys
+from alora_gguf import DecodeError, Model
+from alora_gguf.context import Span
+spans = [Span(0, list(range(500)), 0, "last")]
+with Model(sys.argv[1], n_ctx=2048, n_threads=1) as model:
+    for more in map(int, sys.argv[2:]):
+        child = os.fork()
+        if not child:
+            has = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, ((has + more) << 10, before[1]))
+            try:
+                model.context.decode(spans)
+                os._exit(1)
+            except DecodeError as e:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+                print(e, flush=True)
+            model.context.decode(spans)
+            os._exit(3)
+        assert os.waitpid(child, 0)[1] == 3 << 8, more
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sizes by /proc")
+def test_memory_that_ends_while_computing_is_one_line(base_q4):
+    """The graph takes some MiB; with more room the same context computes."""
+    limits = ["0", "100", "1000", "3000"]
+    done = subprocess.run([sys.executable, "-c", COMPUTES, str(base_q4), *limits], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(limits) and all(line.startswith("decode of 500 tokens: expected ") and "memory" in line for line in lines), lines
+
+
 def test_a_context_that_is_full_loses_nothing(base_q4):
     with Model(base_q4, n_ctx=256, n_threads=1) as model:
         chat = model.conversation(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])

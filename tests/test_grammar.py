@@ -22,7 +22,9 @@ def test_what_is_no_grammar_is_one_line(shared, text, capfd):
 @pytest.mark.parametrize("text", [
     "root ::= " + "(" * 2000 + '"a"' + ")" * 2000, 'root ::= "a" "' + "(" * 3000 + '"', "root ::= [a(((((] # (((\n",
     "\n".join(f"r{i} ::= r{i + 1}" for i in range(5000)) + '\nroot ::= r0\nr5000 ::= "a"',
-], ids=range(4))  # fmt: skip
+    "\n".join(f"r{i} ::= r{i + 1} | r{i + 1}" for i in range(60)) + '\nroot ::= r0\nr60 ::= "a"',
+    "root ::= " + " | ".join(f'"a{i}"' for i in range(5000)),
+], ids=range(6))  # fmt: skip
 def test_what_is_one_still_is(shared, text):
     """Also on a thread, whose stack is smaller."""
     allowed = []
@@ -40,6 +42,20 @@ def test_what_is_one_still_is(shared, text):
 
 def test_a_control_character_is_said_as_it_is(shared):
     assert shared.generate("Hello", grammar='root ::= "a\x1b\x7f\\n\u2028"', max_tokens=20).text == "a\x1b\x7f\n\u2028"
+
+
+def test_too_many_ways_to_begin_are_one_line(shared):
+    text = "root ::= r0\n" + "\n".join(f'r{i} ::= r{i + 1} "a" | r{i + 1} "b"' for i in range(60)) + '\nr60 ::= "c"'
+    with pytest.raises(PromptError, match="^grammar: expected [^\n]* too many ways to go on$"):
+        Grammar(text, shared.vocab)
+
+
+def test_too_many_ways_to_go_on_end_this_answer_and_no_other(shared):
+    text = 'root ::= s\ns ::= "a" s "b" | "a" s "c"'
+    with shared.generate("Hello", stream=True, max_tokens=60, temperature=0) as other:
+        with pytest.raises(PromptError, match="^grammar: expected [^\n]* too many; [^\n]*$"):
+            shared.generate("Hello", grammar=text, max_tokens=200)
+        assert other.result.text
 
 
 @pytest.mark.parametrize("schema", [

@@ -106,11 +106,14 @@ class Cache:
                 return self._continue(best, new, owner)
             if self._context.n_free_seqs:
                 break
-            if not self.evict(keep=holder):
-                if holder is best and holder.owner is None and self._cut(best, n_best):
-                    return self._continue(best, new, owner)  # it loses its tail rather than the call
-                if not self.evict():
-                    break
+            oldest = self._oldest(keep=holder)
+            is_less = holder is best and holder.owner is None and (oldest is None or best.ready_end - n_best <= oldest.n_ready)
+            if is_less and self._cut(best, n_best):
+                return self._continue(best, new, owner)  # it loses its tail rather than another more
+            if oldest is not None:
+                self._drop(oldest)
+            elif not self.evict():
+                break
             # the tree has changed: look again
         seq = self._context.acquire()
         if n_best < best.end:
@@ -138,13 +141,12 @@ class Cache:
         else:
             self.end(branch)
 
-    def evict(self, keep: Branch | None = None) -> bool:
+    def evict(self) -> bool:
         """Lets the branch go that was not used for the longest time; False if all are in use."""
-        idle = [b for b in self._by_seq.values() if b.owner is None and b is not keep]
-        if not idle:
-            return False
-        self._drop(min(idle, key=lambda b: b.used))
-        return True
+        oldest = self._oldest()
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
 
     def clear(self) -> None:
         """Lets every branch go that is not in use."""
@@ -194,6 +196,10 @@ class Cache:
         return (seq, n) if n else None
 
     # the tree
+
+    def _oldest(self, keep: Branch | None = None) -> Branch | None:
+        """The branch that is not in use, and was not for the longest time."""
+        return min((b for b in self._by_seq.values() if b.owner is None and b is not keep), key=lambda b: b.used, default=None)
 
     def _walk(self, keys: Sequence[int], branch: Branch) -> Iterator[tuple[Branch, int]]:
         """Every branch below `branch` that the path goes through, with how far it does."""

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
+from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, PromptError, SequenceLimitError
 from ..registry import Registry
 from .cache import Cache
 from .pace import Pace
@@ -16,9 +16,11 @@ from .request import Request
 
 Result = TypeVar("Result")
 
+TILE = 64  # ggml_fa_tile_config::Q
+
 
 class Loop:
-    """Runs requests from any number of threads, together: one batch a step, of one ubatch at most.
+    """Runs requests from any number of threads, together: what one ubatch holds a step, in one batch or a few.
 
     A step has one token of every generation and, in the room that is left, the prompts that wait,
     in equal shares: nobody's tokens are later by more than a ubatch for them. When the context is
@@ -109,21 +111,29 @@ class Loop:
             self._end(request)
         self._admit()
         parts = self._fill()
-        ends = self._decode(parts) if parts else []
+        for batch in _batches(parts, self._context.on_cpu):
+            self._advance([part for part in batch if part[0].branch is not None], t_start)
+        n_front = sum(n for r, n in parts if not r.background)
+        if n_front:
+            self._pace.record(n_front, sum(n for _, n in parts) - n_front, time.perf_counter() - t_start)
+
+    def _advance(self, parts: list[tuple[Request, int]], t_start: float) -> None:
+        """Decodes so many tokens of each, and samples where they were the last ones."""
+        ends = self._decode(parts)
         for request, n in parts:
             request.branch.n_ready += n
             request.served = t_start
         for (request, _), end in zip(parts, ends):
             if not request.n_pending:
                 if request.branch.ready_end == len(request.tokens):
-                    request.advance(self._context, end)
+                    try:
+                        request.advance(self._context, end)
+                    except PromptError as e:  # its grammar cannot be followed
+                        self._fail(request, e)
                     if request.finish_reason is not None:
                         self._end(request)
                 else:  # at its checkpoint, which stays; it goes on from there
                     self._leave(request)
-        n_front = sum(n for r, n in parts if not r.background)
-        if n_front:
-            self._pace.record(n_front, sum(n for _, n in parts) - n_front, time.perf_counter() - t_start)
 
     def _admit(self) -> None:
         for request in sorted(self._waiting, key=lambda r: (r.background, r.arrival)):
@@ -232,3 +242,25 @@ def _shares(requests: Sequence[Request], room: int) -> list[tuple[Request, int]]
         parts.append((request, n))
         room -= n
     return parts
+
+
+def _batches(parts: Sequence[tuple[Request, int]], on_cpu: bool) -> list[list[tuple[Request, int]]]:
+    """The parts in the batches that they are computed in: one, but for many tokens on the CPU.
+
+    There ggml's attention takes TILE tokens and more in tiles, in which each pays for the cells of all. So tokens of
+    the base are kept below that, unless they are of one conversation, and apart from adapted ones, whose attention
+    is another.
+    """
+    if not on_cpu or sum(n for _, n in parts) < TILE:
+        return [list(parts)] if parts else []
+    batches, n_last = [], TILE
+    for request, n in parts:
+        n = min(n, request.n_base)
+        if n:
+            if n_last + n >= TILE:
+                batches.append([])
+                n_last = 0
+            batches[-1].append((request, n))
+            n_last += n
+    adapted = [(request, n - request.n_base) for request, n in parts if n > request.n_base]
+    return [*batches, adapted] if adapted else batches

@@ -111,6 +111,12 @@ class Request:
         return self.branch.end - self.branch.ready_end
 
     @property
+    def n_base(self) -> int:
+        """How many of the pending tokens no adapter is active on."""
+        start = min((a.start for a in self.activations if a.scale), default=self.branch.end)
+        return max(0, min(start, self.branch.end) - self.branch.ready_end)
+
+    @property
     def is_sampling(self) -> bool:
         """Whether its prompt is done with."""
         return len(self.tokens) > self.n_prompt

@@ -10,8 +10,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from . import adapters, chat, embeddings, models
+from .body import Body, Chat, Completion, Embeddings, LoadAdapter, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
+from .openapi import document
 from .problem import Problem, as_response, problem_of
 from .service import Service
 from .web import Page
@@ -21,24 +23,26 @@ Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool = True) -> ASGIApp:
     """keys: API keys, one of which clients have to give. loopback_only: it listens on no other address."""
-    endpoints: list[tuple[str, str, Endpoint]] = [
-        ("POST", "/v1/chat/completions", chat.chat),
-        ("POST", "/v1/completions", chat.complete),
-        ("POST", "/v1/embeddings", embeddings.embed),
-        ("GET", "/v1/models", models.models),
-        ("GET", "/v1/models/{name:path}", models.model),
-        ("POST", "/v1/load_lora_adapter", adapters.load),
-        ("POST", "/v1/unload_lora_adapter", adapters.unload),
-        ("GET", "/health", _health),
-        ("GET", "/metrics", _metrics),
+    endpoints: list[tuple[str, str, Endpoint, type[Body] | None]] = [
+        ("POST", "/v1/chat/completions", chat.chat, Chat),
+        ("POST", "/v1/completions", chat.complete, Completion),
+        ("POST", "/v1/embeddings", embeddings.embed, Embeddings),
+        ("GET", "/v1/models", models.models, None),
+        ("GET", "/v1/models/{name:path}", models.model, None),
+        ("POST", "/v1/load_lora_adapter", adapters.load, LoadAdapter),
+        ("POST", "/v1/unload_lora_adapter", adapters.unload, UnloadAdapter),
+        ("GET", "/health", _health, None),
+        ("GET", "/metrics", _metrics, None),
     ]
-    routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint in endpoints]
+    openapi = JSONResponse(document((method, path, body) for method, path, _, body in endpoints))
+    routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint, _ in endpoints]
+    routes.append(Route("/openapi.json", openapi, methods=["GET"]))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
     app.router.default = Page()
     limits = service.limits
     app = Incoming(app, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
     app = Guard(app, keys=keys, loopback_only=loopback_only)
-    return service.metrics.counting(app, frozenset(path for _, path, _ in endpoints))
+    return service.metrics.counting(app, frozenset(route.path for route in routes))
 
 
 def _answering(service: Service, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

@@ -18,10 +18,14 @@ class Gate:
     def n_waiting(self) -> int:
         return len(self._waiting)
 
-    async def enter(self, n: int = 1) -> None:
-        """Waits until `n` more may run. Raises Problem: 400 if they never may, 429 if too many wait already."""
+    def check(self, n: int) -> None:
+        """Raises Problem if `n` may never run at once."""
         if n > self._n_max:
             raise Problem(400, f"n: expected at most {self._n_max} choices, got {n}; ask for fewer", param="n")
+
+    async def enter(self, n: int = 1) -> None:
+        """Waits until `n` more may run. Raises Problem: 400 if they never may, 429 if too many wait already."""
+        self.check(n)
         if not self._waiting and self.n_running + n <= self._n_max:
             self.n_running += n
             return

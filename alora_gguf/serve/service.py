@@ -60,7 +60,8 @@ class Service:
         return adapters[-1] if adapters else None
 
     def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:
-        """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError."""
+        """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError or Problem."""
+        self.gate.check(body.n or 1)  # before there is something for each
         defaults: dict[str, Any] = {}
         io = None
         if adapter and adapter.is_activated and isinstance(body, Chat):

@@ -77,7 +77,8 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
         raise KeyboardInterrupt
     if gguf is not None:
         convert(folder, gguf, base=task.base)
-    (folder / FILE).unlink(missing_ok=True)
+    for left in (FILE, f"{FILE}.part"):  # the latter of a run that was killed while it wrote
+        (folder / left).unlink(missing_ok=True)
     return trainer.best
 
 

@@ -189,6 +189,13 @@ def test_more_branches_than_sequences(open_model):
             assert model.generate(WORDS * 4 + [310 + i], max_tokens=1).usage.cached_tokens == (0 if i == 0 else 12)
 
 
+def test_a_call_loses_its_own_tail_rather_than_another_more(open_model):
+    with open_model(n_seq_max=2) as model:
+        prompts = [[300 + i] * 60 for i in range(2)]
+        cached = [model.generate(prompts[i], max_tokens=4).usage.cached_tokens for i in (0, 1, 0, 1, 0)]
+        assert cached == [0, 0, 59, 59, 59]
+
+
 def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
     with open_model(n_ctx=256) as model:
         model.generate(WORDS, max_tokens=1)

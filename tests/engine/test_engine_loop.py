@@ -9,6 +9,7 @@ import pytest
 from tiny import INVOCATIONS, first_logprobs
 
 from alora_gguf import AloraError, ContextFullError, ClosedError, PromptError
+from alora_gguf.engine.loop import TILE
 
 TEXT = list(range(300, 340))
 
@@ -53,6 +54,29 @@ def test_a_long_prompt_does_not_hold_up_the_others(open_model):
         others.cancel()
         reader.join()
         assert seen >= 320 // 16 - 5  # one of theirs for each ubatch of the prompt
+
+
+def test_many_tokens_of_the_base_are_of_one_conversation(open_model, monkeypatch):
+    """Or they are fewer than a tile has, and no adapted ones beside them."""
+    with open_model(n_ctx=2048) as model:
+        batches = []
+
+        def is_adapted(span) -> bool:
+            return any(start <= span.start for _, start, _ in model.context.activations(span.seq_id))
+
+        def seen(spans, decode=model.context.decode):
+            batches.append([(len(span.tokens), is_adapted(span)) for span in spans])
+            return decode(spans)
+
+        monkeypatch.setattr(model.context, "decode", seen)
+        calls = [([500 + i] * 30 + INVOCATIONS.get(name, []), name) for i, name in enumerate([None, "A", "B"] * 4)] + [(TEXT * 5, None)]
+        streams = [model.generate(tokens, adapter=name, max_tokens=3, temperature=0, stream=True) for tokens, name in calls]
+        for stream in streams:
+            assert stream.result.finish_reason in ("length", "stop")
+        for batch in batches:
+            assert len(batch) == 1 or all(adapted for _, adapted in batch) or sum(n for n, _ in batch) < TILE
+        assert max(len(batch) for batch in batches) > 1
+        assert max(n for batch in batches for n, _ in batch) >= TILE
 
 
 def test_short_prompts_pass_long_ones(open_model):

@@ -68,7 +68,7 @@ def pristine(archive, tmp_path_factory) -> Path:
         prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
         for member in tar:
             name = member.name.removeprefix(prefix)
-            if member.isfile() and name.startswith(("CMakeLists.txt", "LICENSE", "src/", "include/", "ggml/include/")):
+            if member.isfile() and name.startswith(("CMakeLists.txt", "LICENSE", "src/", "include/", "ggml/include/", "ggml/src/ggml-cpu/ops.cpp")):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (out / name).write_bytes(tar.extractfile(member).read())
     return out

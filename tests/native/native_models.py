@@ -3,6 +3,7 @@
 Shapes are numpy's, slowest first: a weight is [n_out, n_in], its lora_a [r, n_in], its lora_b [n_out, r].
 """
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -175,3 +176,8 @@ def finish(writer: gguf.GGUFWriter, tensors: dict[str, np.ndarray], dtype=gguf.G
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+if __name__ == "__main__":  # native_models.py BASE ADAPTER: for programs without Python
+    write_model(Path(sys.argv[1]), llama())
+    write_adapter(Path(sys.argv[2]), "llama", random_adapter(llama(), seed=1))

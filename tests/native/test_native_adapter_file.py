@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_runtime import Refused, Runtime, llama_cpp, prompt
+from native_runtime import Refused, Runtime, free, llama_cpp, prompt
 
 from alora_gguf import AdapterFileError, AdapterMismatchError, Model, _native
 
@@ -98,7 +98,7 @@ BAD = {
     "ranks that differ": (dict(tensors=pair(b=(8, 64))), MISMATCH, "[8, 64]"),
     "transposed": (dict(tensors=pair((4, 64), (64, 4))), MISMATCH, "[64, 4]"),
     "three dimensions": (dict(tensors=pair((64, 4, 2), (4, 64, 2))), MISMATCH, "[64, 4, 2]"),
-    "rank 0": (dict(tensors=pair((64, 0), (0, 64))), FILE, "[64, 0]"),
+    "rank 0": (dict(tensors=pair((64, 0), (0, 64))), FILE, "0 bytes"),
     "experts of a dense weight": (dict(tensors=pair((64, 4, 4), (4, 96, 4), "blk.0.ffn_gate_exps.weight")), MISMATCH, "ffn_gate_exps"),
     "embeddings the other way round": (dict(tensors=pair((64, 4), (4, 300), "token_embd.weight")), MISMATCH, "token_embd"),
     "a quantised type": (dict(tensors=pair({"kind": TYPE_Q4_0, "values": bytes(64 * 4 // 32 * 18)})), FILE, "q4_0"),
@@ -119,6 +119,8 @@ BAD = {
                             FILE, "bytes"),
     "a rank whose bytes overflow": (dict(tensors=pair({"ne": (64, 1 << 56), "values": b""}, {"ne": (1 << 56, 64), "values": b"", "offset": 0})),
                                     FILE, "adapter.gguf"),
+    "more values than ggml counts": (dict(tensors=pair((64, 1), {"ne": (1, (1 << 62) + 64), "kind": TYPE_F16, "values": b""})), FILE, "bytes"),
+    "more values than ggml counts, but none": (dict(tensors=pair({"ne": (1 << 62, 0, 2), "values": b""})), FILE, "bytes"),
     "dimensions that overflow": (dict(tensors=pair({"ne": (1 << 40, 1 << 40), "values": b""})), FILE, "GGUF"),
     "a negative dimension": (dict(tensors=pair({"ne": (64, (1 << 64) - 4), "values": b""})), FILE, "GGUF"),
     "five dimensions": (dict(tensors=pair({"ne": (64, 4, 1, 1, 1)})), FILE, "GGUF"),
@@ -188,6 +190,17 @@ def test_any_byte_of_the_head_changed_is_refused_or_loads(runtime, tmp_path):
             runtime.activate(0, adapter, 0)
             assert runtime.decode((0, prompt(1, 2), 0)) == 0
             runtime.clear()
+
+
+def test_the_corpus_of_the_fuzzer_is_refused_or_loads(runtime):
+    loaded = 0
+    for path in sorted((Path(__file__).parents[1] / "fuzz" / "corpus" / "loader").iterdir()):
+        try:
+            free(runtime.load(path))
+            loaded += 1
+        except Refused as refused:
+            assert refused.status in (FILE, MISMATCH) and "\n" not in refused.line
+    assert loaded
 
 
 def test_two_pairs_for_one_weight_are_refused(zoo, tmp_path):

@@ -1,6 +1,10 @@
 """The attention of adapted tokens against ggml's flash attention, and against attention in float32."""
 
+import os
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -91,3 +95,31 @@ def test_base_tokens_have_ggmls(zoo):
         runtime.activate(0, zoo.load(runtime, "dense", zoo.adapter("dense")))
         _, got = runtime.logits((0, tokens, 0), (1, other, 0))
     assert np.array_equal(got, want)
+
+
+MANY = """
+import sys
+import numpy as np
+from gguf import GGMLQuantizationType as Types
+from native_runtime import Runtime, prompt
+
+rows, length = [], 0
+with Runtime(sys.argv[1], n_ctx=2048, flash=Types.F16) as runtime:
+    for n in (70, 1, 5, 7, 1):  # of each of twelve conversations: below a tile, and more
+        rows += runtime.logits(*[(seq, prompt(20*n + seq, n), length) for seq in range(12)], outputs="last")
+        length += n
+    rows += runtime.logits((3, prompt(1, 90), length), outputs="last")
+    rows += runtime.logits((3, prompt(2, 1), length + 90))
+np.save(sys.argv[2], np.concatenate(rows))
+"""
+
+
+def test_masked_cells_are_passed_by_without_a_trace(zoo, unpatched_lib, tmp_path):
+    """Of many conversations in one cache: the unpatched library's logits, bit for bit."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    for name, env in ("patched", {}), ("unpatched", {"LLAMA_CPP_LIB_PATH": str(unpatched_lib), "ALORA_TEST_UNPATCHED": "1"}):
+        done = subprocess.run([sys.executable, "-c", MANY, zoo.base("dense"), tmp_path / f"{name}.npy"],
+                              capture_output=True, text=True, env={**os.environ, **env, "PYTHONPATH": path})
+        assert done.returncode == 0, done.stderr[-2000:]
+    got, want = (np.load(tmp_path / f"{name}.npy") for name in ("patched", "unpatched"))
+    assert np.isfinite(want).all() and np.array_equal(got, want)

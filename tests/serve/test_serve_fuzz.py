@@ -50,7 +50,7 @@ def test_fields_of_any_kind(client, server, path, data):
     model, valid = VALID[path]
     fields = data.draw(st.dictionaries(st.sampled_from([*model.model_fields, "extra_body"]), JUNK, max_size=4))
     body = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"])), **valid, **fields}
-    for name in ("max_tokens", "max_completion_tokens", "n", "top_logprobs"):  # no more work than a test has time for
+    for name in ("max_tokens", "max_completion_tokens", "top_logprobs"):  # no more work than a test has time for
         if isinstance(body.get(name), (int, float)) and not body[name] <= 3:
             body[name] = 3
     if body.get("max_tokens") is None:

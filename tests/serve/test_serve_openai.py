@@ -182,6 +182,7 @@ def test_completions_of_tokens_activate_as_peft(client):
     ({"max_tokens": 0}, openai.BadRequestError, "max_tokens: expected"),
     ({"n": 0}, openai.BadRequestError, "n: "),
     ({"n": 1000}, openai.BadRequestError, "n: expected at most"),
+    ({"n": 10**18}, openai.BadRequestError, "n: expected at most"),
     ({"top_logprobs": 1000, "logprobs": True}, openai.BadRequestError, "top_logprobs: expected"),
     ({"messages": [{"role": "user", "content": "word " * 3000}]}, openai.BadRequestError, "expected at most 2048 tokens"),
     ({"extra_body": {"structured_outputs": {"regex": "a+"}}}, openai.BadRequestError, "regex: expected json, choice or grammar"),

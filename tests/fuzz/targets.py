@@ -1,0 +1,88 @@
+"""What is fuzzed: functions of bytes that return, or raise the error that a user would be told. Anything else is a find.
+
+tests/fuzz/fuzz.py drives them; test_fuzz_corpus.py runs them on the committed corpus.
+"""
+
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from alora_gguf.activation import find_invocation
+from alora_gguf.convert import AdapterFile, convert, describe, render
+from alora_gguf.convert.base.gguf_base import read_base
+from alora_gguf.errors import AloraError
+from alora_gguf.intrinsic import IntrinsicIO
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_peft import adapter_tensors, write_adapter, write_base  # noqa: E402
+
+MESSAGES = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]
+
+
+@cache
+def folder() -> Path:
+    """A base, and an adapter for it, one file of which is replaced at each run."""
+    path = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    write_base(path / "base.gguf")
+    for target in ("config", "safetensors"):
+        write_adapter(path / target, adapter_tensors(r=1, modules=["self_attn.q_proj"]), r=1, target_modules=["q_proj"])
+    return path
+
+
+def adapter(data: bytes) -> None:
+    """An adapter's GGUF, through the reader, and as `alora show` shows it."""
+    path = folder() / "adapter.gguf"
+    path.write_bytes(data)
+    file = AdapterFile(path)
+    for pair in file.pairs:
+        for tensor in pair.tensors:
+            assert file.read(tensor).size
+    assert all(line.isprintable() for line in render(describe(path)).splitlines())
+
+
+def base(data: bytes) -> None:
+    """A base's GGUF, as the converter reads it."""
+    path = folder() / "other.gguf"
+    path.write_bytes(data)
+    read_base(path)
+
+
+def config(data: bytes) -> None:
+    """adapter_config.json."""
+    (folder() / "config" / "adapter_config.json").write_bytes(data)
+    convert(folder() / "config", folder() / "out.gguf", base=folder() / "base.gguf", dry_run=True)
+
+
+def safetensors(data: bytes) -> None:
+    """adapter_model.safetensors."""
+    (folder() / "safetensors" / "adapter_model.safetensors").write_bytes(data)
+    convert(folder() / "safetensors", folder() / "out.gguf", base=folder() / "base.gguf", dry_run=True)
+
+
+def io_yaml(data: bytes) -> None:
+    """An intrinsic's io.yaml, and the request and the result that are made by it."""
+    path = folder() / "io.yaml"
+    path.write_bytes(data)
+    io = IntrinsicIO.open(path)
+    request = io.rewrite(MESSAGES, **dict.fromkeys(io.arguments, "x"))
+    io.result(request, '{"a": [1, "b"]}')
+
+
+def activation(data: bytes) -> None:
+    """The search for the invocation against trying every place. The first byte: how long the invocation is."""
+    n = 1 + data[0] % 8 if data else 1
+    invocation, tokens = [b % 3 for b in data[1 : 1 + n]], [b % 3 for b in data[1 + n :]]
+    places = [i for i in range(len(tokens)) if invocation and tokens[i : i + len(invocation)] == invocation]
+    assert find_invocation(tokens, invocation) == (places[-1] if places else None)
+
+
+TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation)}
+
+
+def run(target: str, data: bytes) -> None:
+    try:
+        TARGETS[target](data)
+    except AloraError as e:
+        line = str(e)
+        assert line and "\n" not in line, line

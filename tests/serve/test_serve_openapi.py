@@ -1,0 +1,38 @@
+"""The OpenAPI document: of what is there, and true."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from test_serve_fuzz import VALID
+
+
+@pytest.fixture(scope="module")
+def document(server):
+    status, _, document = server.call("GET", "/openapi.json")
+    assert status == 200
+    return document
+
+
+def test_it_names_what_there_is(server, document, repo):
+    line = next(line for line in (repo / "docs" / "serve.md").read_text(encoding="utf-8").splitlines() if "**Endpoints**" in line)
+    assert {path for path in document["paths"] if "{" not in path} == set(re.findall(r"`(/[^`]+)`", line)) - {"/openapi.json"}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            path = path.replace("{name}", "tiny")
+            status, headers, answer = server.call(method.upper(), path, {} if method == "post" else None)
+            assert status == (400 if method == "post" else 200), (path, answer)
+            assert headers["content-type"].partition(";")[0] in operation["responses"]["4XX" if status == 400 else "200"]["content"]
+
+
+def test_a_body_that_is_valid_is_valid_by_it(document):
+    whole = json.dumps(document)
+    for path, (model, body) in VALID.items():
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        check = jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+        check.check_schema(check.schema)
+        assert check.is_valid({**body, "model": "tiny", "unknown": 1}) and not check.is_valid([]) and not check.is_valid({})
+        assert set(document["components"]["schemas"][model.__name__]["properties"]) == set(model.model_fields)
+    for name in re.findall(r"#/components/schemas/(\w+)", whole):
+        assert name in document["components"]["schemas"]
