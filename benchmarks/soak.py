@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from alora_gguf import Model, UnknownAdapterError, default_model
+from alora_gguf import Model, ResultError, UnknownAdapterError, default_model
 
 N_THREADS, ROUND_SECONDS = 8, 5
 GROWTH = {"rss_mb": 0.01, "ms_per_token": 0.10}
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def work(model: Model, files: list[Path], seed: str, until: float) -> dict[str, int]:
-    """One thread's calls of a round. An adapter that another thread has just unloaded is no error."""
+    """One thread's calls of a round. An adapter that another thread has just unloaded is no error, and JSON that is cut short none."""
     counts = dict.fromkeys(("answers", "intrinsics", "cancelled", "loads"), 0)
     rng = random.Random(seed)
     while time.monotonic() < until:
@@ -91,7 +91,7 @@ def work(model: Model, files: list[Path], seed: str, until: float) -> dict[str, 
                         model.unload_adapter(name)
                     chat.invoke(rng.choice([name, file.stem]), max_tokens=8)
                     counts["intrinsics"] += 1
-                except UnknownAdapterError:
+                except (UnknownAdapterError, ResultError):
                     pass
     return counts
 
