@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py'
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz clean check-tools
+.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -68,11 +68,11 @@ SANITIZE_TESTS := $(wildcard tests/native/test_native_*.py)
 sanitize: build/sanitize-address/bin/.built build/sanitize-thread/bin/.built $(STAMPS)/test-tools $(STAMPS)/installed build/tiny.gguf
 	$(IN_ASAN) $(BIN)/pytest $(filter-out %_patch.py %_kernels.py,$(SANITIZE_TESTS))
 	build/sanitize-address/bin/stress build/tiny.gguf build/tiny-adapter.gguf 1 1000
-	build/sanitize-thread/bin/stress build/tiny.gguf build/tiny-adapter.gguf 4 25
+	build/sanitize-thread/bin/stress build/tiny.gguf build/tiny-adapter.gguf 4 10
 
 # coverage-guided, SECONDS for each target; what is new stays in build/fuzz
 SECONDS ?= 300
-FUZZ_FLAGS = -max_len=4096 -timeout=20 -max_total_time=$(SECONDS) -print_final_stats=1
+FUZZ_FLAGS = -max_len=4096 -timeout=60 -max_total_time=$(SECONDS) -print_final_stats=1
 
 fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed build/tiny.gguf
 	@for target in adapter base config safetensors io_yaml activation; do \
@@ -82,6 +82,10 @@ fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed
 	@echo "== loader"; mkdir -p build/fuzz/loader
 	ALORA_FUZZ_BASE=build/tiny.gguf build/sanitize-address/bin/fuzz-loader build/fuzz/loader tests/fuzz/corpus/loader -dict=tests/fuzz/gguf.dict -artifact_prefix=build/fuzz/loader- $(FUZZ_FLAGS)
 	$(BIN)/python tests/fuzz/server.py $(SECONDS)
+
+# known holes of what is installed; asks the internet
+audit: $(STAMPS)/fuzz-tools $(STAMPS)/installed
+	$(BIN)/pip-audit
 
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)

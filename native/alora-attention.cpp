@@ -279,7 +279,7 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
 
     const auto * sinks = dst->src[4];
     for (int64_t i = ith; i < mine.n_tokens*mine.n_head; i += nth) {
-        const auto part = [&](int t) { return threads[t].scratch.data()->values + mine.n_part*i; };
+        const auto part = [&](int t) { return (const float *) threads[t].scratch.data() + mine.n_part*i; };
         const float sink = sinks ? ((const float *) sinks->data)[i % mine.n_head] : ALORA_SCORE_MIN;
         float max = sink;
         for (int t = 0; t < nth; ++t) {
