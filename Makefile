@@ -36,7 +36,7 @@ bench-device-ways: $(STAMPS)/native
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
 	build/native/bin/device-ways $(BACKEND)
 
-# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; ten minutes
+# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; half an hour on a busy core
 stress: $(STAMPS)/test-tools $(STAMPS)/installed
 	ALORA_STRESS=100000 $(BIN)/pytest -s tests/engine/test_engine_stress.py
 
