@@ -245,7 +245,7 @@ def main() -> int:
     for result in () if args.json else results:
         print("\n".join(f"{name:<20} {value}" for name, value in result.items()), end="\n\n")
     ours = [result for result in results if result["server"] == "alora serve"]
-    return int(any(result["errors"] or (args.precise and result.get("wrong")) for result in ours))
+    return int(any(result["errors"] or result.get("wrong") for result in ours))
 
 
 if __name__ == "__main__":
