@@ -203,12 +203,12 @@ def test_only_an_adapter_is_replaced(folder, base, tiny, tmp_path):
     convert(folder, tmp_path / "out.gguf", base=base)
 
 
-SLOW = """
+SLOW = r"""
 import sys, time
 from alora_gguf.convert import cli
 from alora_gguf.convert.gguf import plan
 encode = plan.encode
-plan.encode = lambda *args: (print("encoding", flush=True), time.sleep(0.05), encode(*args))[2]
+plan.encode = lambda *args: (sys.stdout.write("encoding\n"), sys.stdout.flush(), time.sleep(0.05), encode(*args))[3]
 sys.exit(cli.main(sys.argv[1:]))
 """
 
