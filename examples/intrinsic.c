@@ -24,6 +24,7 @@ static void on_log(enum ggml_log_level level, const char * text, void * data) {
 int main(int argc, char ** argv) {
     CHECK(argc == 4, "expected a base, an adapter and a text, got %d arguments", argc - 1);
     llama_log_set(on_log, NULL);
+    CHECK(alora_load_backends() > 0, "expected ggml's backends beside libllama");
     struct llama_model * model = llama_model_load_from_file(argv[1], llama_model_default_params());
     CHECK(model, "%s: expected a GGUF model", argv[1]);
     const struct llama_vocab * vocab = llama_model_get_vocab(model);

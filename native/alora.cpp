@@ -6,6 +6,10 @@
 #include "llama-context.h"
 #include "llama-model.h"
 
+#ifndef _WIN32
+#include <dlfcn.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -75,6 +79,20 @@ static void check_seq(llama_context * ctx, llama_seq_id seq_id) {
 
 int32_t alora_abi_version(void) {
     return ALORA_ABI_VERSION;
+}
+
+int32_t alora_load_backends(void) {
+    static std::mutex mutex;
+    std::lock_guard<std::mutex> lock(mutex);
+#ifndef _WIN32
+    Dl_info self;
+    if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
+        const std::string path = self.dli_fname;
+        const size_t slash = path.rfind('/');
+        ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
+    }
+#endif
+    return ggml_backend_reg_count();
 }
 
 const char * alora_last_error(void) {

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define ALORA_ABI_VERSION 1
+#define ALORA_ABI_VERSION 2
 
 enum alora_status {
     ALORA_OK             =  0,
@@ -42,6 +42,11 @@ struct alora_activation {
 
 // ALORA_ABI_VERSION of the library that is loaded.
 LLAMA_API int32_t alora_abi_version(void);
+
+// Loads ggml's backends where they are modules beside libllama (GGML_BACKEND_DL), of the CPU's the best for
+// this processor; elsewhere, and a second time, it does nothing. To be called before a model is loaded.
+// Returns how many backends there are.
+LLAMA_API int32_t alora_load_backends(void);
 
 // The calling thread's last error, one line, never NULL. Valid until its next alora_ call.
 LLAMA_API const char * alora_last_error(void);

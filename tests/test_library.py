@@ -31,7 +31,7 @@ def test_ours_first_and_llama_cpp_after_it(unpatched_lib):
 import os
 from alora_gguf import Model
 from llama_cpp import llama_cpp
-assert llama_cpp._lib.alora_abi_version() == 1
+assert llama_cpp._lib.alora_abi_version() == 2
 print(os.environ["LLAMA_CPP_LIB_PATH"])
 """, LLAMA_CPP_LIB_PATH=str(unpatched_lib))
     assert done.stdout.strip() == str(unpatched_lib), done.stderr  # a child process decides for itself
@@ -42,6 +42,12 @@ def test_a_folder_without_libraries_is_named(tmp_path):
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1
     assert "ForeignLibraryError" in last and str(tmp_path) in last and "pip install" in last
+
+
+def test_backends_are_loaded_once():
+    done = run("from alora_gguf._library import llama_cpp as L; print(L._lib.alora_load_backends(), L._lib.alora_load_backends())")
+    before, after = map(int, done.stdout.split())
+    assert before == after > 0, done.stderr
 
 
 def test_importing_the_package_loads_no_library():
