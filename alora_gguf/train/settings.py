@@ -32,7 +32,7 @@ class Settings:
     invocation      text whose tokens activate it; tokens are taken as they are
     io              io.yaml file; instruction: the same as its field, without a file
     invoked_after   the role of the message that it judges, None: that of all examples, if they agree
-    start           PEFT folder whose weights are the first ones, None: random ones; rank and targets have to be its own
+    start           PEFT folder whose weights are the first ones, None: random ones; targets have to be its own, and the rank at least its own
     method          alora, or lora: an ordinary LoRA, active everywhere, of the same prompts, to compare with
     rank, alpha     of every weight; alpha None: twice the rank
     learning_rate   the highest: it rises over `warm_up` of the steps and falls as a cosine

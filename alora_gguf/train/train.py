@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from .. import embedded_model
@@ -177,15 +177,29 @@ def _adapted(base, config: LoraConfig, settings: Settings):
 
 
 def _start_from(folder: Path, model) -> None:
-    """Raises TrainError if the folder has not just the weights of this adapter."""
+    """Weights of a smaller rank are widened, without effect on what is computed.
+
+    Raises TrainError if the folder has not just the weights of this adapter.
+    """
     path = folder / "adapter_model.safetensors"
     try:
-        loaded = set_peft_model_state_dict(model, load_file(path))
+        own = get_peft_model_state_dict(model)
+        loaded = set_peft_model_state_dict(model, {name: _widened(name, weight, own.get(name)) for name, weight in load_file(path).items()})
     except Exception as e:  # a missing or damaged file, or weights of other shapes
-        raise TrainError(f"{path}: expected weights of the same rank and targets, got: {' '.join(str(e).split())[:200]}") from e
+        raise TrainError(f"{path}: expected weights of this rank or a smaller one, and the same targets, got: {' '.join(str(e).split())[:200]}") from e
     missing = [name for name in loaded.missing_keys if "lora_" in name]
     if missing or loaded.unexpected_keys:
         raise TrainError(f"{path}: expected weights of the same rank and targets, got none for {(missing or loaded.unexpected_keys)[0]}")
+
+
+def _widened(name: str, weight: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+    """The first rows of A [rank, n_in], or columns of B [n_out, rank], of `own`: new rows of A are random, new columns of B zero."""
+    by_rank = 0 if ".lora_A." in name else 1
+    if own is None or weight.ndim != 2 or own.ndim != 2 or weight.shape[1 - by_rank] != own.shape[1 - by_rank] or weight.shape[by_rank] >= own.shape[by_rank]:
+        return weight
+    wide = own.clone()
+    wide.narrow(by_rank, 0, weight.shape[by_rank]).copy_(weight)
+    return wide
 
 
 @torch.no_grad()

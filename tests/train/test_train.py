@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import INVOCATION
 
@@ -125,6 +126,20 @@ def test_an_ordinary_lora_of_the_same_prompts(tiny_base, data, tmp_path):
     from alora_gguf.convert import read_adapter_metadata
 
     assert read_adapter_metadata(tmp_path / "mood.gguf").invocation_tokens == []
+
+
+def test_a_start_of_a_smaller_rank_is_widened(trained, tiny_base, data, tmp_path):
+    from safetensors.numpy import load_file
+
+    done = alora(*arguments(tiny_base, data, tmp_path / "mood", "--invocation", INVOCATION, "--start", str(trained), "--rank", "6",
+                            "--epochs", "0.1", "--learning-rate", "1e-9"))
+    assert done.returncode == 0, done.stderr
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (trained, tmp_path / "mood"))
+    for name, wide in after.items():
+        kept, new = (wide[:4], None) if "lora_A" in name else (wide[:, :4], wide[:, 4:])
+        assert np.array_equal(kept, before[name]) and (new is None or not new.any())
+    narrower = alora(*arguments(tiny_base, data, tmp_path / "other", "--invocation", INVOCATION, "--start", str(trained), "--rank", "2"))
+    assert narrower.returncode == 2 and "expected weights of this rank or a smaller one" in narrower.stderr.splitlines()[-1]
 
 
 def test_an_instruction_restates_the_last_message(tiny_base, data, tmp_path):
