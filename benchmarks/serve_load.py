@@ -70,7 +70,8 @@ class Server:
             command = ["-c", THEIRS, json.dumps({"model": str(model), "adapters": list(map(str, adapters)), "n_ctx": args.ctx,
                                                  "n_parallel": args.slots, "n_threads": args.threads})]
         with open(log, "w") as err:
-            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=err, stderr=err)
+            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=err, stderr=err,
+                                            cwd=log.parent)  # not the checkout, whose alora_gguf is not the one that is installed
         while "listening on " not in (text := log.read_text(errors="replace")):
             if self.process.poll() is not None:
                 raise SystemExit(f"serve_load.py: error: {engine}: expected a server, got: {text.strip()[-400:]}")
@@ -225,7 +226,7 @@ def main() -> int:
     args = parser.parse_args()
     args.slots = args.slots or args.clients
     args.ctx = args.ctx or args.clients * (2304 if args.load == "long" else 256)
-    files = Files(args.cache)
+    files = Files(args.cache.resolve())
     model, adapters = files.model("135m"), files.adapters("135m", args.adapters)
     if args.precise:
         exact = model.with_name("135m-f32.gguf")
