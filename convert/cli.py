@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -27,7 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("alora-convert: stopped, nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
-    print(json.dumps(done.as_dict(), indent=2) if args.json else summary(done))
+    try:
+        print(json.dumps(done.as_dict(), indent=2) if args.json else summary(done), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
+        if not isinstance(error, BrokenPipeError):
+            print(f"alora-convert: error: standard output: expected room for the summary, got: {error.strerror}; {done.outfile} is whole", file=sys.stderr)
+            return EXIT_ERROR
     return 0
 
 

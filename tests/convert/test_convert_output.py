@@ -227,6 +227,18 @@ def test_a_signal_half_way_leaves_nothing(sent, folder, base, tmp_path):
     assert os.listdir(out.parent) == [] and "Traceback" not in errors
 
 
+def test_nobody_reads_the_summary(folder, base, tmp_path):
+    command = [sys.executable, "-m", "alora_gguf.convert.cli", str(folder), str(tmp_path / "a.gguf"), "--base", str(base)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "a.gguf").exists()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("alora-convert: error: standard output") and done.stderr.count("\n") == 1
+
+
 def test_a_kill_leaves_no_outfile(folder, base, tmp_path):
     out = tmp_path / "a.gguf"
     with subprocess.Popen([sys.executable, "-c", SLOW, str(folder), str(out), "--base", str(base)],
