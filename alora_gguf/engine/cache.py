@@ -106,12 +106,12 @@ class Cache:
                 return self._continue(best, new, owner)
             if self._context.n_free_seqs:
                 break
-            oldest = self._oldest(keep=holder)
-            is_less = holder is best and holder.owner is None and (oldest is None or best.ready_end - n_best <= oldest.n_ready)
+            least = self._least(keep=holder)
+            is_less = holder is best and holder.owner is None and (least is None or best.ready_end - n_best <= least.n_ready)
             if is_less and self._cut(best, n_best):
                 return self._continue(best, new, owner)  # it loses its tail rather than another more
-            if oldest is not None:
-                self._drop(oldest)
+            if least is not None:
+                self._drop(least)
             elif not self.evict():
                 break
             # the tree has changed: look again
@@ -142,8 +142,8 @@ class Cache:
             self.end(branch)
 
     def evict(self) -> bool:
-        """Lets the branch go that was not used for the longest time; False if all are in use."""
-        oldest = self._oldest()
+        """Lets the branch go that was not used for the longest time: for its cells. False if all are in use."""
+        oldest = min(self._idle(), key=lambda b: b.used, default=None)
         if oldest is not None:
             self._drop(oldest)
         return oldest is not None
@@ -155,8 +155,8 @@ class Cache:
 
     def acquire(self) -> int:
         """An empty sequence. Raises SequenceLimitError if none can be had."""
-        while not self._context.n_free_seqs and self.evict():
-            pass
+        while not self._context.n_free_seqs and (least := self._least()) is not None:
+            self._drop(least)
         return self._context.acquire()
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
@@ -197,9 +197,16 @@ class Cache:
 
     # the tree
 
-    def _oldest(self, keep: Branch | None = None) -> Branch | None:
-        """The branch that is not in use, and was not for the longest time."""
-        return min((b for b in self._by_seq.values() if b.owner is None and b is not keep), key=lambda b: b.used, default=None)
+    def _idle(self) -> Iterator[Branch]:
+        return (b for b in self._by_seq.values() if b.owner is None)
+
+    def _least(self, keep: Branch | None = None) -> Branch | None:
+        """The branch to let go for its sequence: of few cells that would be computed again, and not used for long.
+
+        By time alone, the many short branches of some conversations would cost others all that they have.
+        """
+        now = next(self._clock)
+        return min((b for b in self._idle() if b is not keep), key=lambda b: b.n_ready / (now - b.used), default=None)
 
     def _walk(self, keys: Sequence[int], branch: Branch) -> Iterator[tuple[Branch, int]]:
         """Every branch below `branch` that the path goes through, with how far it does."""

@@ -189,6 +189,16 @@ def test_more_branches_than_sequences(open_model):
             assert model.generate(WORDS * 4 + [310 + i], max_tokens=1).usage.cached_tokens == (0 if i == 0 else 12)
 
 
+def test_short_branches_go_before_a_long_prompt(open_model):
+    """More branches than sequences, of a few conversations: what all questions of one begin with stays."""
+    with open_model(n_ctx=2048, n_seq_max=8) as model:
+        prompts = [[300 + i] * 100 for i in range(8)]
+        for i, prompt in enumerate(prompts):
+            for question in range(4 if i < 2 else 1):
+                model.generate([*prompt, 400 + question], max_tokens=1)
+        assert [model.generate([*prompt, 500], max_tokens=1).usage.cached_tokens for prompt in prompts] == [100] * 8
+
+
 def test_a_call_loses_its_own_tail_rather_than_another_more(open_model):
     with open_model(n_seq_max=2) as model:
         prompts = [[300 + i] * 60 for i in range(2)]
