@@ -101,7 +101,7 @@ docs/intrinsics.md: $(ADAPTERS) $(patsubst build/adapters/%,build/loras/%,$(ADAP
 
 build/loras/%.gguf: intrinsics/%/train.toml $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model
 	$(BIN)/python intrinsics/$*/data.py --out intrinsics/$*
-	$(BIN)/alora train $< --method lora -o build/loras/$* --gguf $@
+	$(BIN)/alora train $(or $(wildcard intrinsics/$*/lora.toml),$<) --method lora -o build/loras/$* --gguf $@
 
 clean:
 	rm -rf build dist $(VENV)

@@ -189,7 +189,7 @@ def _start_from(folder: Path, model) -> None:
         raise TrainError(f"{path}: expected weights of this rank or a smaller one, and the same targets, got: {' '.join(str(e).split())[:200]}") from e
     missing = [name for name in loaded.missing_keys if "lora_" in name]
     if missing or loaded.unexpected_keys:
-        raise TrainError(f"{path}: expected weights of the same rank and targets, got none for {(missing or loaded.unexpected_keys)[0]}")
+        raise TrainError(f"{path}: expected weights of the same targets, got none for {(missing or loaded.unexpected_keys)[0]}")
 
 
 def _widened(name: str, weight: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
