@@ -15,6 +15,8 @@ static const char * at(const ggml_tensor * t, int64_t i1, int64_t i2) {
     return (const char *) t->data + i1*t->nb[1] + i2*t->nb[2];
 }
 
+static constexpr uint16_t MASKED = 0xfc00; // -inf
+
 static float param(const ggml_tensor * flash, int i) {
     float res;
     memcpy(&res, (const float *) flash->op_params + i, sizeof(res));
@@ -27,15 +29,39 @@ bool alora_attention::takes(const ggml_tensor * flash) const {
     const bool has_bias = param(flash, 1) != 0.0f, has_softcap = param(flash, 2) != 0.0f;
     return kernel && has_type && v->type == k->type && !has_bias && !has_softcap && q->type == GGML_TYPE_F32 &&
         mask && mask->type == GGML_TYPE_F16 && mask->ne[2] == 1 && (!sinks || sinks->type == GGML_TYPE_F32) &&
-        q->ne[1] >= N_TOKENS_MIN && q->ne[1] <= N_TOKENS_MAX && q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
+        q->ne[1] <= N_TOKENS_MAX && q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
         k->ne[0] % 8 == 0 && v->ne[0] % 8 == 0 && k->nb[0] == ggml_type_size(k->type) && v->nb[0] == ggml_type_size(v->type);
 }
 
-ggml_tensor * alora_attention::build(ggml_context * ctx0, const ggml_tensor * flash) {
-    nodes.push_back({ this, param(flash, 0) });
+ggml_tensor * alora_attention::build(ggml_context * ctx0, ggml_tensor * flash, bool mixed, const std::function<void(ggml_tensor *)> & place) {
+    nodes.push_back({ this, param(flash, 0), mixed });
     std::vector<ggml_tensor *> args(flash->src, flash->src + (flash->src[4] ? 5 : 4));
-    return ggml_custom_4d(ctx0, GGML_TYPE_F32, flash->ne[0], flash->ne[1], flash->ne[2], flash->ne[3],
+    if (mixed) {
+        auto *& mask = masks[flash->src[3]];
+        if (!mask) {
+            mask = ggml_custom_4d(ctx0, flash->src[3]->type, flash->src[3]->ne[0], flash->src[3]->ne[1], 1, flash->src[3]->ne[3],
+                &flash->src[3], 1, mask_bases, GGML_N_TASKS_MAX, this);
+            place(mask);
+        }
+        flash->src[3] = mask;
+        args.push_back(flash);
+    }
+    auto * res = ggml_custom_4d(ctx0, GGML_TYPE_F32, flash->ne[0], flash->ne[1], flash->ne[2], flash->ne[3],
         args.data(), (int) args.size(), compute, GGML_N_TASKS_MAX, &nodes.back());
+    place(res);
+    return res;
+}
+
+void alora_attention::mask_bases(ggml_tensor * dst, int ith, int nth, void * userdata) {
+    const auto & active = ((const alora_attention *) userdata)->active;
+    for (int64_t i = ith; i < dst->ne[1]; i += nth) {
+        auto * to = (uint16_t *) at(dst, i, 0);
+        if ((size_t) i < active.size() && active[i]) {
+            std::fill(to, to + dst->ne[0], MASKED);
+        } else {
+            memcpy(to, at(dst->src[0], i, 0), dst->ne[0]*sizeof(*to));
+        }
+    }
 }
 
 struct alora_attention::thread {
@@ -121,7 +147,9 @@ struct alora_attention::pass {
 
     const uint16_t * mask_of(int64_t token) const { return (const uint16_t *) at(mask, token, 0); }
 
-    static bool is_seen(uint16_t mask) { return mask != 0xfc00; } // -inf
+    static bool is_seen(uint16_t mask) { return mask != MASKED; }
+
+    bool is_mine(int64_t token) const { return !self.mixed || self.attention->active[token]; }
 
     thread::sight look(int ith, int nth) const {
         thread::sight res;
@@ -130,6 +158,9 @@ struct alora_attention::pass {
             thread::tile t { (int32_t) cell, (int32_t) n, 0, true };
             int64_t n_seen = 0, n_seeing = 0;
             for (int64_t i = 0; i < n_set; ++i) {
+                if (!is_mine(first + i)) {
+                    continue;
+                }
                 const auto * m = mask_of(first + i) + cell;
                 const int64_t sees = std::count_if(m, m + n, is_seen);
                 n_seen   += sees;
@@ -277,7 +308,8 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
     mine.run(ith, nth, threads[ith]);
     self.attention->barrier.wait(nth);
 
-    const auto * sinks = dst->src[4];
+    const auto * flash = self.mixed ? dst->src[dst->src[5] ? 5 : 4] : nullptr;
+    const auto * sinks = dst->src[4] != flash ? dst->src[4] : nullptr;
     for (int64_t i = ith; i < mine.n_tokens*mine.n_head; i += nth) {
         const auto part = [&](int t) { return (const float *) threads[t].scratch.data() + mine.n_part*i; };
         const float sink = sinks ? ((const float *) sinks->data)[i % mine.n_head] : ALORA_SCORE_MIN;
@@ -290,6 +322,10 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
             sum += std::exp(part(t)[0] - max)*part(t)[1];
         }
         float * to = (float *) ((char *) dst->data + i*dst->nb[1]); // [dv, n_head, n_tokens]
+        if (!mine.is_mine(i/mine.n_head)) {
+            memcpy(to, (const char *) flash->data + i*flash->nb[1], mine.dv*sizeof(*to));
+            continue;
+        }
         std::fill(to, to + mine.dv, 0.0f);
         for (int t = 0; t < nth && sum > 0.0f; ++t) {
             const float weight = std::exp(part(t)[0] - max)/sum;

@@ -318,7 +318,7 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
 
     // by id, so that the order of the slots, and with it the graph, depends on nothing else
     std::map<uint64_t, alora_slot> slots;
-    uint32_t n_active = 0; // tokens
+    std::vector<uint8_t> is_active(ubatch.n_tokens);
 
     for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
         const llama_pos pos = ubatch.pos[i];
@@ -342,7 +342,7 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
                 return false;
             }
         }
-        n_active += !acts.empty();
+        is_active[i] = !acts.empty();
         for (const auto & [adapter, scale] : acts) {
             auto & slot = slots[adapter->id];
             if (slot.scale.empty()) {
@@ -359,7 +359,8 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
         auto plan = std::make_shared<alora_plan>();
         plan->weights    = &weights;
         plan->ops_only   = ops_only;
-        plan->all_active = n_active == ubatch.n_tokens;
+        plan->all_active = std::count(is_active.begin(), is_active.end(), 1) == ubatch.n_tokens;
+        plan->active     = std::move(is_active);
         plan->touched    = touched;
         for (auto & [_, slot] : slots) {
             plan->slots.push_back(std::move(slot));

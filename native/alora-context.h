@@ -35,6 +35,7 @@ struct alora_plan {
     const alora_weights * weights = nullptr;
     bool                  ops_only   = false; // nothing is fused
     bool                  all_active = false; // every token has an adapter
+    std::vector<uint8_t>  active;             // by token, whether it has
 
     // By alora_weight::index: whether an adapter that this context has used has a pair for it. These
     // weights get a fused node, so that the graph is the same for all of the context's adapters.

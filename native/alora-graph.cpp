@@ -54,7 +54,7 @@ void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
     const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
-    attention.begin();
+    attention.begin(plan->active);
     for (const auto & [key, inp] : inputs) {
         fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
     }
@@ -307,10 +307,8 @@ ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor
         }
     }
     attention_matters = true;
-    if (!plan->all_active) {
-        return flash; // a token of the base has the very attention that it has without the patch
-    }
-    auto * res = attention.build(ctx0, flash);
-    ggml_backend_sched_set_tensor_backend(sched, res, backend_cpu); // as the nodes of build_fused()
-    return res;
+    // a token of the base has the very attention that it has without the patch
+    return attention.build(ctx0, flash, !plan->all_active, [&](ggml_tensor * node) {
+        ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()
+    });
 }

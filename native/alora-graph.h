@@ -100,7 +100,7 @@ private:
     alora_fused     fused;
     alora_attention attention;
     bool            slots_matter      = false; // there are plain ops, and they are those of the plan's adapters
-    bool            attention_matters = false; // adapted tokens alone would have an attention of their own
+    bool            attention_matters = false; // adapted tokens have an attention of their own, and all are adapted or not all
 
     ggml_backend_sched_t sched;
     ggml_backend_t       backend_cpu;

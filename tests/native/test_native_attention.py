@@ -97,6 +97,25 @@ def test_base_tokens_have_ggmls(zoo):
     assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("n_adapted", [1, 5])
+@pytest.mark.parametrize("n_beside", [0, 1, 40, 100])
+def test_adapted_tokens_have_ours_whatever_is_beside_them(zoo, monkeypatch, n_beside, n_adapted, n_threads):
+    results = {}
+    file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
+    for way, n in ("fused", 0), ("fused", n_beside), ("ops", n_beside):
+        monkeypatch.setenv("ALORA_GRAPH", way)
+        with Runtime(zoo.base("dense"), flash=Types.F16) as runtime:
+            llama_cpp.llama_set_n_threads(runtime.ctx, n_threads, n_threads)
+            assert runtime.decode((0, prompt(0, 200), 0), outputs="none") == 0
+            llama_cpp.llama_memory_seq_cp(runtime.memory, 0, 1, 0, 200)
+            runtime.activate(1, runtime.load(file), 200)
+            results[way, n] = runtime.logits((1, prompt(1, n_adapted), 200), *[(2, prompt(2, n), 0)] * bool(n))[0]
+    assert relative_error(results["fused", n_beside], results["fused", 0]) < 1e-5
+    if n_beside + n_adapted < 64:  # ggml's has tiles from there on, in float32
+        assert relative_error(results["fused", n_beside], results["ops", n_beside]) > 1e-4
+
+
 MANY = """
 import sys
 import numpy as np
