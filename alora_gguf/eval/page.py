@@ -4,17 +4,19 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from ..errors import EvalError
 from .evaluate import Row, as_json
 from .report import parts_table, plot, table
 
 HEAD = """# Intrinsics: how good they are
 
-Written by `{command}`; the figures are in [intrinsics.json](intrinsics.json) too.
+Each table is written by the command above it; the figures are in [intrinsics.json](intrinsics.json) too.
 
 Everything is measured through the GGUF runtime, but for the rows "aLoRA, PEFT", which are PEFT's on the dequantised weights in
 float32. *base, prompted* is the base model with an instruction in words, its output held to the same schema. *LoRA* is an
-ordinary LoRA of the same data, rank and steps, on the same prompt: it is active on every token, so it finds nothing in the
+ordinary LoRA of the same data (its card says how it was trained), on the same prompt: it is active on every token, so it finds nothing in the
 cache. *right* is the share of outputs that are the wanted one, word for word, or, of a probability, on its side of one half;
 intervals are 95%: Wilson's, for AUROC and ECE from 1,000 resamples. *aLoRA's lead* is the aLoRA's share less the row's, on the
 same examples, with the interval of paired shares. *tokens computed* and *ms a call* (median) are those of
@@ -25,20 +27,35 @@ one call on a conversation that is in the cache, prompt and output together.
 
 
 def write_page(folder: Path, rows: dict[str, Sequence[Row]], command: str) -> Path:
-    """Replaces each of the three files in one step. Raises OSError."""
+    """Replaces each of the three files in one step; intrinsics that stand there and were not measured stay. Raises OSError, EvalError."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD.format(command=command)]
-    for name, of in rows.items():
-        parts += [f"## {name}\n", table(of), ""]
+    measured = _read(folder / "intrinsics.json")
+    measured |= {name: {"command": command, "rows": as_json(of)} for name, of in rows.items()}
+    measured = dict(sorted(measured.items()))
+    all_rows = {name: [Row(**row) for row in of["rows"]] for name, of in measured.items()}
+    parts = [HEAD]
+    for name, of in all_rows.items():
+        parts += [f"## {name}\n", f"`{measured[name]['command']}`\n", table(of), ""]
         if split := parts_table(of):
             parts += [split, ""]
-    _write(folder / "intrinsics.json", json.dumps({name: as_json(of) for name, of in rows.items()}, indent=2) + "\n")
+    _write(folder / "intrinsics.json", json.dumps(measured, indent=2) + "\n")
     part = folder / "intrinsics.part.png"
-    plot(rows, part)
+    plot(all_rows, part)
     os.replace(part, folder / "intrinsics.png")
     page = folder / "intrinsics.md"
     _write(page, "\n".join(parts))
     return page
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was measured before, by intrinsic: {"command", "rows"}."""
+    try:
+        measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for of in measured.values():
+            str(of["command"]), [Row(**row) for row in of["rows"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise EvalError(f"{path}: expected what `alora eval --out` wrote, got: {type(e).__name__}: {e}; move it away") from e
+    return measured
 
 
 def _write(path: Path, text: str) -> None:
