@@ -36,7 +36,7 @@ INSTRUCTION = HEAD + 'instruction: "<|im_start|>answerability\\n{last_message}"\
 def folder(repo, tmp_path_factory):
     """The repository's adapter with an io.yaml that has all of it, as PEFT's folder."""
     folder = tmp_path_factory.mktemp("io") / "judge"
-    shutil.copytree(repo / "tests" / "adapters" / "answerability", folder)
+    shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", folder)
     (folder / "io.yaml").write_text(LIKELIHOOD)
     (folder / "README.md").write_text("---\ninvoked_after: user\nlicense: mit\n---\n")
     return folder
