@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py ADAPTER.gguf ... [--minutes 30] [--out docs/benchmarks]
 
-Work is done in rounds of a few seconds. After each one, alone and with an empty cache, the same answer is computed: its tokens
-have to be those of the first round, and the processor's time a token and the process's memory are written down. Prints a line at
-the end, and writes soak.json and soak.svg. Exit code 1 if the answer changed, memory grew by more than 1 % from the second fifth of
+Work is done in rounds of a few seconds. After each one, alone, with an empty cache and the given adapters alone, the same answer is
+computed: its tokens have to be those of the first round, and the processor's time a token and the process's memory are written
+down. Prints a line at the end, and writes soak.json and soak.svg. Exit code 1 if the answer changed, memory grew by more than 1 % from the second fifth of
 the rounds to the last (the first fills the cache), or a token takes 10 % longer in the end than on a model that was just opened
 (in turns: what else the machine does is no growth of ours).
 """
@@ -49,6 +49,8 @@ def main() -> int:
             for done in pool.map(lambda seed: work(model, args.adapters, seed, until), [f"{len(rows)} {i}" for i in range(N_THREADS)]):
                 for key, n in done.items():
                     counts[key] += n
+            for name in set(model.adapters) - {path.stem for path in args.adapters}:  # of these there are now more, now fewer
+                model.unload_adapter(name)
             reply, ms = canary(model)
             first = first or reply
             rows.append({"minute": round(minutes, 3), "rss_mb": rss_mb(), "ms_per_token": ms, "same": reply == first})
