@@ -4,9 +4,9 @@
 
 Work is done in rounds of a few seconds. After each one, alone, with an empty cache and the given adapters alone, the same answer is
 computed: its tokens have to be those of the first round, and the processor's time a token and the process's memory are written
-down. Prints a line at the end, and writes soak.json and soak.svg. Exit code 1 if the answer changed, memory grew by more than 1 % from the second fifth of
-the rounds to the last (the first fills the cache), or a token takes 10 % longer in the end than on a model that was just opened
-(in turns: what else the machine does is no growth of ours).
+down. Prints a line at the end, and writes soak.json and soak.svg. Exit code 1 if the answer changed, memory grew by more than 1 %
+from the second fifth of the rounds to the last (the first fills the cache), or a token takes 10 % longer in the end than on a
+model that was just opened (in turns: what else the machine does is no growth of ours).
 """
 
 import argparse

@@ -40,7 +40,7 @@ ggml_tensor * alora_attention::build(ggml_context * ctx0, ggml_tensor * flash, b
         auto *& mask = masks[flash->src[3]];
         if (!mask) {
             mask = ggml_custom_4d(ctx0, flash->src[3]->type, flash->src[3]->ne[0], flash->src[3]->ne[1], 1, flash->src[3]->ne[3],
-                &flash->src[3], 1, mask_bases, GGML_N_TASKS_MAX, this);
+                &flash->src[3], 1, mask_of_base, GGML_N_TASKS_MAX, this);
             place(mask);
         }
         flash->src[3] = mask;
@@ -52,7 +52,7 @@ ggml_tensor * alora_attention::build(ggml_context * ctx0, ggml_tensor * flash, b
     return res;
 }
 
-void alora_attention::mask_bases(ggml_tensor * dst, int ith, int nth, void * userdata) {
+void alora_attention::mask_of_base(ggml_tensor * dst, int ith, int nth, void * userdata) {
     const auto & active = ((const alora_attention *) userdata)->active;
     for (int64_t i = ith; i < dst->ne[1]; i += nth) {
         auto * to = (uint16_t *) at(dst, i, 0);
@@ -311,6 +311,11 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
     const auto * flash = self.mixed ? dst->src[dst->src[5] ? 5 : 4] : nullptr;
     const auto * sinks = dst->src[4] != flash ? dst->src[4] : nullptr;
     for (int64_t i = ith; i < mine.n_tokens*mine.n_head; i += nth) {
+        float * to = (float *) ((char *) dst->data + i*dst->nb[1]); // [dv, n_head, n_tokens]
+        if (!mine.is_mine(i/mine.n_head)) {
+            memcpy(to, (const char *) flash->data + i*flash->nb[1], mine.dv*sizeof(*to));
+            continue;
+        }
         const auto part = [&](int t) { return (const float *) threads[t].scratch.data() + mine.n_part*i; };
         const float sink = sinks ? ((const float *) sinks->data)[i % mine.n_head] : ALORA_SCORE_MIN;
         float max = sink;
@@ -320,11 +325,6 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
         float sum = sinks ? std::exp(sink - max) : 0.0f;
         for (int t = 0; t < nth; ++t) {
             sum += std::exp(part(t)[0] - max)*part(t)[1];
-        }
-        float * to = (float *) ((char *) dst->data + i*dst->nb[1]); // [dv, n_head, n_tokens]
-        if (!mine.is_mine(i/mine.n_head)) {
-            memcpy(to, (const char *) flash->data + i*flash->nb[1], mine.dv*sizeof(*to));
-            continue;
         }
         std::fill(to, to + mine.dv, 0.0f);
         for (int t = 0; t < nth && sum > 0.0f; ++t) {

@@ -48,8 +48,8 @@ private:
     struct pass;   // of one through a node
     struct alignas(64) line { float values[16]; };
 
-    static void compute   (ggml_tensor * dst, int ith, int nth, void * userdata);
-    static void mask_bases(ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void compute     (ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void mask_of_base(ggml_tensor * dst, int ith, int nth, void * userdata);
 
     std::deque<node>    nodes; // the graph has their addresses
     std::map<const ggml_tensor *, ggml_tensor *> masks; // of the base's tokens, by that of all

@@ -22,11 +22,12 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..eval.evaluate import evaluate
-    from ..eval.page import write_page
+    from ..eval.page import read_page, write_page
     from ..eval.plan import read_plan
     from ..eval.report import table
 
     plans = [_with_what_is_there(read_plan(Path(path))) for path in args.plan]
+    before = read_page(Path(args.out)) if args.out else {}
     rows = {}
     for plan in plans:
         with tqdm(desc=plan.name, unit="example", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 15) as bar:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             rows[plan.name] = evaluate(plan, limit=args.limit, threads=args.threads, on_example=on_example)
         print(f"{plan.name}\n\n{table(rows[plan.name])}\n")
     if args.out:
-        print(f"wrote {write_page(Path(args.out), rows, f'alora eval {shlex.join(args.command_line)}')}")
+        print(f"wrote {write_page(Path(args.out), before, rows, f'alora eval {shlex.join(args.command_line)}')}")
     return 0
 
 

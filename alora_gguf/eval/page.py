@@ -26,11 +26,10 @@ one call on a conversation that is in the cache, prompt and output together.
 """
 
 
-def write_page(folder: Path, rows: dict[str, Sequence[Row]], command: str) -> Path:
-    """Replaces each of the three files in one step; intrinsics that stand there and were not measured stay. Raises OSError, EvalError."""
+def write_page(folder: Path, before: dict[str, Any], rows: dict[str, Sequence[Row]], command: str) -> Path:
+    """Replaces each of the three files in one step; of what was measured `before`, other intrinsics stay. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    measured = _read(folder / "intrinsics.json")
-    measured |= {name: {"command": command, "rows": as_json(of)} for name, of in rows.items()}
+    measured = before | {name: {"command": command, "rows": as_json(of)} for name, of in rows.items()}
     measured = dict(sorted(measured.items()))
     all_rows = {name: [Row(**row) for row in of["rows"]] for name, of in measured.items()}
     parts = [HEAD]
@@ -47,8 +46,9 @@ def write_page(folder: Path, rows: dict[str, Sequence[Row]], command: str) -> Pa
     return page
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What was measured before, by intrinsic: {"command", "rows"}."""
+def read_page(folder: Path) -> dict[str, Any]:
+    """What was measured before, by intrinsic: {"command", "rows"}. Raises EvalError."""
+    path = folder / "intrinsics.json"
     try:
         measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for of in measured.values():

@@ -35,18 +35,17 @@ def outputs_said(plan: Plan, lines: Sequence[Line], io: IntrinsicIO, invocation:
         n_new = len(row.tokens) - row.n_prefix
         [logits] = passes.logits(model, [row], passes.prefixes(model, [row]), alora_offsets=[n_new])
         owners = torch.from_numpy(row.owners)
-        for owner, i in enumerate(row.examples):
-            said[i] = _is_said(logits[owners == owner], examples[i].output, enum)
+        right = [_is_said(logits[owners == owner], examples[i].output, enum) for owner, i in enumerate(row.examples)] if enum else passes.said(logits, row)
+        for i, hit in zip(row.examples, right, strict=True):
+            said[i] = hit
     return said
 
 
 def _is_said(logits: torch.Tensor, output: Sequence[int], enum: Sequence[Sequence[int]]) -> bool:
-    """Whether each token of the output is the likeliest, or, with an enum, the likeliest of those that its outputs go on with.
+    """Whether each token of the output is the likeliest of those that the enum's outputs go on with.
 
     logits   F32 [len(output), n_vocab], before each of the tokens
     """
-    if not enum:
-        return logits.argmax(-1).tolist() == list(output)
     for i, token in enumerate(output):
         after = {other[i] for other in enum if other[:i] == output[:i]}
         if max(after, key=lambda other: logits[i, other].item()) != token:
