@@ -133,7 +133,7 @@ np.save(sys.argv[2], np.concatenate(rows))
 """
 
 
-def test_masked_cells_are_passed_by_without_a_trace(zoo, unpatched_lib, tmp_path):
+def test_masked_cells_are_passed_by_as_in_the_unpatched_library(zoo, unpatched_lib, tmp_path):
     """Of many conversations in one cache: the unpatched library's logits, bit for bit."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     for name, env in ("patched", {}), ("unpatched", {"LLAMA_CPP_LIB_PATH": str(unpatched_lib), "ALORA_TEST_UNPATCHED": "1"}):
