@@ -9,6 +9,9 @@
 #ifndef _WIN32
 #include <dlfcn.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -120,12 +123,16 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
         if (!adapter) {
             return ALORA_OK;
         }
-        const auto keep = live(adapter);
+        auto freed = live(adapter);
         {
             std::lock_guard<std::mutex> lock(adapters_mutex);
             adapters.erase(adapter);
         }
         alora_contexts_forget(adapter);
+        freed.reset();
+#ifdef __GLIBC__
+        malloc_trim(0); // what was allocated to load and to use it: each thread's heap keeps tens of megabytes of that else
+#endif
         return ALORA_OK;
     });
 }
