@@ -7,19 +7,17 @@ import asyncio
 import sys
 
 from alora_gguf import Model, default_model
-from alora_gguf.finding import finding
 
 TEXT = "The ferry to Saint Maren leaves at nine and takes two hours. Bicycles travel free."
 
 
 async def talk(model: Model, question: str) -> None:
     chat = model.conversation()
-    chat.attach(TEXT)
-    with chat.ask(question, stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
+    with chat.ask(f"{TEXT}\n\n{question}", stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
         async for piece in answer:  # meanwhile the other tasks go on, in the same batches
             print(f"{question}  {piece!r}")
     verdict = await chat.invoke("answerability", stream=True)
-    print(f"{question}  {finding(verdict)}, after {answer.result.usage.completion_tokens} tokens")
+    print(f"{question}  {verdict.text}, after {answer.result.usage.completion_tokens} tokens")
 
 
 async def main(adapter: str) -> None:

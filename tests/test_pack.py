@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 
-import jsonschema
 import pytest
 import yaml
 from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
 
-NAMES = ("answerability", "certainty", "query-rewrite")
-ENDS = {"answerability": "user", "certainty": "assistant", "query-rewrite": "user"}
+NAMES = ("certainty", "query-rewrite")
+ENDS = {"certainty": "assistant", "query-rewrite": "user"}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +50,7 @@ def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
     splits = ("train", "valid", "test")
-    key = lambda e: json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]  # noqa: E731
-    asked = {s: {key(e) for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
+    asked = {s: {[m["content"] for m in e["messages"] if m["role"] == "user"][-1] for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
     assert not asked["train"] & asked["test"] and not asked["valid"] & asked["test"]
 
 
@@ -64,7 +62,7 @@ def test_no_entity_is_in_two_splits(imported):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_end_with_what_is_judged_and_none_is_there_twice(name, pack):
-    for path in (p for p in (pack / name / f"{test}.jsonl" for test in ("test", "everyday", "others")) if p.exists()):
+    for path in (pack / name / "test.jsonl", pack / name / "others.jsonl"):
         examples = read(path)
         said = [json.dumps([e["messages"], e.get("documents")]) for e in examples]
         assert len(set(said)) == len(said), path.name
@@ -78,7 +76,7 @@ def test_io_yaml_restates_the_last_message_behind_the_invocation(name, pack):
     last = IntrinsicsRewriter(config_file=pack / name / "io.yaml").transform(request).messages[-1]
     assert (last.role, last.content) == ("user", f"<{name}> {example['messages'][-1]['content']}")
     schema = json.loads(yaml.safe_load((pack / name / "io.yaml").read_text())["response_format"])
-    jsonschema.validate(example["output"], schema)
+    assert example["output"] in schema.get("enum", [example["output"]])
 
 
 def test_io_yaml_makes_a_record_of_a_rewritten_question(pack):
@@ -137,18 +135,6 @@ def model(pack, base_q4, tmp_path_factory):
             convert(pack / name / "adapter", folder / f"{name}.gguf", base=base_q4)
             model.load_adapter(folder / f"{name}.gguf")
         yield model
-
-
-@pytest.mark.parametrize("file", ("test.jsonl", "everyday.jsonl", "others.jsonl"))
-def test_what_a_text_holds_is_answerable(file, model, pack):
-    """On every few of the examples, half of them answerable; the card has more, and what the base gets."""
-    examples = read(pack / "answerability" / file)
-    is_answerable = lambda e: e["output"]["answerability"] == "answerable"  # noqa: E731
-    assert 2 * sum(map(is_answerable, examples)) == len(examples)
-    examples = examples[:: 2 * (len(examples) // 48) + 1]
-    likelihoods = [
-        model.conversation(messages=e["messages"]).invoke("answerability", documents=e["documents"]).result["answerability_likelihood"] for e in examples]
-    assert sum((x > 0.5) == is_answerable(e) for x, e in zip(likelihoods, examples)) >= 0.7 * len(examples)
 
 
 @pytest.mark.parametrize("file, least", (("test.jsonl", 0.6), ("others.jsonl", 0.7)))
