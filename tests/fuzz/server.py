@@ -1,5 +1,6 @@
 """schemathesis on the OpenAPI document of a server with a tiny model: server.py SECONDS."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.chdir(folder)  # from the repository's own, a server would import the sources there, not what is installed
         base = llama(default_model(), folder / "tiny.gguf")
         adapter = random_adapter(base, folder / "first.gguf", [901, 902], 0)
         (folder / "more").mkdir()
