@@ -45,6 +45,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..train.heap import return_large_blocks
     from ..train.settings import Settings, read_config
 
     given = {name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")}
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if name not in given:
             raise TrainError(f"{name}: expected {option}, got none; give it")
     settings = Settings(**given)
+    return_large_blocks()
     try:
         from ..train.progress import Progress
         from ..train.train import train

@@ -7,6 +7,7 @@
     base       the frozen model in PyTorch; linear: PEFT's layers in fewer products
     prefixes   the keys and values of what the base computes, kept in memory or on disk
     passes     rows through the model: loss, and whether the output would be said
+    heap       what its tensors leave in the memory of the process
     trainer    steps and evaluations; checkpoint: where a run stands; progress: what it shows
     train      one run, from the file to the folder
     folder     PEFT's folder with its io.yaml and card
