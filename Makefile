@@ -50,6 +50,10 @@ check-metal:  DEVICE := MTL0
 check-vulkan: DEVICE := Vulkan0
 check-cuda check-metal: WAYS := device-ways
 check-vulkan: export GGML_VK_VISIBLE_DEVICES ?= 0
+check-vulkan: CMAKE_ARGS += -DVulkan_INCLUDE_DIR=$(CURDIR)/build/vulkan-include
+check-vulkan: build/vulkan-include
+build/vulkan-include:
+	sh tests/native/vulkan.sh $@
 check-cuda check-metal check-vulkan: check-%: $(STAMPS)/test-tools $(STAMPS)/installed
 	@echo "== native libraries with the backend $*"
 	@mkdir -p build/$*
