@@ -24,7 +24,7 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	    $(BIN)/alora chat --adapter $(ADAPTERS) --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
-test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
+test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
@@ -71,7 +71,7 @@ IN_ASAN = LD_PRELOAD="$$(clang -print-file-name=libclang_rt.asan-$$(uname -m).so
 SANITIZE_TESTS := $(wildcard tests/native/test_native_*.py)
 
 sanitize: build/sanitize-address/bin/.built build/sanitize-thread/bin/.built $(STAMPS)/test-tools $(STAMPS)/installed build/tiny.gguf
-	$(IN_ASAN) $(BIN)/pytest -k "not unpatched" $(filter-out %_patch.py %_kernels.py %_ops.py,$(SANITIZE_TESTS))
+	$(IN_ASAN) $(BIN)/pytest -k "not unpatched" $(filter-out %_patch.py %_kernels.py %_ops.py %_sanitized.py,$(SANITIZE_TESTS))
 	build/sanitize-address/bin/stress build/tiny.gguf build/tiny-adapter.gguf 1 1000
 	build/sanitize-thread/bin/stress build/tiny.gguf build/tiny-adapter.gguf 4 10
 
@@ -216,6 +216,17 @@ build/sanitize-%/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress
 	    $(foreach lang,C CXX,"-DCMAKE_$(lang)_FLAGS=-O1 -g1 -DNDEBUG -fno-omit-frame-pointer -fsanitize-ignorelist=$(CURDIR)/tests/native/sanitize.ignore $(SANITIZE_$*)") \
 	    >build/cmake-sanitize-$*.log 2>&1 || { cat build/cmake-sanitize-$*.log; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitize-$* --target all stress $(if $(findstring fuzzer,$(SANITIZE_$*)),fuzz-loader)
+	@touch $@
+
+# the C-level test under AddressSanitizer and UndefinedBehaviorSanitizer, for the suite: by the compiler that is there
+SANITIZED := -O1 -g1 -DNDEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+build/sanitized/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.cpp
+	@echo "== native libraries under sanitizers, for a test"
+	@mkdir -p build/sanitized
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitized -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DCMAKE_BUILD_TYPE=None \
+	    -DGGML_OPENMP=OFF -DGGML_RPC=OFF "-DCMAKE_C_FLAGS=$(SANITIZED)" "-DCMAKE_CXX_FLAGS=$(SANITIZED)" \
+	    >build/cmake-sanitized.log 2>&1 || { cat build/cmake-sanitized.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target stress
 	@touch $@
 
 # the library that the tests compare with, bit for bit
