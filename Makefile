@@ -224,7 +224,7 @@ build/sanitized/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.
 	@echo "== native libraries under sanitizers, for a test"
 	@mkdir -p build/sanitized
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitized -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DCMAKE_BUILD_TYPE=None \
-	    -DGGML_OPENMP=OFF -DGGML_RPC=OFF "-DCMAKE_C_FLAGS=$(SANITIZED)" "-DCMAKE_CXX_FLAGS=$(SANITIZED)" \
+	    -DGGML_OPENMP=OFF "-DCMAKE_C_FLAGS=$(SANITIZED)" "-DCMAKE_CXX_FLAGS=$(SANITIZED)" \
 	    >build/cmake-sanitized.log 2>&1 || { cat build/cmake-sanitized.log; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target stress
 	@touch $@
