@@ -7,14 +7,20 @@ from .reply import Reply
 
 
 def finding(reply: Reply) -> str:
-    """`answerable, answerability likelihood 0.93`, a rewritten question, or the text as it is."""
+    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, or the text as it is."""
     if reply.result is None:
         return reply.text
     name, value = _unwrapped(reply.result)
-    if not isinstance(value, float):
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    said = _unwrapped(json.loads(reply.text))[1]
-    return (f"{said}, " if isinstance(said, str) else "") + f"{name.replace('_', ' ')} {value:.2f}".strip()
+    if isinstance(value, float):
+        said = _unwrapped(json.loads(reply.text))[1]
+        return (f"{said}, " if isinstance(said, str) else "") + _named(name, value)
+    if isinstance(value, dict) and any(isinstance(v, float) for v in value.values()) and all(isinstance(v, float | str) for v in value.values()):
+        return ", ".join(_named(name, v) for name, v in value.items() if v != "")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _named(name: str, value: float | str) -> str:
+    return f"{name.replace('_', ' ')} {value:.2f}".strip() if isinstance(value, float) else f"{name.replace('_', ' ')}: {value}"
 
 
 def _unwrapped(value: Any) -> tuple[str, Any]:

@@ -11,14 +11,13 @@ from alora_gguf import Model, default_model
 
 
 def judge(line: str) -> str:
-    """A conversation as {"messages": [...]}, its verdict, and the answer where the conversation holds one."""
-    messages = json.loads(line)["messages"]
-    verdict = model.conversation(messages=messages).invoke("answerability").text
+    """A conversation as {"messages": [...]}: how likely it holds an answer, and the answer if it does."""
+    *before, last = messages = json.loads(line)["messages"]
+    likelihood = model.conversation(messages=messages).invoke("answerability").result["answerability_likelihood"]
     answer = None
-    if verdict == "answerable":
-        *before, last = messages
+    if likelihood > 0.5:
         answer = model.conversation(messages=before).ask(last["content"], temperature=0, max_tokens=16).text
-    return json.dumps({"question": messages[-1]["content"].splitlines()[-1], "verdict": verdict, "answer": answer}, ensure_ascii=False)
+    return json.dumps({"question": last["content"], "answerable": round(likelihood, 2), "answer": answer}, ensure_ascii=False)
 
 
 with Model(default_model(), n_ctx=8192) as model, ThreadPoolExecutor(max_workers=16) as pool:  # n_ctx: of all together

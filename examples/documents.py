@@ -20,9 +20,10 @@ def main(adapter: str, folder: str, *questions: str) -> None:
             text, row = path.read_text(encoding="utf-8", errors="replace").strip(), f"{path.name:24}"
             try:
                 for question in questions:  # the text is computed for the first of them only
-                    chat = model.conversation(messages=[{"role": "user", "content": f"{text}\n\n{question}"}])
+                    chat = model.conversation(messages=[{"role": "user", "content": question}])
+                    chat.attach(text)
                     verdict = chat.invoke("answerability")
-                    row += f"{'yes' if verdict.text == 'answerable' else '-':5}"
+                    row += f"{'yes' if verdict.result['answerability_likelihood'] > 0.5 else '-':5}"
                     n_prompt += verdict.usage.prompt_tokens
                     n_computed += verdict.usage.prompt_tokens - verdict.usage.cached_tokens
                 print(row.rstrip())

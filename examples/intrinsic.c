@@ -2,7 +2,9 @@
 
    P=$(python -c 'import alora_gguf; print(*alora_gguf.__path__)'); cc examples/intrinsic.c -o intrinsic \
        -I$P/include -L$P/lib -Wl,-rpath,$P/lib -lllama -lggml -lggml-base
-   ./intrinsic base.gguf adapter.gguf "TEXT" */
+   ./intrinsic base.gguf adapter.gguf "TEXT" ["MESSAGE"]
+
+   MESSAGE is what the adapter's io.yaml would ask it, with the invocation; without one, the invocation follows the text. */
 
 #include "alora.h"
 #include "gguf.h"
@@ -14,7 +16,7 @@
 
 #define CHECK(ok, ...) do { if (!(ok)) { fprintf(stderr, "intrinsic: error: " __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
 
-enum { N_CTX = 2048, N_MOST = 64 }; // cells; tokens of the invocation, and of the answer
+enum { N_CTX = 2048, N_MOST = 64 }; // cells; tokens of the message, and of the answer
 
 static void on_log(enum ggml_log_level level, const char * text, void * data) {
     (void) data;
@@ -22,7 +24,7 @@ static void on_log(enum ggml_log_level level, const char * text, void * data) {
 }
 
 int main(int argc, char ** argv) {
-    CHECK(argc == 4, "expected a base, an adapter and a text, got %d arguments", argc - 1);
+    CHECK(argc == 4 || argc == 5, "expected a base, an adapter, a text and maybe a message, got %d arguments", argc - 1);
     llama_log_set(on_log, NULL);
     CHECK(alora_load_backends() > 0, "expected ggml's backends beside libllama");
     struct llama_model * model = llama_model_load_from_file(argv[1], llama_model_default_params());
@@ -44,7 +46,7 @@ int main(int argc, char ** argv) {
     CHECK(n_invocation <= N_MOST, "%s: expected at most %d invocation tokens, got %zu", argv[2], N_MOST, n_invocation);
 
     // what is said, as the model's own template has it
-    struct llama_chat_message said[] = {{ "system", "You are a helpful assistant." }, { "user", argv[3] }};
+    struct llama_chat_message said[] = {{ "system", "You are a helpful assistant." }, { "user", argv[3] }, { "user", argv[argc - 1] }};
     static char text[1 << 16];
     int32_t n_text = llama_chat_apply_template(llama_model_chat_template(model, NULL), said, 2, false, text, sizeof text);
     CHECK(n_text > 0 && n_text <= (int32_t) sizeof text, "%s: expected a known chat template, and a shorter text", argv[1]);
@@ -53,10 +55,21 @@ int main(int argc, char ** argv) {
     CHECK(n > 0, "text: expected at most %d tokens, got %d", N_CTX - 2 * N_MOST, -n);
     CHECK(llama_decode(ctx, llama_batch_get_one(tokens, n)) == 0, "expected %d tokens to be computed", n);
 
-    // the invocation and the answer: a batch of sequence 0 goes on where the last one ended
-    CHECK(alora_seq_activate(ctx, 0, adapter, n, 1.0f) == ALORA_OK, "%s", alora_last_error());
-    memcpy(tokens, gguf_get_arr_data(file, key), n_invocation * sizeof *tokens);
-    struct llama_batch batch = llama_batch_get_one(tokens, (int32_t) n_invocation);
+    // the message, or the invocation alone, and the answer: a batch of sequence 0 goes on where the last one ended
+    const void * invocation = gguf_get_arr_data(file, key);
+    size_t n_message = n_invocation, start = 0;
+    memcpy(tokens, invocation, n_invocation * sizeof *tokens);
+    if (argc == 5) {
+        int32_t n_all = llama_chat_apply_template(llama_model_chat_template(model, NULL), said, 3, true, text, sizeof text);
+        CHECK(n_all > 0 && n_all <= (int32_t) sizeof text, "message: expected a shorter one");
+        int32_t n_tokens = llama_tokenize(vocab, text + n_text, n_all - n_text, tokens, N_MOST, false, true);
+        CHECK(n_tokens > 0, "message: expected at most %d tokens, got %d", N_MOST, -n_tokens);
+        n_message = (size_t) n_tokens;
+        while (start + n_invocation <= n_message && memcmp(tokens + start, invocation, n_invocation * sizeof *tokens)) start++;
+        CHECK(start + n_invocation <= n_message, "message: expected the adapter's invocation in it");
+    }
+    CHECK(alora_seq_activate(ctx, 0, adapter, n + (int32_t) start, 1.0f) == ALORA_OK, "%s", alora_last_error());
+    struct llama_batch batch = llama_batch_get_one(tokens, (int32_t) n_message);
     struct llama_sampler * greedy = llama_sampler_init_greedy();
     for (int i = 0; i < N_MOST; i++) {
         CHECK(llama_decode(ctx, batch) == 0, "expected %d tokens to be computed", batch.n_tokens);

@@ -7,15 +7,19 @@ import sys
 
 from alora_gguf import Model, default_model
 
-TEXT = "The ferry to Saint Maren leaves at nine and takes two hours. Bicycles travel free."
-QUESTIONS = ["How long does the ferry take?", "What is the captain's name?"]
+TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros."
+QUESTIONS = ["What does a ticket cost?", "What is the captain's name?"]
 
 with Model(default_model(), n_ctx=2048) as model:
     model.load_adapter(sys.argv[1], "answerability")
     for question in QUESTIONS:
-        message = f"{TEXT}\n\n{question}"
-        verdict = model.conversation(messages=[{"role": "user", "content": message}]).invoke("answerability")
-        print(f"{question}  {verdict.text}, {verdict.usage.cached_tokens} of {verdict.usage.prompt_tokens} tokens from the cache")
-        if verdict.text == "answerable":  # whichever conversation it is in: what was computed for the verdict is there
-            reply = model.conversation().ask(message, temperature=0, max_tokens=40)
+        chat = model.conversation(messages=[{"role": "user", "content": question}])
+        chat.attach(TEXT)  # a document, for the base and for all intrinsics
+        verdict = chat.invoke("answerability")
+        likelihood = verdict.result["answerability_likelihood"]
+        print(f"{question}  answerable: {likelihood:.2f}, {verdict.usage.cached_tokens} of {verdict.usage.prompt_tokens} tokens from the cache")
+        if likelihood > 0.5:  # whichever conversation it is in: what was computed for the verdict is there
+            chat = model.conversation()
+            chat.attach(TEXT)
+            reply = chat.ask(question, temperature=0, max_tokens=40)
             print(f"    {reply.text}  {reply.usage.cached_tokens} of {reply.usage.prompt_tokens} tokens from the cache")

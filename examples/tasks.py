@@ -7,23 +7,25 @@ import asyncio
 import sys
 
 from alora_gguf import Model, default_model
+from alora_gguf.finding import finding
 
-TEXT = "The ferry to Saint Maren leaves at nine and takes two hours. Bicycles travel free."
+TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros."
 
 
 async def talk(model: Model, question: str) -> None:
     chat = model.conversation()
-    with chat.ask(f"{TEXT}\n\n{question}", stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
+    chat.attach(TEXT)
+    with chat.ask(question, stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
         async for piece in answer:  # meanwhile the other tasks go on, in the same batches
             print(f"{question}  {piece!r}")
     verdict = await chat.invoke("answerability", stream=True)
-    print(f"{question}  {verdict.text}, after {answer.result.usage.completion_tokens} tokens")
+    print(f"{question}  {finding(verdict)}, after {answer.result.usage.completion_tokens} tokens")
 
 
 async def main(adapter: str) -> None:
     with Model(default_model(), n_ctx=2048) as model:
         model.load_adapter(adapter, "answerability")
-        await asyncio.gather(talk(model, "How long does the ferry take?"), talk(model, "What is the captain's name?"))
+        await asyncio.gather(talk(model, "What does a ticket cost?"), talk(model, "What is the captain's name?"))
 
 
 asyncio.run(main(sys.argv[1]))

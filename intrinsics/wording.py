@@ -41,3 +41,15 @@ FRAMES = (
     "|| Find out {n}. | My question is about {n}. | Would you tell us {n}? "
     "|| Please give {n}. | Could you find {n}? | Let me know {n}, please. | I am looking for {n}."
 )
+
+# A system prompt, or a message and its reply, that holds a text.
+BRIEFED = (
+    "You answer questions about this text.\n\n{p} | Use the following information to help the user.\n{p} | Context: {p} "
+    "| Here is what you know:\n\n{p}\n\nAnswer briefly. | You work at an information desk. Your notes:\n{p} | Facts: {p} Give short answers. "
+    "|| Stick to the page below.\n\n{p} || The following was retrieved for the user:\n\n{p} | All you have been told is this:\n{p}"
+)
+HANDED = (
+    "Here is a text: {p}/Thank you. What would you like to know? | {p}/I have read it. | Please read this.\n\n{p}/Done. "
+    "| Look at this: {p}/What do you want to know? | I want to ask you about the following.\n\n{p}/Go ahead. | Text:\n\"{p}\"/Got it. "
+    "|| Keep this in mind: {p}/I will. || I copied these lines for you:\n\n{p}/Received. | Have a look at this page. {p}/Sure, I looked at it."
+)

@@ -108,17 +108,17 @@ def adapter_files(peft_model, base_f32: Path, tmp_path_factory) -> dict[str, Pat
 
 @pytest.fixture(scope="session")
 def answerability(base_q4: Path, tmp_path_factory) -> Path:
-    """The repository's own adapter, converted."""
+    """That of tests/adapters, converted."""
     from alora_gguf.convert import convert
 
     path = tmp_path_factory.mktemp("answerability") / "answerability.gguf"
-    convert(REPO / "intrinsics" / "answerability" / "adapter", path, base=base_q4)
+    convert(REPO / "tests" / "adapters" / "answerability", path, base=base_q4)
     return path
 
 
 @pytest.fixture
 def model(base_q4: Path, answerability: Path):
-    """The embedded model with the repository's own adapter."""
+    """The embedded model with `answerability`."""
     from alora_gguf import Model
 
     with Model(base_q4, n_ctx=4096) as model:
@@ -128,13 +128,13 @@ def model(base_q4: Path, answerability: Path):
 
 @pytest.fixture(scope="session")
 def variants(answerability: Path, base_q4: Path, tmp_path_factory) -> dict[str, Path]:
-    """The repository's adapter; the same thrice as strong under another invocation; and as an ordinary LoRA."""
+    """`answerability`; the same thrice as strong under another invocation; and as an ordinary LoRA."""
     from alora_gguf.convert import convert
 
     files = {"answerability": answerability}
     for name, changes in {"other": {"alora_invocation_tokens": [1, 847, 42], "lora_alpha": 48}, "plain": {"alora_invocation_tokens": None}}.items():
         folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(REPO / "intrinsics" / "answerability" / "adapter", folder, dirs_exist_ok=True)
+        shutil.copytree(REPO / "tests" / "adapters" / "answerability", folder, dirs_exist_ok=True)
         config = json.loads((folder / "adapter_config.json").read_text())
         (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
         files[name] = folder / f"{name}.gguf"

@@ -12,17 +12,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from alora_gguf.convert import convert
 
-ANSWERABLE, UNANSWERABLE = "How long does the ferry take?", "What is the captain's name?"
+ANSWERABLE, UNANSWERABLE = "What does a ticket cost?", "What is the captain's name?"
 
 
 @pytest.fixture(scope="module")
-def checkout(repo, answerability, tmp_path_factory) -> Path:
+def checkout(repo, base_q4, tmp_path_factory) -> Path:
     """What the commands need: the examples, and the adapter that `make demo` converts."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(repo / "examples", folder / "examples")
     (folder / "build" / "adapters").mkdir(parents=True)
-    (folder / "build" / "adapters" / "answerability.gguf").symlink_to(answerability)
+    convert(repo / "intrinsics" / "answerability" / "adapter", folder / "build" / "adapters" / "answerability.gguf", base=base_q4)
     return folder
 
 
@@ -47,11 +48,17 @@ def shell(folder: Path, command: str) -> str:
     return done.stdout
 
 
+def sided(line: str) -> str:
+    """A line whose probabilities are only known by their side of one half, and nothing of what was found."""
+    return re.sub(r"\b[01]\.\d\d\b", lambda found: str(float(found[0]) > 0.5), re.sub(r", found: .*, after", ", after", line))
+
+
 def test_script(example):
     (first, answer, second), printed = example("script.py")
-    assert (first, second) == (printed[0], printed[2])
+    assert (sided(first), sided(second)) == (sided(printed[0]), sided(printed[2]))
+    assert ("True" in sided(first), "False" in sided(second)) == (True, True)
     cached, prompt = map(int, re.search(r"\S  (\d+) of (\d+) tokens from the cache$", answer).groups())
-    assert cached == prompt - 4  # of the generation prompt, in whose place the invocation was
+    assert cached == prompt - 3  # of the generation prompt, in whose place the message with the invocation was
 
 
 def test_documents(example, checkout):
@@ -62,7 +69,7 @@ def test_documents(example, checkout):
     (checkout / "long").mkdir()
     (checkout / "long" / "a.txt").write_text("so it was " * 4000)
     shutil.copy(checkout / "examples" / "documents" / "ferry.txt", checkout / "long" / "b.txt")
-    rows = shell(checkout, f'python examples/documents.py build/adapters/answerability.gguf long "{ANSWERABLE}"').splitlines()
+    rows = shell(checkout, f'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"').splitlines()
     assert "expected at most 4096 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
 
 
@@ -70,15 +77,15 @@ def test_conversations(example, checkout):
     said, printed = ([json.loads(line) for line in lines] for lines in example("conversations.py"))
     questions = [json.loads(line)["messages"][-1]["content"] for line in open(checkout / "examples" / "conversations.jsonl")]
     assert [line["question"] for line in said] == [question.splitlines()[-1] for question in questions]
-    assert [line["verdict"] for line in said] == [line["verdict"] for line in printed]
-    assert all(bool(line["answer"]) == (line["verdict"] == "answerable") for line in said)
+    assert [line["answerable"] > 0.5 for line in said] == [line["answerable"] > 0.5 for line in printed]
+    assert all(bool(line["answer"]) == (line["answerable"] > 0.5) for line in said)
 
 
 def test_tasks(example):
     said, printed = example("tasks.py")
     for question in (ANSWERABLE, UNANSWERABLE):
         *pieces, verdict = [line for line in said if line.startswith(question)]
-        assert verdict in printed and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
+        assert sided(verdict) in map(sided, printed) and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
     assert len(said) == 14
 
 
@@ -92,7 +99,7 @@ def test_drop_in(example):
 def intrinsic(example, checkout) -> Path:
     """The C program, built as its first lines say."""
     said, printed = example("intrinsic.c")
-    assert said == printed == ["answerable"]
+    assert [json.loads(line)["answerability"] for lines in (said, printed) for line in lines] == ["answerable"] * 2
     return checkout / "intrinsic"
 
 

@@ -60,7 +60,7 @@ def test_a_full_disk_loses_nothing(shared, answerability, base_q4, repo, full_di
     chat.add("assistant", "more " * 1000)
     for error, write in (
         (SavedConversationError, lambda: chat.save(path)),
-        (ConversionError, lambda: convert(repo / "intrinsics" / "answerability" / "adapter", adapter, base=base_q4, outtype="f32")),
+        (ConversionError, lambda: convert(repo / "tests" / "adapters" / "answerability", adapter, base=base_q4, outtype="f32")),
         (ConversionError, lambda: export(adapter, tmp_path / "folder", base_q4)),
     ):
         with full_disk(), pytest.raises(error, match="File too large") as raised:
@@ -75,7 +75,7 @@ def test_a_read_only_folder_is_one_line(shared, base_q4, answerability, repo, re
     before = sorted(read_only.iterdir())
     for error, write in (
         (SavedConversationError, lambda: shared.conversation(messages=MESSAGES).save(read_only / "chat")),
-        (ConversionError, lambda: convert(repo / "intrinsics" / "answerability" / "adapter", read_only / "a.gguf", base=base_q4)),
+        (ConversionError, lambda: convert(repo / "tests" / "adapters" / "answerability", read_only / "a.gguf", base=base_q4)),
         (ConversionError, lambda: export(answerability, read_only / "folder", base_q4)),
     ):
         with pytest.raises(error, match=rf"^{re.escape(str(read_only))}.*: expected [^\n]*$"):

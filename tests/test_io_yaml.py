@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ INSTRUCTION = HEAD + 'instruction: "<|im_start|>answerability\\n{last_message}"\
 def folder(repo, tmp_path_factory):
     """The repository's adapter with an io.yaml that has all of it, as PEFT's folder."""
     folder = tmp_path_factory.mktemp("io") / "judge"
-    shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", folder)
+    shutil.copytree(repo / "tests" / "adapters" / "answerability", folder)
     (folder / "io.yaml").write_text(LIKELIHOOD)
     (folder / "README.md").write_text("---\ninvoked_after: user\nlicense: mit\n---\n")
     return folder
@@ -256,6 +257,16 @@ def test_a_likelihood_is_of_the_adapters_own_probabilities(model):
     yes, no = (sum(x for text, x in best.items() if label.startswith(text)) for label in ("answerable", "unanswerable"))
     assert reply.result == {"answerability_likelihood": pytest.approx(yes / (yes + no), abs=1e-3)}
     assert finding(reply) == f"{json.loads(reply.text)}, answerability likelihood {reply.result['answerability_likelihood']:.2f}"
+
+
+@pytest.mark.parametrize("text, result, shown", (
+    ('{"found": "9:15", "is": "yes"}', {"how_sure": 0.931, "found": "9:15"}, "how sure 0.93, found: 9:15"),
+    ('{"found": "", "is": "no"}', {"how_sure": 0.07, "found": ""}, "how sure 0.07"),
+    ('{"a": 1, "b": [2]}', {"a": 1, "b": [2]}, '{"a": 1, "b": [2]}'),
+    ('"What is it?"', {"question": "What is it?"}, "What is it?"),
+))
+def test_a_result_is_shown_to_people_by_its_fields(text, result, shown):
+    assert finding(SimpleNamespace(text=text, result=result)) == shown
 
 
 def test_json_that_was_cut_short_is_an_error_and_a_cancelled_call_is_none(model):

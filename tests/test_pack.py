@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 import yaml
 from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
 
-NAMES = ("certainty", "query-rewrite")
-ENDS = {"certainty": "assistant", "query-rewrite": "user"}
+NAMES = ("answerability", "certainty", "query-rewrite")
+ENDS = {"answerability": "user", "certainty": "assistant", "query-rewrite": "user"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
     splits = ("train", "valid", "test")
-    asked = {s: {[m["content"] for m in e["messages"] if m["role"] == "user"][-1] for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
+    key = lambda e: json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]  # noqa: E731
+    asked = {s: {key(e) for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
     assert not asked["train"] & asked["test"] and not asked["valid"] & asked["test"]
 
 
@@ -62,7 +64,7 @@ def test_no_entity_is_in_two_splits(imported):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_end_with_what_is_judged_and_none_is_there_twice(name, pack):
-    for path in (pack / name / "test.jsonl", pack / name / "others.jsonl"):
+    for path in (p for p in (pack / name / f"{test}.jsonl" for test in ("test", "everyday", "others")) if p.exists()):
         examples = read(path)
         said = [json.dumps([e["messages"], e.get("documents")]) for e in examples]
         assert len(set(said)) == len(said), path.name
@@ -76,7 +78,7 @@ def test_io_yaml_restates_the_last_message_behind_the_invocation(name, pack):
     last = IntrinsicsRewriter(config_file=pack / name / "io.yaml").transform(request).messages[-1]
     assert (last.role, last.content) == ("user", f"<{name}> {example['messages'][-1]['content']}")
     schema = json.loads(yaml.safe_load((pack / name / "io.yaml").read_text())["response_format"])
-    assert example["output"] in schema.get("enum", [example["output"]])
+    jsonschema.validate(example["output"], schema)
 
 
 def test_io_yaml_makes_a_record_of_a_rewritten_question(pack):
@@ -137,6 +139,18 @@ def model(pack, base_q4, tmp_path_factory):
         yield model
 
 
+@pytest.mark.parametrize("file, share", (("test.jsonl", 0.7), ("everyday.jsonl", 0.6)))
+def test_what_a_text_holds_is_answerable(file, share, model, pack):
+    """On every few of the examples, half of them answerable; the card has more, and what the base gets."""
+    examples = read(pack / "answerability" / file)
+    is_answerable = lambda e: e["output"]["answerability"] == "answerable"  # noqa: E731
+    assert 2 * sum(map(is_answerable, examples)) == len(examples)
+    examples = examples[:: 2 * (len(examples) // 49) + 1]
+    likelihoods = [
+        model.conversation(messages=e["messages"]).invoke("answerability", documents=e["documents"]).result["answerability_likelihood"] for e in examples]
+    assert sum((x > 0.5) == is_answerable(e) for x, e in zip(likelihoods, examples)) >= share * len(examples)
+
+
 @pytest.mark.parametrize("file, least", (("test.jsonl", 0.6), ("others.jsonl", 0.7)))
 def test_right_answers_are_more_certain_than_wrong_ones(file, least, model, pack):
     """AUROC on every few of the examples; the card has more."""
@@ -163,3 +177,12 @@ def test_the_last_question_is_rewritten_though_it_is_answered(model):
         {"role": "user", "content": "When was Isaac Newton born?"}, {"role": "assistant", "content": "Isaac Newton was born in 1643."},
         {"role": "user", "content": "Where was he born?"}, {"role": "assistant", "content": "In Woolsthorpe."}])
     assert chat.invoke("query-rewrite").result == {"rewritten_question": "Where was Isaac Newton born?"}
+
+
+def test_no_sentence_of_the_prose_is_in_a_test(pack):
+    folder = pack / "answerability"
+    [_, *blocks] = (folder / "prose.txt").read_text(encoding="utf-8").split("\n\n")
+    sentences = {part.strip() for block in blocks for line in block.split("\n") for part in line.split(" | ")[0].lstrip("+- ").split(". ") if part.strip()}
+    for test in ("test", "everyday", "others"):
+        said = "\n".join(m["content"] for e in read(folder / f"{test}.jsonl") for m in [*e["messages"], *({"content": d["text"]} for d in e["documents"])])
+        assert not [sentence for sentence in sentences if sentence in said]

@@ -112,7 +112,7 @@ def test_no_error_commands_the_terminal(hostile_adapter, answerability, repo, tm
     place = tmp_path / HOSTILE
     place.mkdir()
     adapter = place / "adapter"
-    shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", adapter)
+    shutil.copytree(repo / "tests" / "adapters" / "answerability", adapter)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "peft_type": HOSTILE, "target_modules": [HOSTILE]}))
     (place / "plan.toml").write_text(f"name = {json.dumps(HOSTILE)}\n")

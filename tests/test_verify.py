@@ -8,7 +8,7 @@ from alora_gguf.verify import Compared, Verification, verify
 
 
 def test_a_quantised_base_is_no_excuse(repo, base_q4, tmp_path):
-    folder = shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", tmp_path / "answerability")
+    folder = shutil.copytree(repo / "tests" / "adapters" / "answerability", tmp_path / "answerability")
     convert(folder, tmp_path / "right.gguf", base=base_q4, outtype="f32")
     done = verify(folder, tmp_path / "right.gguf", base_q4)
     assert done.passed and done.limit == 2e-5

@@ -60,7 +60,7 @@ def main() -> int:
         adapter = next((home / "venv" / "lib").glob("python*/site-packages/alora_gguf/pack/answerability"))
         run(python.with_name("alora-convert"), adapter, "answerability.gguf", "--base", run(python, "-c", "import alora_gguf; print(alora_gguf.default_model())").strip())
         answer = json.loads(run(alora, "chat", "--adapter", "answerability.gguf", "--prompt", QUESTION, "--invoke", "answerability",
-                                "--max-tokens", 16, "--temperature", 0, "--json"))
+                                "--max-tokens", 180, "--temperature", 0, "--json"))
         print(json.dumps(answer)[:400])
 
         here = json.loads(run(python, "-c", LOGITS))

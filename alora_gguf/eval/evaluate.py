@@ -80,7 +80,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _right(plan: Plan, lines: Sequence[Line], said: Sequence[Said], probabilities: Sequence[float] | None) -> list[bool]:
     if probabilities is None:
         return [_is_right(s, line) for s, line in zip(said, lines, strict=True)]
-    return [(p >= 0.5) == (line.output == plan.positive) for p, line in zip(probabilities, lines, strict=True)]
+    return [(p >= 0.5) == plan.is_positive(line.output) for p, line in zip(probabilities, lines, strict=True)]
 
 
 def _row(
@@ -89,7 +89,7 @@ def _row(
 ) -> Row:
     merits: dict[str, Any] = {}
     if probabilities is not None:
-        labels = [line.output == plan.positive for line in lines]
+        labels = [plan.is_positive(line.output) for line in lines]
         merits = {
             "auroc": metrics.auroc(probabilities, labels),
             "auroc_interval": metrics.bootstrap(metrics.auroc, probabilities, labels),

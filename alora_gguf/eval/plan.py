@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import EvalError
 
@@ -21,6 +22,7 @@ class Plan:
     tests        JSONL files by title, lines as `alora train` has them
     prompted     io.yaml with an instruction for the base model, which answers the same without an adapter
     probability  the field of the result that is a probability, of the output `positive`; None: outputs are compared
+    positive     an output, or some fields of one
     by           fields of the lines to split the figures by
     alora        GGUF adapter; peft: the folder that it was made of; lora: a GGUF LoRA of the same data
     base         None: the embedded model
@@ -30,12 +32,17 @@ class Plan:
     tests: dict[str, Path]
     prompted: Path
     probability: str | None = None
-    positive: str | None = None
+    positive: Any = None
     by: list[str] = field(default_factory=list)
     alora: Path | None = None
     peft: Path | None = None
     lora: Path | None = None
     base: Path | None = None
+
+    def is_positive(self, output: Any) -> bool:
+        if isinstance(self.positive, dict) and isinstance(output, dict):
+            return all(name in output and output[name] == value for name, value in self.positive.items())
+        return output == self.positive
 
 
 def read_plan(path: Path) -> Plan:

@@ -3,7 +3,7 @@
     python intrinsics/answerability/baseline.py
 
 A logistic regression on the training examples, measured on the test examples, with three sets of features: the lengths,
-the share of the question's words that the passage holds, and both with hashed words of the last user message.
+the share of the question's words that stand elsewhere, and both with hashed words of all that is said.
 """
 
 import argparse
@@ -25,16 +25,16 @@ def words(text: str) -> list[str]:
 def cues(example: dict) -> dict[str, torch.Tensor]:
     """The feature sets of one example, F32 [features] each.
 
-    The question is taken to be the last sentence that ends in a question mark, else the last line.
+    The question is the last sentence of the last message that ends in a question mark, else its last line.
     """
-    text = next(m["content"] for m in reversed(example["messages"]) if m["role"] == "user")
+    *before, text = [d["text"] for d in example["documents"]] + [m["content"] for m in example["messages"]]
     asked = re.findall(r"[^.?!:\n\"]+\?", text) or [text.splitlines()[-1]]
-    question, rest = set(words(asked[-1])) - STOP_WORDS, words(text.replace(asked[-1], " "))
+    question, rest = set(words(asked[-1])) - STOP_WORDS, words(" ".join([*before, text.replace(asked[-1], " ")]))
     shared = sum(w in rest for w in question)
     lengths = torch.tensor([1.0, len(rest) / 50, len(question) / 5, len(example["messages"]) / 3])
     overlap = torch.tensor([1.0, shared / max(1, len(question)), shared / 5, float(shared == len(question))])
     bag = torch.zeros(BUCKETS)
-    for word in words(text):
+    for word in [*rest, *words(asked[-1])]:
         bag[zlib.crc32(word.encode()) % BUCKETS] = 1.0
     return {"lengths": lengths, "word overlap": torch.cat([lengths, overlap]), "words and overlap": torch.cat([lengths, overlap, bag])}
 
@@ -57,7 +57,7 @@ def fitted(features: torch.Tensor, labels: torch.Tensor, decay: float = 1e-3) ->
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     sets = {split: examples_of(split) for split in ("train", "test")}
-    labels = {split: torch.tensor([float(e["label"] == "answerable") for e in examples]) for split, examples in sets.items()}
+    labels = {split: torch.tensor([float(e["output"]["answerability"] == "answerable") for e in examples]) for split, examples in sets.items()}
     features = {split: [cues(e) for e in examples] for split, examples in sets.items()}
     print("| cues | train | test |\n|---|---|---|")
     for name in features["train"][0]:

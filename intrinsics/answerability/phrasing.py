@@ -5,8 +5,7 @@ those of the attributes are in `../wordings.toml`. `{e}` is the entity, `{v}` th
 question, `{p}` a passage.
 """
 
-from voice import choices
-from wording import FRAMES, GENERIC, PEOPLE, WORDINGS
+from wording import BRIEFED, FRAMES, GENERIC, HANDED, PEOPLE, WORDINGS
 
 # The value of the second can be guessed from the value of the first: no question about it is called unanswerable then.
 GIVES_AWAY = {("timezone", "country"), ("timezone", "longitude"), ("number", "symbol"), ("symbol", "number"), ("birthplace", "birth")}
@@ -72,14 +71,4 @@ EARLIER = (
     "| I have a text for you./Please send it. | What colour is a lemon?/Yellow. | Can you read a text for me?/Of course. "
     "|| Good evening./Good evening! | What is the opposite of hot?/Cold. "
     "|| Are you there?/Yes, I am here. | Give me a synonym of big./Large. | How are you?/I am fine, thank you for asking."
-)
-
-# Answers written without regard to the label, so that an answer alone never gives the label away.
-ANSWERS = (
-    "{v}. | It is {v}. | The answer is {v}. | I think that it is {v}. | According to the text, {v}. | {v}, I believe. | It says {v}. "
-    "|| Probably {v}. || That would be {v}. | As far as I can tell, {v}."
-)
-REFUSALS = (
-    "I am not sure. | The text does not say. | I cannot find that. | There is nothing about it in the text. | I have no information on this. "
-    "|| This is left open. || That is not mentioned. | I do not know."
 )

@@ -3,6 +3,8 @@
 `{e}` and `{f}` are entities or numbers, `{n}` a noun phrase, `{p}` a text, `{q}` a question, `{v}` a value.
 """
 
+from wording import BRIEFED, HANDED  # noqa: F401
+
 FRAMES = (
     "What is {n}? | Tell me {n}. | Can you tell me {n}? | I would like to know {n}. | Do you know {n}? | Name {n}. "
     "|| Find out {n}. || Could you find {n}? | Let me know {n}, please."
@@ -16,17 +18,6 @@ SYSTEMS = (
     "| Give short answers. || Answer in a word or two. || Reply in one sentence."
 )
 
-# A system prompt, or a message and its reply, that holds a text.
-BRIEFED = (
-    "You answer questions about this text.\n\n{p} | Use the following information to help the user.\n{p} | Context: {p} "
-    "| Here is what you know:\n\n{p}\n\nAnswer briefly. | You work at an information desk. Your notes:\n{p} | Facts: {p} Give short answers. "
-    "|| Stick to the page below.\n\n{p} || The following was retrieved for the user:\n\n{p} | All you have been told is this:\n{p}"
-)
-HANDED = (
-    "Here is a text: {p}/Thank you. What would you like to know? | {p}/I have read it. | Please read this.\n\n{p}/Done. "
-    "| Look at this: {p}/What do you want to know? | I want to ask you about the following.\n\n{p}/Go ahead. | Text:\n\"{p}\"/Got it. "
-    "|| Keep this in mind: {p}/I will. || I copied these lines for you:\n\n{p}/Received. | Have a look at this page. {p}/Sure, I looked at it."
-)
 ANSWERS = "{v}. | {v}. | It is {v}. | {v}, of course. || The answer: {v}. || That would be {v}."
 
 # Questions that facts.py has no attribute for, of a country or a city.

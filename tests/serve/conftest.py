@@ -68,7 +68,7 @@ def judge(base_q4, repo, tmp_path_factory) -> Path:
     from alora_gguf.vocab import load_vocab
 
     folder = tmp_path_factory.mktemp("peft") / "judge"
-    shutil.copytree(repo / "intrinsics" / "answerability" / "adapter", folder)
+    shutil.copytree(repo / "tests" / "adapters" / "answerability", folder)
     config = json.loads((folder / "adapter_config.json").read_text())
     with load_vocab(base_q4) as vocab:
         config["alora_invocation_tokens"] = vocab.tokenize("<judge>")

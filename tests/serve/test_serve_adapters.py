@@ -43,8 +43,8 @@ def test_nothing_is_loaded_from_elsewhere(server, path):
 def test_a_folder_with_a_link_to_elsewhere_is_refused(server, repo):
     folder = server.files["more"] / "peft"
     folder.mkdir()
-    shutil.copy(repo / "intrinsics" / "answerability" / "adapter" / "adapter_config.json", folder)
-    (folder / "adapter_model.safetensors").symlink_to(repo / "intrinsics" / "answerability" / "adapter" / "adapter_model.safetensors")
+    shutil.copy(repo / "tests" / "adapters" / "answerability" / "adapter_config.json", folder)
+    (folder / "adapter_model.safetensors").symlink_to(repo / "tests" / "adapters" / "answerability" / "adapter_model.safetensors")
     assert load(server, "sneaked", folder)[0] == 403
 
 
