@@ -48,15 +48,20 @@ def shell(folder: Path, command: str) -> str:
     return done.stdout
 
 
-def sided(line: str) -> str:
-    """A line whose probabilities are only known by their side of one half, and nothing of what was found."""
-    return re.sub(r"\b[01]\.\d\d\b", lambda found: str(float(found[0]) > 0.5), re.sub(r", found: .*, after", ", after", line))
+NUMBER = re.compile(r"\b[01]\.\d\d?\b")
+
+
+def agree(said: str, printed: str) -> bool:
+    """Whether two lines are the same but for what was found, and probabilities near each other: in 4 bits they are another processor's."""
+    one, other = (re.sub(r", found: .*, after", ", after", line) for line in (said, printed))
+    near = all(abs(float(a) - float(b)) < 0.35 for a, b in zip(NUMBER.findall(one), NUMBER.findall(other)))
+    return near and NUMBER.sub("", one) == NUMBER.sub("", other)
 
 
 def test_script(example):
     (first, answer, second), printed = example("script.py")
-    assert (sided(first), sided(second)) == (sided(printed[0]), sided(printed[2]))
-    assert ("True" in sided(first), "False" in sided(second)) == (True, True)
+    assert agree(first, printed[0]) and agree(second, printed[2])
+    assert [float(NUMBER.search(line)[0]) > 0.5 for line in (first, second)] == [True, False]
     cached, prompt = map(int, re.search(r"\S  (\d+) of (\d+) tokens from the cache$", answer).groups())
     assert cached == prompt - 3  # of the generation prompt, in whose place the message with the invocation was
 
@@ -77,7 +82,7 @@ def test_conversations(example, checkout):
     said, printed = ([json.loads(line) for line in lines] for lines in example("conversations.py"))
     questions = [json.loads(line)["messages"][-1]["content"] for line in open(checkout / "examples" / "conversations.jsonl")]
     assert [line["question"] for line in said] == [question.splitlines()[-1] for question in questions]
-    assert [line["answerable"] > 0.5 for line in said] == [line["answerable"] > 0.5 for line in printed]
+    assert all(abs(a["answerable"] - b["answerable"]) < 0.35 for a, b in zip(said, printed, strict=True))
     assert all(bool(line["answer"]) == (line["answerable"] > 0.5) for line in said)
 
 
@@ -85,7 +90,7 @@ def test_tasks(example):
     said, printed = example("tasks.py")
     for question in (ANSWERABLE, UNANSWERABLE):
         *pieces, verdict = [line for line in said if line.startswith(question)]
-        assert sided(verdict) in map(sided, printed) and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
+        assert any(agree(verdict, line) for line in printed) and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
     assert len(said) == 14
 
 
