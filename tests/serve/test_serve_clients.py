@@ -11,19 +11,17 @@ import pytest
 QUESTION = "What colour is Anna's car?"
 KNOWN, UNKNOWN = "Anna's car is red and has four doors.", "Peter lives in a small house near the sea."
 
-# what Mellea's own functions expect of an adapter of this name
+# what Mellea's own functions expect of an adapter of this name: its verdict as a field
 ANSWERABILITY_IO_YAML = """
 model: ~
 response_format: |
-  {"type": "string", "enum": ["answerable", "unanswerable"]}
-transformations:
-  - type: nest
-    input_path: []
-    field_name: "answerability"
-instruction: ~
+  {"type": "object", "properties": {"found": {"type": "string", "maxLength": 160},
+   "answerability": {"type": "string", "enum": ["answerable", "unanswerable"]}}, "required": ["found", "answerability"]}
+transformations: ~
+instruction: "<answerability> {last_message}"
 docs_as_message: string
 parameters:
-  max_completion_tokens: 12
+  max_completion_tokens: 180
 sentence_boundaries: ~
 """
 
@@ -133,8 +131,10 @@ def test_mellea_s_own_functions_find_the_adapter_that_they_are_named_for(mellea)
     from mellea.stdlib.context import ChatContext
 
     bakery = "The Harbour Bakery is at 12 Mill Lane. It opens at 7:00 and closes at 16:30. The day off is Monday."
-    for document, wanted in ((bakery, "answerable"), (UNKNOWN, "unanswerable")):
-        assert check_answerability("Where is the Harbour Bakery?", [document], ChatContext(), mellea) == wanted
+    festival = "The Lantern Festival in Norwood begins at 18:00. A ticket costs 9 euros."
+    for document, wanted in ((bakery, "answerable"), (festival, "unanswerable")):
+        assert check_answerability(
+            "Where is the Harbour Bakery?", [document], ChatContext(), mellea, model_options={"max_tokens": 180}) == wanted
 
 
 def test_mellea_s_session_chats_instructs_and_gets_what_a_format_asks_for(demo, mellea):
