@@ -21,9 +21,9 @@ COLUMNS, ROWS = 100, 22
 SHELL, READY = r"\$ $", r"\x1b\[\?2004h"  # a prompt that waits: the shell's, the chat's
 SCRIPT = [
     (SHELL, "alora chat --adapter *.gguf --temperature 0"),
-    (READY, "The ferry to Saint Maren takes two hours. Bicycles travel free. How long does the ferry take?"),
+    (READY, "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros. What does a ticket cost?"),
     (READY, "/answ\t"),
-    (READY, "What does the ticket cost?"),
+    (READY, "What is the captain's name?"),
     (READY, "/all"),
 ]
 LAST = 6.0  # seconds that the end is shown
