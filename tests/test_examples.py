@@ -54,8 +54,12 @@ NUMBER = re.compile(r"\b[01]\.\d\d?\b")
 def agree(said: str, printed: str) -> bool:
     """Whether two lines are the same but for what was found, and probabilities near each other: in 4 bits they are another processor's."""
     one, other = (re.sub(r", found: .*, after", ", after", line) for line in (said, printed))
-    near = all(abs(float(a) - float(b)) < 0.35 for a, b in zip(NUMBER.findall(one), NUMBER.findall(other)))
+    near = all(alike(float(a), float(b)) for a, b in zip(NUMBER.findall(one), NUMBER.findall(other)))
     return near and NUMBER.sub("", one) == NUMBER.sub("", other)
+
+
+def alike(said: float, printed: float) -> bool:
+    return abs(said - printed) < 0.35 and (said > 0.5) == (printed > 0.5)
 
 
 def test_script(example):
@@ -82,7 +86,7 @@ def test_conversations(example, checkout):
     said, printed = ([json.loads(line) for line in lines] for lines in example("conversations.py"))
     questions = [json.loads(line)["messages"][-1]["content"] for line in open(checkout / "examples" / "conversations.jsonl")]
     assert [line["question"] for line in said] == [question.splitlines()[-1] for question in questions]
-    assert all(abs(a["answerable"] - b["answerable"]) < 0.35 for a, b in zip(said, printed, strict=True))
+    assert all(alike(a["answerable"], b["answerable"]) for a, b in zip(said, printed, strict=True))
     assert all(bool(line["answer"]) == (line["answerable"] > 0.5) for line in said)
 
 

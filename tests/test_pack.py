@@ -139,16 +139,20 @@ def model(pack, base_q4, tmp_path_factory):
         yield model
 
 
-@pytest.mark.parametrize("file, share", (("test.jsonl", 0.7), ("everyday.jsonl", 0.6)))
-def test_what_a_text_holds_is_answerable(file, share, model, pack):
-    """On every few of the examples, half of them answerable; the card has more, and what the base gets."""
+@pytest.mark.parametrize("file, share, least", (("test.jsonl", 0.7, 0.7), ("everyday.jsonl", 0.7, 0.7), ("others.jsonl", 0.5, 0.65)))
+def test_what_a_text_holds_is_answerable(file, share, least, model, pack):
+    """The share on the right side of one half and the AUROC, on every few of the examples; the card has more, and what the base gets."""
+    from alora_gguf.eval.metrics import auroc
+
     examples = read(pack / "answerability" / file)
-    is_answerable = lambda e: e["output"]["answerability"] == "answerable"  # noqa: E731
-    assert 2 * sum(map(is_answerable, examples)) == len(examples)
-    examples = examples[:: 2 * (len(examples) // 49) + 1]
+    labels = [e["output"]["answerability"] == "answerable" for e in examples]
+    assert 2 * sum(labels) == len(examples)
+    step = 2 * (len(examples) // 49) + 1
     likelihoods = [
-        model.conversation(messages=e["messages"]).invoke("answerability", documents=e["documents"]).result["answerability_likelihood"] for e in examples]
-    assert sum((x > 0.5) == is_answerable(e) for x, e in zip(likelihoods, examples)) >= share * len(examples)
+        model.conversation(messages=e["messages"]).invoke("answerability", documents=e["documents"]).result["answerability_likelihood"]
+        for e in examples[::step]]
+    assert sum((x > 0.5) == label for x, label in zip(likelihoods, labels[::step], strict=True)) >= share * len(likelihoods)
+    assert auroc(likelihoods, labels[::step]) >= least
 
 
 @pytest.mark.parametrize("file, least", (("test.jsonl", 0.6), ("others.jsonl", 0.7)))

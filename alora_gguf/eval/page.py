@@ -15,7 +15,7 @@ HEAD = """# Intrinsics: how good they are
 Each table is written by the command above it; the figures are in [intrinsics.json](intrinsics.json) too.
 
 Everything is measured through the GGUF runtime, but for the rows "aLoRA, PEFT", which are PEFT's on the dequantised weights in
-float32. *base, prompted* is the base model with an instruction in words, its output held to the same schema. *LoRA* is an
+float32. *base, prompted* is the base model with an instruction in words, its output held to a schema. *LoRA* is an
 ordinary LoRA of the same data (its card says how it was trained), on the same prompt: it is active on every token, so it finds nothing in the
 cache. *right* is the share of outputs that are the wanted one, word for word, or, of a probability, on its side of one half;
 intervals are 95%: Wilson's, for AUROC and ECE from 1,000 resamples. *aLoRA's lead* is the aLoRA's share less the row's, on the
