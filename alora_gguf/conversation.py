@@ -6,22 +6,22 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from datetime import datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
-from .documents import written
 from .engine.cache import Activation
 from .engine.channel import Channel
 from .engine.request import Request
 from .engine.text import Piece
 from .errors import ClosedError, PromptError
-from .intrinsic import IntrinsicRequest, documents_of, judged
-from .prompt import intrinsic_prompt, text_tokens
+from .intrinsic import IntrinsicRequest, documents_of
+from .prompt.builder import Intrinsic, Prompt, Setting
+from .prompt.message import Message, check_messages, checked_variables
+from .prompt.token_history import Known
 from .reply import Reply, Stream, Verdict, drain
 from .sampling import SamplingParams
-from .template import Message
 from .watch import Watcher
 
 if TYPE_CHECKING:
@@ -31,35 +31,53 @@ if TYPE_CHECKING:
 class Conversation:
     """Made by Model.conversation.
 
-    messages    what has been said
+    messages    what has been said, in OpenAI's form
     documents   what it is about, with `text`, `doc_id` and perhaps `title`: they stand before the messages
     notes       values of JSON that a program keeps with it; save() writes them too
+    chat_template_kwargs   what the chat template gets beside the messages, as `enable_thinking`
+    began       the time that templates write which write one: a conversation keeps its date
     space       it shares cells with conversations of the same one only
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
     """
 
-    def __init__(self, model: Model, messages: Sequence[Message], adapter: Adapter | None = None, space: Hashable = None):
-        _check_messages(messages)
+    def __init__(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        adapter: Adapter | None = None,
+        space: Hashable = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
+    ):
+        check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
         self.documents: list[dict[str, str]] = []
         self.notes: dict[str, Any] = {}
+        self.chat_template_kwargs = checked_variables(chat_template_kwargs)
+        self.began = datetime.now() if began is None else began
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
         self.adapter = adapter
         self.space = space
         self._model = model
-        self._known: list[tuple[str, list[int]]] = []  # texts and the tokens that were computed for them
         self._asking = threading.Lock()
         self._closed = False
 
     # calls
 
-    def add(self, role: str, content: str) -> None:
-        """Adds a message that nobody answers. It is computed when it is needed."""
-        message = {"role": role, "content": content}
-        _check_messages([message])
+    def add(self, role: str, content: str | Sequence[Mapping[str, str]] | None = None, **fields: Any) -> None:
+        """Adds a message that nobody answers. It is computed when it is needed.
+
+        content   text, text parts, or None where `fields` say it all: as `tool_calls`, `tool_call_id`, `reasoning_content`, `name`
+
+        Raises PromptError for what the chat template does not take.
+        """
+        message = {"role": role, "content": content, **fields}
+        check_messages([message])
+        self._model.template.fit([*self.messages, message])
         self.messages.append(message)
 
     def attach(self, text: str, title: str | None = None) -> None:
@@ -67,23 +85,27 @@ class Conversation:
 
         What has been said is computed anew behind it. Raises ContextFullError if the documents alone are more than the context.
         """
-        _check_messages([{"role": "user", "content": text}])
+        check_messages([{"role": "user", "content": text}])
         documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
         self._model.context.check_room(sum(len(self._model.tokenize(d["text"])) for d in documents))
         self.documents = documents
 
     def ask(
         self,
-        content: str,
+        content: str | Sequence[Mapping[str, str]],
         *,
         watch: Sequence[str] = (),
         watch_every: int | None = None,
         stream: bool = False,
         on_text: Callable[[Piece], Any] | None = None,
         on_verdict: Callable[[Verdict], Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Reply | Stream[Piece | Verdict, Reply]:
         """Adds a user's message and the base model's answer.
+
+        content                text, or text parts
+        chat_template_kwargs   what the chat template gets for this answer, beside the conversation's own
 
         `on_text` gets each piece of the answer as it comes; with `stream` the pieces are iterated
         over instead, and `.result` is the Reply. `sampling` is as in SamplingParams.
@@ -100,30 +122,30 @@ class Conversation:
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
         messages = [*self.messages, {"role": "user", "content": content}]
-        text, tokens = self._prompt(messages, add_generation_prompt=True)
-        if not tokens:
-            raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
+        prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
         channel: Channel[Piece | Verdict] = Channel()
-        request = Request(tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start)
+        request = Request(
+            prompt.tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start,
+            thinking=self._model.template.features.thinking, in_thought=prompt.thinks)
         watcher = Watcher(self, watching, watch_every, channel.put, channel.end) if watching else None
 
         def on_piece(piece: Piece) -> None:
             channel.put(piece)
             if watcher:
-                watcher.on_piece(request, messages, text)
+                watcher.on_piece(request, messages, prompt.text)
 
         def settle() -> None:
             """Makes the answer part of what has been said, if it did not fail, and lets the next question come."""
             try:
                 if request.error is None:
-                    self._keep(request, text, messages)
+                    self._keep(request, prompt, messages)
             finally:
                 self._asking.release()
 
         def on_end() -> None:
             if stream:
                 settle()
-            watcher.on_answer_end(request, messages, text) if watcher else channel.end()
+            watcher.on_answer_end(request, messages, prompt.text) if watcher else channel.end()
 
         def cancel(error: BaseException | None = None) -> None:
             request.cancel(error)
@@ -161,6 +183,8 @@ class Conversation:
         *,
         documents: Sequence[str | Mapping[str, str]] | None = None,
         arguments: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
         stream: bool = False,
         on_text: Callable[[Piece], Any] | None = None,
         **options: Any,
@@ -170,6 +194,8 @@ class Conversation:
         documents     texts, or mappings with `text` and perhaps `doc_id` and `title`, for the io.yaml or the chat template; in
                       place of those that are attached
         arguments     of the instruction in io.yaml
+        chat_template_kwargs   what the chat template gets beside the conversation's own
+        with_reasoning   it sees what the model thought too; else it judges what was said
         options       as in SamplingParams; any other name is an argument of the instruction too
 
         It is greedy, of 64 tokens, or of 512 that follow the JSON schema in io.yaml, unless io.yaml or `options` say
@@ -178,7 +204,7 @@ class Conversation:
         """
         t_start = time.perf_counter()
         channel: Channel[Piece] = Channel()
-        [fork] = self._forks([self._model.intrinsic(name)], documents, arguments, options, t_start)
+        [fork] = self._forks([self._model.intrinsic(name)], documents, arguments, options, t_start, chat_template_kwargs, with_reasoning)
         fork.on_piece, fork.on_end = channel.put, channel.end
         self.submit(fork)
         one = Stream(channel, fork.reply, fork.cancel)
@@ -190,6 +216,8 @@ class Conversation:
         *,
         documents: Sequence[str | Mapping[str, str]] | None = None,
         arguments: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
         stream: bool = False,
         on_text: Callable[[str, Piece], Any] | None = None,
         **options: Any,
@@ -204,7 +232,7 @@ class Conversation:
             raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
         adapters = [self._model.intrinsic(name) for name in dict.fromkeys(names)]
         channel: Channel[tuple[str, Piece]] = Channel()
-        forks = dict(zip([a.name for a in adapters], self._forks(adapters, documents, arguments, options, t_start)))
+        forks = dict(zip([a.name for a in adapters], self._forks(adapters, documents, arguments, options, t_start, chat_template_kwargs, with_reasoning)))
         left = set(forks)
 
         def end(name: str) -> None:
@@ -248,11 +276,8 @@ class Conversation:
 
     def cells(self) -> tuple[str, list[int]]:
         """The text of what has been said, and its tokens."""
-        return self._prompt(self.messages, add_generation_prompt=False)
-
-    def remember(self, text: str, tokens: list[int]) -> None:
-        """From now on, text that begins with this one has these tokens there: those that are in the cache."""
-        self._known = [(text, tokens), *(known for known in self._known if known[0] != text)][:4]
+        prompt = self._prompt(self.messages, add_generation_prompt=False)
+        return prompt.text, prompt.tokens
 
     def fork(
         self,
@@ -262,39 +287,28 @@ class Conversation:
         documents: Sequence[str | Mapping[str, str]] | None = None,
         arguments: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
-        known: tuple[str, list[int]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
+        known: Known | None = None,
         background: bool = False,
         t_start: float | None = None,
     ) -> Request:
         """An intrinsic on messages, as a request that is not submitted yet. `known`: a text and its tokens."""
         self._check_open()
-        _check_messages(messages)
-        where = f"intrinsic {adapter.name!r}"
-        messages = judged(messages, adapter.metadata.invoked_after, where)
-        io = adapter.io
-        given = self.documents if documents is None else documents
-        if io is not None:
-            asked = io.rewrite(messages, given, **(arguments or {}))
-        else:
-            asked = IntrinsicRequest(messages, len(messages), {"documents": documents_of(given)} if given else {})
-        said, for_template = asked.messages, dict(asked.template_arguments)
-        if documents is None:
-            said, written_too = written(self._model.template, said, for_template.pop("documents", ()))
-            for_template |= written_too
-        n_conversation = asked.n_conversation + len(said) - len(asked.messages)
-        prompt = intrinsic_prompt(
-            said, n_conversation, adapter.invocation_tokens, partial(self._model.render, **for_template),
-            self._model.vocab.tokenize_prompt, [*self._known, *([known] if known else [])], where)
-        as_said = (said[:n_conversation], for_template) == written(self._model.template, messages, self.documents)
-        if as_said and prompt.text and known is None and not self._asking.locked():
-            self.remember(prompt.text, prompt.tokens[: prompt.n_conversation])
-        params = SamplingParams.of(dict(sampling or {}), **{**_INTRINSIC, **_asked_for(asked)})
-        if asked.top_logprobs:
-            params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, asked.top_logprobs))
+        prompts = self._model.prompts
+        setting = self._setting(chat_template_kwargs)
+        given = setting if documents is None else setting._replace(documents=documents)
+        prompt = prompts.intrinsic(
+            messages, Intrinsic.of(adapter), given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
+        if known is None and prompt.text:
+            self._model.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.space)
+        params = SamplingParams.of(dict(sampling or {}), **{**_INTRINSIC, **_asked_for(prompt.asked)})
+        if prompt.asked and prompt.asked.top_logprobs:
+            params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, prompt.asked.top_logprobs))
         return Request(
-            prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_conversation, prompt.start) or None,
+            prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
             background=background, space=self.space, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
-            result_of=io and partial(io.result, asked))
+            result_of=prompt.result_of)
 
     def submit(self, *requests: Request) -> None:
         self._model.loop.submit(*requests)
@@ -306,6 +320,8 @@ class Conversation:
         arguments: Mapping[str, Any] | None,
         options: Mapping[str, Any],
         t_start: float,
+        chat_template_kwargs: Mapping[str, Any] | None,
+        with_reasoning: bool,
     ) -> list[Request]:
         """Intrinsics on what has been said. Raises PromptError for an argument that none of them takes."""
         sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
@@ -318,25 +334,26 @@ class Conversation:
                 raise PromptError(f"{name}: expected one of {allowed}, got an unknown argument")
         return [
             self.fork(adapter, self.messages, documents=documents, arguments={name: given[name] for name in names if name in given},
-                      sampling=sampling, t_start=t_start)
+                      sampling=sampling, chat_template_kwargs=chat_template_kwargs, with_reasoning=with_reasoning, t_start=t_start)
             for adapter, names in taken.items()
         ]
 
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []
 
-    def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[str, list[int]]:
-        """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
-        _check_messages(messages)
-        said, for_template = written(self._model.template, messages, self.documents)
-        text = self._model.render(said, add_generation_prompt=add_generation_prompt, **for_template)
-        return text, text_tokens(text, self._model.vocab.tokenize_prompt, self._known)
+    def _setting(self, more: Mapping[str, Any] | None = None) -> Setting:
+        return Setting(self.documents, {**self.chat_template_kwargs, **checked_variables(more)}, self.began, self.space)
 
-    def _keep(self, request: Request, text: str, messages: list[Message]) -> None:
+    def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool, more: Mapping[str, Any] | None = None) -> Prompt:
+        """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
+        return self._model.prompts.chat(messages, self._setting(more), add_generation_prompt=add_generation_prompt)
+
+    def _keep(self, request: Request, prompt: Prompt, messages: list[Message]) -> None:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
-            self.remember(text + request.raw_text, request.tokens)
-            self.messages += [messages[-1], {"role": "assistant", "content": request.said[0]}]
+            self._model.prompts.remember(prompt, request.generated, self.space)
+            thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
+            self.messages += [messages[-1], {"role": "assistant", "content": request.said[0], **thought}]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -347,12 +364,8 @@ class Conversation:
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
 
 
-def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
+def _asked_for(asked: IntrinsicRequest | None) -> dict[str, Any]:
     """What an io.yaml says about sampling; JSON that is cut short is worth nothing."""
-    return asked.sampling if asked.schema is None else {"max_tokens": 512, **asked.sampling, "json_schema": asked.schema}
-
-
-def _check_messages(messages: Sequence[Message]) -> None:
-    for i, message in enumerate(messages):
-        if not (isinstance(message, Mapping) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)):
-            raise PromptError(f"messages[{i}]: expected role and content as text, got {message!r:.80}")
+    if asked is None or asked.schema is None:
+        return asked.sampling if asked else {}
+    return {"max_tokens": 512, **asked.sampling, "json_schema": asked.schema}

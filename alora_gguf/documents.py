@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PromptError
-from .template import ChatTemplate, Message
+from .prompt.message import Message
 
 _MOST_BYTES = 1 << 20
 
@@ -30,15 +30,6 @@ def read_document(path: Path) -> str:
     if not text.strip():
         raise _refused(path, "text", "none", "check the file")
     return text
-
-
-def written(template: ChatTemplate, messages: Sequence[Message], documents: Sequence[Mapping[str, Any]]) -> tuple[list[Message], dict]:
-    """The messages and the template's arguments: documents are an argument where the template knows them, else in a first message."""
-    if not documents:
-        return list(messages), {}
-    if "documents" in template.variables:
-        return list(messages), {"documents": list(documents)}
-    return [documents_message(documents), *messages], {}
 
 
 def documents_message(documents: Sequence[Mapping[str, Any]]) -> Message:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .convert.text import complaint
 from .errors import IoYamlError, PromptError, ResultError
+from .prompt.message import text_of
 
 if TYPE_CHECKING:  # a quarter of a second to import
     from granite_common import ChatCompletion
@@ -42,7 +43,7 @@ class IntrinsicRequest:
     completion            granite-common's request
     """
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     n_conversation: int
     template_arguments: dict[str, Any] = field(default_factory=dict)
     schema: dict | None = None
@@ -120,12 +121,12 @@ class IntrinsicIO:
             if name not in self.arguments or name not in arguments:
                 unknown = f"an unknown one, {name}" if name in arguments else f"no {name}"
                 raise PromptError(complaint(self.where, "arguments", ", ".join(self.arguments) or "none", unknown, "give just these"))
-        if self._needs_last_message and not (messages and messages[-1].get("content", "").strip()):
+        if self._needs_last_message and not (messages and text_of(messages[-1]).strip()):
             raise PromptError(complaint(self.where, "messages", "a last message with text in it", "an empty one" if messages else "none",
                                         "say something first"))
         extra = {"documents": documents_of(documents)} if documents else {}
         try:
-            request = ChatCompletion.model_validate({"messages": [dict(m) for m in messages], "extra_body": extra})
+            request = ChatCompletion.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
             made = self._rewriter.transform(request, **arguments)
         except ValidationError as e:
             wrong = e.errors()[0]
@@ -135,6 +136,10 @@ class IntrinsicIO:
         except Exception as e:  # whatever it stumbles over
             raise PromptError(complaint(self.where, "messages", "some that granite-common can rewrite", _line(e), "correct them")) from e
         rewritten = [m.model_dump() for m in made.messages]
+        n_before = len(rewritten) - len(messages) - (self._rewriter.instruction is not None)  # documents, as a message
+        for i, message in enumerate(messages, start=max(0, n_before)):
+            content = rewritten[i]["content"]
+            rewritten[i] = dict(message) if content == text_of(message) else {**message, "content": content}
         extra = made.extra_body.model_dump() if made.extra_body else {}
         return IntrinsicRequest(
             messages=rewritten,
@@ -192,6 +197,12 @@ class IntrinsicIO:
 
     def _refuse(self, what: str, expected: str, got: Any) -> IoYamlError:
         return _refused(self.where, what, expected, got)
+
+
+def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What granite-common reads of a message: it knows tool calls in another form than OpenAI's."""
+    bare = {"role": message["role"], "content": text_of(message)}
+    return {**bare, "tool_call_id": message.get("tool_call_id") or ""} if message["role"] == "tool" else bare
 
 
 def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
@@ -24,12 +24,15 @@ from .engine.loop import Loop
 from .engine.request import Request
 from .engine.text import Piece
 from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
+from .prompt.builder import PromptBuilder, Setting
+from .prompt.chat_template import ChatTemplate, template_of
+from .prompt.message import Message, check_messages, checked_variables
+from .prompt.token_history import TokenHistory
 from .registry import Registry
 from .relay import check_servers
 from .reply import Reply, Stream, drain
 from .rpc import devices, relays_to
 from .sampling import SamplingParams
-from .template import ChatTemplate, Message, template_of
 from .vocab import Vocab
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -47,6 +50,7 @@ class Model:
     n_gpu_layers   layers on devices other than the CPU, -1: all
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
     flash_attn     None: where it can be used
+    parse_special  whether the names of control tokens in messages and documents become these tokens; SECURITY.md says what that opens
     adapter_memory most bytes of adapters in memory at once, None: no limit
     rpc_servers    "host:port" of machines that run `alora rpc` or llama.cpp's rpc-server of this version, used as devices
     verbose        llama.cpp's log on standard error, else on the logger "alora_gguf.llama"
@@ -81,6 +85,7 @@ class Model:
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         chat_template: str | None = None,
+        parse_special: bool = False,
         adapter_memory: int | None = None,
         rpc_servers: Sequence[str] = (),
         verbose: bool = False,
@@ -157,8 +162,9 @@ class Model:
         self.adapters = Registry(self.context, adapter_memory)
         self.loop = Loop(self.context, self.cache, self.adapters)
         self._fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the model
-        self._template_source = chat_template
-        self._template: ChatTemplate | None = None
+        self.history = TokenHistory()
+        self.prompts = PromptBuilder(
+            self.vocab, partial(template_of, self.vocab, chat_template, self.path.name), self.history, parse_special=parse_special)
 
     # adapters
 
@@ -237,13 +243,21 @@ class Model:
     @property
     def template(self) -> ChatTemplate:
         """The model's chat template. Raises PromptError if it has none."""
-        if self._template is None:
-            self._template = template_of(self.vocab, self._template_source, self.path.name)
-        return self._template
+        self.check_open()
+        return self.prompts.template
 
-    def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **arguments: Any) -> str:
-        """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
-        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
+    def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **chat_template_kwargs: Any) -> str:
+        """The messages as the model's chat template writes them, fitted to what it takes.
+
+        chat_template_kwargs   what the template gets too, as `documents` (in a first message where it does not know them), `tools`,
+                               `enable_thinking`
+
+        Raises PromptError.
+        """
+        check_messages(messages)
+        documents = chat_template_kwargs.pop("documents", None) or ()
+        setting = Setting(documents, checked_variables(chat_template_kwargs))
+        return self.prompts.render(messages, add_generation_prompt=add_generation_prompt, setting=setting)
 
     # computation
 
@@ -305,7 +319,7 @@ class Model:
         """
         t_start = time.perf_counter()
         self.check_open()
-        tokens = self.tokenize(prompt, add_bos=self.vocab.add_bos) if isinstance(prompt, str) else list(prompt)
+        tokens = self.vocab.tokenize_prompt(prompt) if isinstance(prompt, str) else list(prompt)
         chosen = self.adapter(adapter) if adapter is not None else None
         start = chosen.start_in(tokens) if chosen else None
         channel: Channel[Piece] = Channel()
@@ -317,16 +331,27 @@ class Model:
         return pieces if stream else drain(pieces, on_text)
 
     def conversation(
-        self, *, system: str | None = None, messages: Sequence[Message] = (), adapter: str | None = None, space: Hashable = None
+        self,
+        *,
+        system: str | None = None,
+        messages: Sequence[Message] = (),
+        adapter: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        space: Hashable = None,
     ) -> Conversation:
         """A new conversation, after a system message and other messages if given. Nothing is computed yet.
+
+        messages               as OpenAI has them: content may be null or text parts; tool_calls, tool_call_id, name and reasoning_content
+                               reach the chat template
+        chat_template_kwargs   what the chat template gets beside them, as {"enable_thinking": False}
 
         `adapter` names an ordinary LoRA that it is held with, from its first token on. It finds in the
         cache what conversations of the same `space` have computed, and nothing of any other.
         """
         self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None, space)
+        return Conversation(self, [*first, *messages], self.adapter(adapter) if adapter is not None else None, space,
+                            chat_template_kwargs=chat_template_kwargs)
 
     def clear_cache(self) -> None:
         """Gives up every cell that no call under way uses."""

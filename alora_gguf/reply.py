@@ -29,6 +29,7 @@ class Usage:
 class Reply:
     """The text of one call.
 
+    reasoning       what the model thought before it answered, which is no part of `text`
     finish_reason   "stop", "length" or "cancelled"
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
@@ -43,6 +44,7 @@ class Reply:
     logprobs: list[TokenLogprob] = field(repr=False, default_factory=list)
     verdicts: list[Verdict] = field(repr=False, default_factory=list)
     result: Any = None
+    reasoning: str = field(repr=False, default="")
 
     def __str__(self) -> str:
         return self.text

@@ -121,9 +121,9 @@ class Sampler:
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain
 
-    def sample(self, context: Context, index: int) -> int:
-        """The next token after the one at batch `index`; the sampler has accepted it."""
-        if self._grammar is None:
+    def sample(self, context: Context, index: int, *, constrained: bool = True) -> int:
+        """The next token after the one at batch `index`; the sampler has accepted it. A thought is not `constrained` by the grammar."""
+        if self._grammar is None or not constrained:
             if self._is_argmax:  # what the chain says, several times as fast
                 return int(context.logits(index)[0].argmax())
             return llama_cpp.llama_sampler_sample(self._chain, context.ptr, index)

@@ -13,6 +13,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Hashable
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from .model import Model
 
 _MAGIC = b"ALORACNV"
-_VERSION = 2
+_VERSION = 3
 _HEADER = {"llama_cpp": str, "model": str, "cells": list, "adapter": dict | None, "messages": list, "documents": list, "notes": dict,
-           "text": str, "tokens": list, "n_cells": int}
+           "chat_template_kwargs": dict, "began": str, "text": str, "tokens": list, "n_cells": int}
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
 
@@ -47,6 +48,8 @@ def save(model: Model, conversation: Conversation, path: str | PathLike[str]) ->
         "messages": conversation.messages,
         "documents": conversation.documents,
         "notes": conversation.notes,
+        "chat_template_kwargs": conversation.chat_template_kwargs,
+        "began": conversation.began.isoformat(),
         "text": text,
         "tokens": tokens,
         "n_cells": n,
@@ -72,9 +75,11 @@ def restore(model: Model, path: str | PathLike[str], space: Hashable = None) -> 
     if adapter is not None and model.adapter(adapter["name"]).sha256 != adapter["sha256"]:
         raise SavedConversationError(
             f"{path}: adapter {adapter['name']!r}: expected the file with SHA-256 {adapter['sha256'][:12]}, got another of this name; load that one")
-    conversation = model.conversation(messages=header["messages"], adapter=adapter and adapter["name"], space=space)
+    conversation = model.conversation(
+        messages=header["messages"], adapter=adapter and adapter["name"], chat_template_kwargs=header["chat_template_kwargs"], space=space)
+    conversation.began = _time(header["began"], path)
     conversation.documents, conversation.notes = documents_of(header["documents"]), header["notes"]
-    conversation.remember(header["text"], header["tokens"])
+    model.history.remember(header["text"], header["tokens"], space)
     tokens = header["tokens"][: header["n_cells"]]
     if tokens:
         model.loop.call(lambda: _restore(model, model.cache.keys(tokens, _activations(conversation), space), state, path))
@@ -172,6 +177,13 @@ def _header(data: bytes, path: Path) -> dict:
         if not isinstance(header.get(name), kind):
             raise SavedConversationError(f"{path}: header: expected {name} in it, got {type(header.get(name)).__name__}; the file is damaged")
     return header
+
+
+def _time(text: str, path) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as e:
+        raise SavedConversationError(f"{path}: header: expected a time in began, got {text!r:.40}; the file is damaged") from e
 
 
 def _digest(path: Path) -> str:

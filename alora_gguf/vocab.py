@@ -5,10 +5,14 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from ._library import llama_cpp, take_error
 from .errors import ClosedError, ModelLoadError, PromptError
+
+
+_BYTE = "\x01"
 
 
 class Vocab:
@@ -50,9 +54,53 @@ class Vocab:
             n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, -n, add_bos, special)
         return list(out[:n])
 
-    def tokenize_prompt(self, text: str, *, begins: bool) -> list[int]:
-        """The tokens of a part of a prompt; BOS stands before the one that `begins` it, where the model wants one and the text has none."""
-        return self.tokenize(text, add_bos=begins and self.add_bos and not text.startswith(self.detokenize([self.bos])))
+    def tokenize_prompt(self, text: str, *, begins: bool = True, mark: str = "") -> list[int]:
+        """The tokens of a part of a prompt, in which the names of control tokens are these tokens.
+
+        BOS stands before the part that `begins` a prompt, where the model wants one and the text has none. Any other goes
+        on without the space that some vocabularies put before a text. A name with a `mark` in it is text, and no token.
+        """
+        first, *rest = text.split(mark) if mark else [text]
+        tokens = self.tokenize(first, add_bos=self.add_bos and not self._begins_with_bos(first)) if begins else self.tokenize_more(first)
+        for part in rest:
+            tokens += self.tokenize_more(part)
+        return tokens
+
+    def _begins_with_bos(self, text: str) -> bool:
+        return self.bos >= 0 and text.startswith(self.token_text(self.bos))
+
+    def tokenize_more(self, text: str, *, special: bool = True) -> list[int]:
+        """The tokens of a text that another stands before: without the space that some vocabularies put before texts."""
+        if not text or not self._before:
+            return self.tokenize(text, special=special) if text else []
+        tokens = self.tokenize(_BYTE + text, special=special)
+        n = len(self._before)
+        return tokens[n:] if tokens[:n] == self._before else self.tokenize(text, special=special)
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """The tokens of a byte that merges with nothing, where a space comes to stand before it; else none are needed."""
+        tokens = self.tokenize(_BYTE)
+        return tokens if len(tokens) > 1 and self.token_bytes(tokens[0]).isspace() else []
+
+    @cached_property
+    def special_tokens(self) -> dict[str, str]:
+        """The names of the tokens that chat templates know by what they do, as transformers' tokenizers have them: `bos_token` and others."""
+        of = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self.ptr), "pad": llama_cpp.llama_vocab_pad(self.ptr),
+              "mask": llama_cpp.llama_vocab_mask(self.ptr)}
+        return {f"{name}_token": self.token_text(token) for name, token in of.items() if token >= 0}
+
+    @cached_property
+    def control_tokens(self) -> dict[int, str]:
+        """The tokens that no text is made of, and what they are called in prompts."""
+        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        tokens = [token for token in range(self.n_tokens) if llama_cpp.llama_vocab_get_attr(self.ptr, token) & control]
+        return {token: name for token in tokens if (name := self.token_text(token))}
+
+    @cached_property
+    def control_names(self) -> tuple[str, ...]:
+        """The names of control tokens, the longest first."""
+        return tuple(sorted(set(self.control_tokens.values()), key=lambda name: (-len(name), name)))
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token's are its name with `special`, else none."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..sampling import Sampler, SamplingParams
 from ..vocab import Vocab
 from .cache import Activation, Branch, Cache
 from .text import Piece, TextUntilStop, TokenLogprob
+
+if TYPE_CHECKING:
+    from ..prompt.thinking import Thinking
 
 
 class Request:
@@ -31,6 +35,7 @@ class Request:
     on_end        is called once, on the loop's thread; `error` is set if it failed
     t_start       of the call, in seconds of time.perf_counter()
     result_of     makes the Reply's result of its text and logprobs, once the text is whole
+    thinking      the strings around the model's thought, which is no part of the text; in_thought: the prompt ends within it
 
     `tokens` are the prompt and what was sampled.
     """
@@ -49,6 +54,8 @@ class Request:
         on_end: Callable[[], None] = lambda: None,
         t_start: float | None = None,
         result_of: Callable[[str, list[TokenLogprob]], Any] | None = None,
+        thinking: Thinking | None = None,
+        in_thought: bool = False,
     ):
         prompt = vocab.check(prompt)
         for a in activations:
@@ -74,7 +81,8 @@ class Request:
         self._label = 0
         self._vocab = vocab
         self._sampler = Sampler(params, vocab, self.tokens)
-        self._text = TextUntilStop(params.stop)
+        self._text = TextUntilStop(params.stop, thinking, in_thought=in_thought)
+        self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
         self._t_first = self._t_last = self._t_start
@@ -129,7 +137,7 @@ class Request:
 
     def advance(self, context: Context, index: int) -> None:
         """Samples the token after batch `index`."""
-        token = self._sampler.sample(context, index)
+        token = self._sampler.sample(context, index, constrained=not self._text.is_thinking)
         now = time.perf_counter()
         if not self.is_sampling:
             self._t_first = now
@@ -141,32 +149,37 @@ class Request:
         self.tokens.append(token)
         self._keys.append(self._label | token)
         self.branch.keys.append(self._label | token)
-        piece = self._text.push(self._vocab.token_bytes(token), logprob)
+        pieces = self._text.push(self._bytes(token), logprob)
         if self._text.stopped:
             self.finish_reason = "stop"
         elif len(self.tokens) - self.n_prompt >= self.params.max_tokens:
             self.finish_reason = "length"
-        if piece:
+        for piece in pieces:
             self.on_piece(piece)
 
     def finish(self) -> None:
         """After its end, for whatever reason: gives out what was held back."""
         self._sampler.free()
-        if piece := self._text.flush():
+        for piece in self._text.flush():
             self.on_piece(piece)
         self.on_end()
 
     # what came of it
 
     @property
-    def raw_text(self) -> str:
-        """The text of all generated tokens, stop string included."""
-        return self._text.raw
-
-    @property
     def said(self) -> tuple[str, list[int]]:
         """The text so far, without what may be the beginning of a stop string; and prompt and tokens up to there."""
         return self._text.text, self.tokens[: self.n_prompt + self._text.n_tokens]
+
+    @property
+    def generated(self) -> list[int]:
+        """The tokens after the prompt, those of the thought and of a stop string too."""
+        return self.tokens[self.n_prompt :]
+
+    @property
+    def reasoning(self) -> str:
+        """What it thought so far."""
+        return self._text.reasoning
 
     def reply(self) -> Reply:
         """Raises the error that ended it, if one did, or ResultError."""
@@ -182,12 +195,17 @@ class Request:
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
         )
         return Reply(
-            self._text.text, usage, self.finish_reason or "cancelled", self.tokens[self.n_prompt :], self._text.logprobs,
-            result=self._result if self.finish_reason else None)
+            self._text.text, usage, self.finish_reason or "cancelled", self.generated, self._text.logprobs,
+            reasoning=self._text.reasoning, result=self._result if self.finish_reason else None)
 
     @cached_property
     def _result(self) -> Any:
         return self._result_of and self._result_of(self._text.text, self._text.logprobs)
+
+    def _bytes(self, token: int) -> bytes:
+        """What a token adds to the text; a control token only where it is of a thought's tags."""
+        name = self._vocab.control_tokens.get(token) if self._tags else None
+        return self._vocab.token_bytes(token, special=bool(name) and name in self._tags)
 
     def _logprob(self, logits: np.ndarray, token: int) -> TokenLogprob:
         top = float(logits.max())

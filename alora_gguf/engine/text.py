@@ -1,8 +1,16 @@
 """Generated tokens to text: whole characters, up to a stop string."""
 
+from __future__ import annotations
+
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .thought import Part, Thoughts
+
+if TYPE_CHECKING:
+    from ..prompt.thinking import Thinking
 
 
 @dataclass(frozen=True)
@@ -16,69 +24,87 @@ class TokenLogprob:
     text: str
     token: int
     logprob: float
-    top: "tuple[TokenLogprob, ...]" = ()
+    top: tuple[TokenLogprob, ...] = ()
 
 
 class Piece(str):
-    """Text as it comes. With logprobs=True it knows the TokenLogprobs that it is made of."""
+    """Text as it comes. With logprobs=True it knows the TokenLogprobs that it is made of.
+
+    kind   "text" of the answer, or "reasoning": what the model thinks before it answers
+    """
 
     logprobs: tuple[TokenLogprob, ...] = ()
+    kind: str = "text"
 
 
 class TextUntilStop:
-    """Text that ends before the first of the stop strings, which may come in pieces.
+    """Text that ends before the first of the stop strings, which may come in pieces; and the thought before it.
 
     It comes in whole tokens, so that their texts always concatenate to it.
     """
 
-    def __init__(self, stop: Sequence[str] = ()):
+    def __init__(self, stop: Sequence[str] = (), thinking: Thinking | None = None, *, in_thought: bool = False):
         self.text = ""
-        self.raw = ""
+        self.reasoning = ""
         self.stopped = False
-        self.n_tokens = 0  # that `text` is made of
+        self.n_tokens = 0  # that `text` and `reasoning` are made of
         self.logprobs: list[TokenLogprob] = []
         self._stop = stop
-        self._held: list[tuple[str, TokenLogprob | None]] = []  # could be the beginning of a stop string
+        self._held: list[Part] = []  # could be the beginning of a stop string
+        self._thoughts = Thoughts(thinking, begun=in_thought)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
-    def push(self, token: bytes, logprob: TokenLogprob | None = None) -> Piece:
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the next token is of the thought."""
+        return self._thoughts.is_thinking
+
+    def push(self, token: bytes, logprob: TokenLogprob | None = None) -> list[Piece]:
         """Takes a token's bytes; returns what is certain of the text so far and was not returned before."""
-        piece = self._utf8.decode(token)
-        self.raw += piece
-        self._held.append((piece, logprob))
+        pieces = self._divide(self._thoughts.push(self._utf8.decode(token), logprob))
         keep = 1 if self._utf8.getstate()[0] else 0  # its last character is not whole
-        if not self._stop:
-            return self._release(len(self.raw) - len(self.text), keep)
-        held = "".join(piece for piece, _ in self._held)
+        held = "".join(part.text for part in self._held)
         found = [i for i in (held.find(s) for s in self._stop) if i >= 0]
         if found:
             self.stopped = True
-            return self._release(min(found), cut=True)
-        return self._release(len(held) - max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0), keep)
+            return [*pieces, *self._release(min(found), cut=True)]
+        return [*pieces, *self._release(len(held) - max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0), keep)]
 
-    def flush(self) -> Piece:
+    def flush(self) -> list[Piece]:
         """Returns what was held back: no more text comes."""
         rest = self._utf8.decode(b"", final=True)
-        if rest and not self.stopped:
-            self.raw += rest
-            piece, logprob = self._held.pop()
-            self._held.append((piece + rest, logprob))
-        return self._release(sum(len(piece) for piece, _ in self._held))
+        pieces = self._divide(self._thoughts.flush())
+        if rest and not self.stopped and self._held:
+            self._held[-1] = self._held[-1]._replace(text=self._held[-1].text + rest)
+        return [*pieces, *self._release(sum(len(part.text) for part in self._held))]
 
-    def _release(self, n: int, keep: int = 0, *, cut: bool = False) -> Piece:
+    def _divide(self, parts: Sequence[Part]) -> list[Piece]:
+        """Keeps what is of the answer, and returns what is of the thought."""
+        thought = [part for part in parts if part.is_thought]
+        self._held += [part for part in parts if not part.is_thought]
+        self.n_tokens += sum(part.n_tokens for part in thought)
+        piece = _piece(thought, "reasoning")
+        self.reasoning += piece
+        return [piece] if piece else []
+
+    def _release(self, n: int, keep: int = 0, *, cut: bool = False) -> list[Piece]:
         """The held tokens, but the last `keep`, that lie in the next `n` characters; with `cut`, all up to there and no more."""
-        pieces, logprobs = [], []
-        while len(self._held) > keep and (len(self._held[0][0]) <= n or (cut and n > 0)):
-            piece, logprob = self._held.pop(0)
-            self.n_tokens += 1
-            piece, n = piece[:n], n - len(piece)
-            pieces.append(piece)
-            if logprob is not None:
-                logprobs.append(replace(logprob, text=piece))
+        parts = []
+        while len(self._held) > keep and (len(self._held[0].text) <= n or (cut and n > 0)):
+            part = self._held.pop(0)
+            self.n_tokens += part.n_tokens
+            parts.append(part._replace(text=part.text[:n]))
+            n -= len(part.text)
         if cut:
             self._held.clear()
-        certain = Piece("".join(pieces))
-        certain.logprobs = tuple(logprobs)
+        certain = _piece(parts, "text")
         self.text += certain
-        self.logprobs += logprobs
-        return certain
+        self.logprobs += certain.logprobs
+        return [certain] if certain else []
+
+
+def _piece(parts: Sequence[Part], kind: str) -> Piece:
+    piece = Piece("".join(part.text for part in parts))
+    piece.logprobs = tuple(replace(part.logprob, text=part.text) for part in parts if part.logprob is not None)
+    piece.kind = kind
+    return piece

@@ -11,6 +11,7 @@ from ..engine.request import Request
 from ..errors import ResultError
 from ..intrinsic import IntrinsicIO
 from ..model import Model
+from ..prompt.builder import Setting
 from ..reply import Reply
 from ..sampling import SamplingParams
 from ..train.data import Line
@@ -31,9 +32,8 @@ Way = Callable[[Line], Said]
 
 def say(model: Model, line: Line, io: IntrinsicIO) -> None:
     """Computes the example's conversation: an intrinsic finds it in the cache, as it does in a chat."""
-    asked = io.rewrite(line.messages, line.documents, **line.arguments)
-    said = model.render(asked.messages[: asked.n_conversation], **asked.template_arguments)
-    model.generate(model.vocab.tokenize_prompt(said, begins=True), max_tokens=1, temperature=0)
+    said = model.prompts.asked_in_words(line.messages, io, Setting(line.documents), arguments=line.arguments, without_instruction=True)
+    model.generate(said.tokens, max_tokens=1, temperature=0)
 
 
 def alora(model: Model, name: str) -> Way:
@@ -63,15 +63,14 @@ def prompted(model: Model, io: IntrinsicIO) -> Way:
 
     def ask(line: Line) -> Said:
         begun = time.perf_counter()
-        asked = io.rewrite(line.messages, line.documents, **line.arguments)
-        tokens = model.vocab.tokenize_prompt(
-            model.render(asked.messages, add_generation_prompt=True, **asked.template_arguments), begins=True)
+        prompt = model.prompts.asked_in_words(line.messages, io, Setting(line.documents), arguments=line.arguments)
+        asked = prompt.asked
         sampling = {"temperature": 0, "max_tokens": 128, **asked.sampling}
         if asked.schema is not None:
             sampling["json_schema"] = asked.schema
         if asked.top_logprobs:
             sampling |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
-        request = Request(tokens, SamplingParams(**sampling), model.vocab, t_start=begun, result_of=lambda *said: io.result(asked, *said))
+        request = Request(prompt.tokens, SamplingParams(**sampling), model.vocab, t_start=begun, result_of=prompt.result_of)
         return _run(model, request, begun)
 
     return ask

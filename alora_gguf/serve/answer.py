@@ -20,7 +20,7 @@ class ChatAnswer:
 
     def whole(self, replies: Sequence[Reply], n_prompts: int, more: Sequence[dict[str, Any]]) -> dict[str, Any]:
         choices = [
-            {"index": i, **self._text(reply.text), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason, **more[i]}
+            {"index": i, **self._text(reply), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason, **more[i]}
             for i, reply in enumerate(replies)]
         return {**self._head, "object": self.kind, "choices": choices, "usage": usage_of(replies, n_prompts)}
 
@@ -43,11 +43,13 @@ class ChatAnswer:
 
     _chunk_kind = "chat.completion.chunk"
 
-    def _text(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def _text(self, reply: Reply) -> dict[str, Any]:
+        thought = {"reasoning_content": reply.reasoning} if reply.reasoning else {}
+        return {"message": {"role": "assistant", "content": reply.text, **thought, "refusal": None}}
 
     def _delta(self, text: str) -> dict[str, Any]:
-        return {"delta": {"content": text} if text else {}}
+        name = "reasoning_content" if isinstance(text, Piece) and text.kind == "reasoning" else "content"
+        return {"delta": {name: text} if text else {}}
 
     def _chunk(self, index: int, choice: dict[str, Any]) -> dict[str, Any]:
         return {**self._head, "object": self._chunk_kind, "choices": [{"index": index, "finish_reason": None, **choice}]}
@@ -75,10 +77,11 @@ class CompletionAnswer(ChatAnswer):
             "text_offset": offsets[:-1],
         }
 
-    def _text(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def _text(self, reply: Reply) -> dict[str, Any]:
+        return {"text": reply.text}
 
-    _delta = _text
+    def _delta(self, text: str) -> dict[str, Any]:
+        return {"text": text}
 
 
 def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:

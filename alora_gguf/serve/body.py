@@ -26,16 +26,18 @@ class Part(Body):
 
 
 class Message(Body):
+    """All of its fields reach the chat template; what no template knows is refused there."""
+
+    model_config = ConfigDict(extra="allow")
     role: str
     content: str | list[Part] | None = None
 
     @property
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, Any]:
         """As chat templates take it. "developer" is OpenAI's newer name of "system"."""
-        content = self.content or ""
-        if not isinstance(content, str):
-            content = "".join(part.text or "" for part in content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+        fields = {name: value for name, value in self.model_dump().items() if value is not None}
+        content = self.content if isinstance(self.content, str | None) else "".join(part.text or "" for part in self.content)
+        return {**fields, "role": "system" if self.role == "developer" else self.role, "content": content}
 
     @field_validator("content")
     @classmethod

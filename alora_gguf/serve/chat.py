@@ -11,12 +11,13 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..intrinsic import documents_of
+from ..prompt.builder import Setting
+from ..prompt.message import checked_variables
 from ..sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion
 from .events import stream
-from .prompt import Prompt, chat_prompt, text_prompt
+from .prompt import Prepared, chat_prompt, text_prompt
 from .service import Service
 
 _OURS = "adapter_name", "messages", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
@@ -28,14 +29,13 @@ async def chat(service: Service, request: Request) -> Response:
     params = service.sampling(body, adapter)
     space = request.state.space
 
-    def make() -> list[tuple[Prompt, SamplingParams]]:
-        variables = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS}
-        documents = documents_of([d.model_dump(exclude_none=True) for d in body.documents or ()])
-        messages = [message.plain for message in body.messages]
-        prompt = chat_prompt(service.model, service.known, messages, adapter, documents, variables, body.arguments or {}, space)
+    def make() -> list[tuple[Prepared, SamplingParams]]:
+        variables = checked_variables({k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS})
+        setting = Setting([d.model_dump(exclude_none=True) for d in body.documents or ()], variables, space=space)
+        prepared = chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {})
         if not body.result:
-            prompt = replace(prompt, result_of=None)
-        return [(prompt, p) for p in params]
+            prepared = replace(prepared, prompt=replace(prepared.prompt, result_of=None))
+        return [(prepared, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
     return await _answer(service, body, answer, len(params), 1, make, space)
@@ -48,8 +48,8 @@ async def complete(service: Service, request: Request) -> Response:
     space = request.state.space
     prompts = body.prompts
 
-    def make() -> list[tuple[Prompt, SamplingParams]]:
-        return list(product((text_prompt(service.model, service.known, p, adapter, space) for p in prompts), params))
+    def make() -> list[tuple[Prepared, SamplingParams]]:
+        return list(product((text_prompt(service.model, p, adapter, space) for p in prompts), params))
 
     answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
     return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space)

@@ -11,7 +11,7 @@ from ..engine.text import Piece
 from ..model import Model
 from ..reply import Reply
 from ..sampling import SamplingParams
-from .prompt import Prompt
+from .prompt import Prepared
 
 
 class Generation:
@@ -23,14 +23,16 @@ class Generation:
     """
 
     def __init__(
-        self, model: Model, choices: Sequence[tuple[Prompt, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, space: Hashable
+        self, model: Model, choices: Sequence[tuple[Prepared, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, space: Hashable
     ):
-        self.prompts = [prompt for prompt, _ in choices]
+        self._prepared = [prepared for prepared, _ in choices]
+        self._space = space
         self._model = model
         self._channel: Channel[tuple[int, Piece]] = Channel()
         self._requests = [
-            Request(prompt.tokens, params, model.vocab, activations=prompt.activations, checkpoint=prompt.n_shared, space=space)
-            for prompt, params in choices]
+            Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, space=space,
+                    thinking=model.template.features.thinking if p.is_chat else None, in_thought=p.prompt.thinks)
+            for p, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end
         for index, request in enumerate(self._requests):
@@ -68,17 +70,18 @@ class Generation:
 
     def results(self) -> list[dict[str, Any]]:
         """{"result": what an io.yaml makes of it} of each choice, {} where nobody asked for one. Raises ResultError."""
-        return [{"result": prompt.result_of(reply.text, reply.logprobs)} if prompt.result_of else {}
-                for prompt, reply in zip(self.prompts, self.replies())]
+        return [{"result": p.prompt.result_of(reply.text, reply.logprobs)} if p.prompt.result_of else {}
+                for p, reply in zip(self._prepared, self.replies())]
 
     def ended_replies(self) -> list[Reply]:
         """Of the choices that have not failed."""
         return [request.reply() for request in self._requests if request.error is None]
 
-    def said(self) -> list[tuple[str, list[int]]]:
-        """Where an answer is part of a conversation: the text up to its end, and its tokens."""
-        return [(prompt.text + request.raw_text, request.tokens)
-                for prompt, request in zip(self.prompts, self._requests) if prompt.text is not None and request.error is None]
+    def remember(self) -> None:
+        """Where an answer is part of a conversation, its tokens are known from now on."""
+        for prepared, request in zip(self._prepared, self._requests):
+            if prepared.is_said and request.error is None:
+                self._model.prompts.remember(prepared.prompt, request.generated, self._space)
 
     def _end_one(self) -> None:
         self._n_left -= 1

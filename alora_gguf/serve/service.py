@@ -18,10 +18,9 @@ from .adapter_files import AdapterFiles
 from .body import Chat, Generate
 from .gate import Gate
 from .generation import Generation
-from .known import KnownTexts
 from .metrics import Metrics
 from .problem import Problem
-from .prompt import Prompt
+from .prompt import Prepared
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Service:
         self.names = list(names)
         self.limits = limits
         self.files = files
-        self.known = KnownTexts()
         self.gate = Gate(limits.n_running, limits.n_waiting)
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()
@@ -76,7 +74,7 @@ class Service:
 
     @asynccontextmanager
     async def generating(
-        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool, space: Hashable
+        self, n: int, make: Callable[[], Sequence[tuple[Prepared, SamplingParams]]], *, streams: bool, space: Hashable
     ) -> AsyncIterator[Generation]:
         """A generation of `n` choices that has begun, and ends with the `async with` if it has not by then.
 
@@ -86,8 +84,7 @@ class Service:
         await self.gate.enter(n)
 
         def on_end(generation: Generation) -> None:
-            for text, tokens in generation.said():
-                self.known.remember(text, tokens, space)
+            generation.remember()
             try:
                 loop.call_soon_threadsafe(self._ended, generation, n)
             except RuntimeError:  # the server is gone

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import AloraError, TrainError
 from ..intrinsic import IntrinsicIO
-from ..prompt import intrinsic_prompt
-from ..template import template_of
+from ..prompt.builder import Intrinsic, PromptBuilder, Setting
+from ..prompt.chat_template import template_of
 from ..vocab import Vocab
 from .data import Line
 
@@ -25,29 +25,25 @@ class Prompts:
     """Makes examples as the runtime makes prompts: with its vocabulary, template and io.yaml."""
 
     def __init__(self, vocab: Vocab, base_name: str, invocation: Sequence[int], io: IntrinsicIO | None):
-        self.vocab, self.invocation, self.io = vocab, list(invocation), io
-        self.template = template_of(vocab, None, base_name)
+        self.vocab, self.io = vocab, io
+        self._builder = PromptBuilder(vocab, lambda: template_of(vocab, None, base_name))
+        self._intrinsic = Intrinsic(list(invocation), io)
         self.end = self._end_of_message()
 
     def example(self, line: Line) -> Example:
         """Raises TrainError, with the line, if the runtime would refuse it."""
         try:
-            messages, n_conversation, arguments = line.messages, len(line.messages), {}
-            if self.io is not None:
-                request = self.io.rewrite(line.messages, line.documents, **line.arguments)
-                messages, n_conversation, arguments = request.messages, request.n_conversation, request.template_arguments
-            elif line.documents or line.arguments:
-                raise TrainError("documents, arguments: expected an io.yaml that says what becomes of them, got none; give --io")
-            render = lambda messages, **options: self.template.render(messages, **options, **arguments)  # noqa: E731
-            prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self.vocab.tokenize_prompt)
+            if self.io is None and line.arguments:
+                raise TrainError("arguments: expected an io.yaml whose instruction takes them, got none; give --io")
+            prompt = self._builder.intrinsic(line.messages, self._intrinsic, Setting(line.documents), arguments=line.arguments)
         except AloraError as e:
             raise TrainError(f"{line.where}: {e}") from e
-        output = self.vocab.tokenize(self.output(line), special=False)
+        output = self.vocab.tokenize_more(self.output(line), special=False)
         return Example(prompt.tokens[: prompt.start], prompt.tokens[prompt.start :], [*output, self.end])
 
     def _end_of_message(self) -> int:
         """The token that the template writes behind an answer, if generation ends with it; else the one that ends a text."""
-        text = self.template.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "ANSWER"}], add_generation_prompt=False)
+        text = self._builder.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "ANSWER"}], add_generation_prompt=False)
         behind = self.vocab.tokenize(text.rpartition("ANSWER")[2])
         return behind[0] if behind and self.vocab.is_eog(behind[0]) else self.vocab.eos
 

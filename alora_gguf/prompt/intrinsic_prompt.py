@@ -6,32 +6,22 @@ Training and runtime both come here, so that an adapter runs on the very tokens 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from .activation import find_invocation
-from .errors import PromptError
-
-Known = tuple[str, Sequence[int]]  # a text, and the tokens that were computed for it
+from ..activation import find_invocation
+from ..errors import PromptError
+from .token_history import Known, text_tokens
 
 
 class IntrinsicPrompt(NamedTuple):
-    """tokens: of all of it. start: index from which on the adapter is active. text: of the conversation, the first n_conversation tokens."""
+    """tokens: of all of it. start: index from which on the adapter is active. text: of the conversation, the first n_conversation tokens.
+
+    is_appended   whether the invocation was in none of the texts, and was put behind them
+    """
 
     tokens: list[int]
     start: int
     text: str
     n_conversation: int
-
-
-def text_tokens(text: str, tokenize: Callable[..., list[int]], known: Sequence[Known] = ()) -> list[int]:
-    """The tokens of a text from its first character on; what begins with a known text keeps its tokens there.
-
-    tokenize(text, begins=True) gives those of a text that nothing stands before, BOS included if there is one,
-    tokenize(text, begins=False) those of one that goes on.
-    """
-    fitting = [pair for pair in known if text.startswith(pair[0])]
-    if not fitting:
-        return tokenize(text, begins=True)
-    begin, tokens = max(fitting, key=lambda pair: len(pair[0]))
-    return [*tokens, *(tokenize(text[len(begin) :], begins=False) if len(text) > len(begin) else [])]
+    is_appended: bool = False
 
 
 def intrinsic_prompt(
@@ -51,7 +41,7 @@ def intrinsic_prompt(
     render(messages, add_generation_prompt=...) gives the text. tokenize, known: as in text_tokens().
     Raises PromptError.
     """
-    text = render(messages[:n_conversation], add_generation_prompt=False) if n_conversation or not messages else ""
+    text = _conversation(messages[:n_conversation], render) if n_conversation < len(messages) else render(messages, add_generation_prompt=False)
     whole = render(messages, add_generation_prompt=True)
     if not whole.startswith(text):  # a template that writes the conversation otherwise when something follows
         if n_conversation == len(messages):
@@ -71,10 +61,22 @@ def intrinsic_prompt(
     return IntrinsicPrompt(tokens, start, text, len(conversation))
 
 
+def _conversation(messages: Sequence[Mapping[str, str]], render) -> str:
+    """The text of what stands before an instruction; "" where the template does not write it alone."""
+    try:
+        return render(messages, add_generation_prompt=False) if messages else ""
+    except PromptError:
+        return ""
+
+
 def _n_before_last(messages: Sequence[Mapping[str, str]], render, tokenize, known: Sequence[Known]) -> int:
-    """How many tokens stand before the last message."""
-    return len(text_tokens(render(messages[:-1], add_generation_prompt=False), tokenize, known)) if len(messages) > 1 else 0
+    """How many tokens stand before the last message; none where the template does not write the others alone."""
+    try:
+        before = render(messages[:-1], add_generation_prompt=False) if len(messages) > 1 else ""
+    except PromptError:
+        return 0
+    return len(text_tokens(before, tokenize, known)) if before else 0
 
 
 def _appended(text: str, conversation: Sequence[int], invocation: Sequence[int]) -> IntrinsicPrompt:
-    return IntrinsicPrompt([*conversation, *invocation], len(conversation), text, len(conversation))
+    return IntrinsicPrompt([*conversation, *invocation], len(conversation), text, len(conversation), is_appended=True)

@@ -1,10 +1,10 @@
 """Texts whose tokens are known."""
 
-from alora_gguf.serve.known import KnownTexts
+from alora_gguf.prompt.token_history import TokenHistory
 
 
 def test_a_text_finds_those_that_it_begins_with():
-    known = KnownTexts()
+    known = TokenHistory()
     known.remember("a", [1])
     known.remember("abc", [2])
     known.remember("b", [3])
@@ -13,14 +13,14 @@ def test_a_text_finds_those_that_it_begins_with():
 
 
 def test_spaces_do_not_know_of_each_other():
-    known = KnownTexts()
+    known = TokenHistory()
     known.remember("a", [1], "mine")
     assert known.fitting("ab", "mine") == [("a", [1])]
     assert known.fitting("ab") == known.fitting("ab", "yours") == []
 
 
 def test_the_least_recently_used_go_first():
-    known = KnownTexts(n_texts=2)
+    known = TokenHistory(n_texts=2)
     known.remember("a", [1])
     known.remember("b", [2])
     known.fitting("a!")
@@ -29,7 +29,7 @@ def test_the_least_recently_used_go_first():
 
 
 def test_texts_take_no_more_room_than_they_may():
-    known = KnownTexts(n_chars=100)
+    known = TokenHistory(n_chars=100)
     for i in range(50):
         known.remember(f"{i:02}" + "x" * 20, [i])
         known.remember(f"{i:02}" + "x" * 20, [i])  # once more is no more

@@ -1,0 +1,126 @@
+"""Generated text divided into what the model thought and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..prompt.thinking import Thinking
+    from .text import TokenLogprob
+
+_BEGIN, _THOUGHT, _BETWEEN, _ANSWER = range(4)
+
+
+class Part(NamedTuple):
+    """Text of one token; `n_tokens` have come to their end with it, those of tags before it included."""
+
+    text: str
+    logprob: TokenLogprob | None
+    n_tokens: int
+    is_thought: bool
+
+
+class Thoughts:
+    """Takes tokens one by one and gives out parts of the thought and of the answer, without the tags and the space around them.
+
+    `begun`: the prompt ended within the thought. Without `thinking` everything is the answer.
+    """
+
+    def __init__(self, thinking: Thinking | None = None, *, begun: bool = False):
+        self._thinking = thinking
+        self._state = _ANSWER if thinking is None else _THOUGHT if begun else _BEGIN
+        self._first, self._next = _tags(thinking) if thinking else ({}, {})
+        self._held: list[tuple[str, TokenLogprob | None]] = []  # the last tokens, whose text may be of a tag
+        self._n_gone = 0  # tokens of tags, since the last part
+        self._said_something = False  # in this thought
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether what comes next is of the thought."""
+        return self._state == _THOUGHT
+
+    def push(self, text: str, logprob: TokenLogprob | None = None) -> list[Part]:
+        if self._thinking is None:
+            return [Part(text, logprob, 1, False)]
+        self._held.append((text, logprob))
+        parts: list[Part] = []
+        while self._step(parts):
+            pass
+        return parts
+
+    def flush(self) -> list[Part]:
+        """What was held back: no more text comes."""
+        text = self._text
+        if self._state == _THOUGHT:
+            return self._take(len(text.rstrip()), True)
+        return self._take(len(text), False) if self._state == _ANSWER or self._state == _BEGIN else []
+
+    def _step(self, parts: list[Part]) -> bool:
+        """Decides what it can of what is held; whether to look again."""
+        thinking, text = self._thinking, self._text
+        stripped = text.lstrip()
+        if self._state in (_BEGIN, _BETWEEN):
+            tags = self._first if self._state == _BEGIN else self._next
+            for tag, state in tags.items():
+                if stripped.startswith(tag):
+                    return self._enter(state, len(text) - len(stripped) + len(tag))
+            if any(tag.startswith(stripped) for tag in tags) or not stripped:
+                return False
+            return self._enter(_ANSWER, 0 if self._state == _BEGIN else len(text) - len(stripped))
+        if self._state == _THOUGHT:
+            if not self._said_something:
+                self._drop(len(text) - len(stripped))
+                text = stripped
+            end = text.find(thinking.end)
+            sure = text[: end if end >= 0 else len(text) - _n_begun(text, thinking.end)].rstrip()
+            self._said_something |= bool(sure)
+            parts += self._take(len(sure), True)
+            return end >= 0 and self._enter(_BETWEEN, end - len(sure) + len(thinking.end))
+        end = text.find(thinking.answer_end) if thinking.answer_end else -1
+        if end >= 0:
+            parts += self._take(end, False)
+            self._drop(len(self._text))
+            return False
+        parts += self._take(len(text) - (_n_begun(text, thinking.answer_end) if thinking.answer_end else 0), False)
+        return False
+
+    def _enter(self, state: int, n_dropped: int) -> bool:
+        self._drop(n_dropped)
+        self._state = state
+        self._said_something = False
+        return bool(self._held)
+
+    @property
+    def _text(self) -> str:
+        return "".join(text for text, _ in self._held)
+
+    def _take(self, n: int, is_thought: bool) -> list[Part]:
+        """The next `n` characters that are held."""
+        parts = []
+        while self._held and (n > 0 or not self._held[0][0]):
+            text, logprob = self._held.pop(0)
+            if len(text) > n:
+                self._held.insert(0, (text[n:], logprob))
+            parts.append(Part(text[:n], logprob, self._n_gone + (len(text) <= n), is_thought))
+            self._n_gone = 0
+            n -= len(text)
+        return parts
+
+    def _drop(self, n: int) -> None:
+        self._n_gone = self._n_gone + sum(part.n_tokens for part in self._take(n, False))
+
+
+def _tags(thinking: Thinking) -> tuple[dict[str, int], dict[str, int]]:
+    """What may come at the beginning, and behind a thought, and what begins with it.
+
+    gpt-oss names a channel where it begins to speak: the first in the turn that the prompt has begun, each other in one of its own.
+    """
+    turn, channel, _ = thinking.answer.partition(thinking.start[: thinking.start.find(">") + 1])
+    if not (turn and channel):
+        return {thinking.start: _THOUGHT}, {thinking.answer: _ANSWER} if thinking.answer else {}
+    return {thinking.start: _THOUGHT, thinking.answer[len(turn) :]: _ANSWER}, {turn + thinking.start: _THOUGHT, thinking.answer: _ANSWER}
+
+
+def _n_begun(text: str, tag: str) -> int:
+    """How many characters at the end of the text may be the beginning of the tag."""
+    return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)

@@ -1,0 +1,262 @@
+"""Messages to tokens: the one place where prompts are made, for conversations, the server, training and evaluation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..documents import documents_message
+from ..errors import PromptError
+from ..intrinsic import IntrinsicIO, IntrinsicRequest, documents_of, judged
+from .chat_template import ChatTemplate
+from .intrinsic_prompt import intrinsic_prompt
+from .message import Message, check_messages, text_of, without_thoughts
+from .token_history import Known, TokenHistory, text_tokens
+
+if TYPE_CHECKING:
+    from ..adapter import Adapter
+    from ..vocab import Vocab
+
+_NONE: Mapping[str, Any] = {}
+_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters, which no text has
+
+
+class Setting(NamedTuple):
+    """What a conversation has beside its messages.
+
+    documents   texts, or mappings with `text` and perhaps `doc_id` and `title`
+    variables   of the chat template, as `enable_thinking` or `tools`
+    now         the time that the template writes, None: the clock's
+    space       whose tokens are known
+    """
+
+    documents: Sequence[Mapping[str, Any] | str] = ()
+    variables: Mapping[str, Any] = _NONE
+    now: datetime | None = None
+    space: Hashable = None
+
+
+class Intrinsic(NamedTuple):
+    """What the prompt of an intrinsic takes from its adapter; `invoked_after` is the role whose messages it judges, None: any."""
+
+    invocation: Sequence[int]
+    io: IntrinsicIO | None = None
+    invoked_after: str | None = None
+    where: str = "intrinsic"
+
+    @classmethod
+    def of(cls, adapter: Adapter) -> Intrinsic:
+        return cls(adapter.invocation_tokens, adapter.io, adapter.metadata.invoked_after, f"intrinsic {adapter.name!r}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """tokens of a prompt, and what is known of them.
+
+    text        of the tokens; of an intrinsic's, what the first n_shared say
+    thinks      whether the prompt ends within a thought
+    start       index from which on the intrinsic is active, None: the base's
+    n_shared    how many tokens the conversation has, without what asks about it
+    asked       the request that an io.yaml made of the conversation
+    result_of   what that io.yaml makes of an answer's text and logprobs
+    """
+
+    tokens: list[int]
+    text: str = ""
+    thinks: bool = False
+    start: int | None = None
+    n_shared: int | None = None
+    asked: IntrinsicRequest | None = None
+    result_of: Callable[[str, Sequence[Any]], Any] | None = field(default=None, repr=False)
+
+
+class PromptBuilder:
+    """Makes the prompts of one model: its vocabulary, its chat template, and a history of texts whose tokens are in the cache.
+
+    Texts of people and documents have no control tokens in them, even where they spell the name of one: a name is marked,
+    by a character that no text has, before the template is rendered, and what is marked is tokenised as text. With
+    `parse_special` names are tokens everywhere, as in llama.cpp.
+    Any thread may call it.
+    """
+
+    def __init__(
+        self, vocab: Vocab, make_template: Callable[[], ChatTemplate], history: TokenHistory | None = None, *, parse_special: bool = False
+    ):
+        self.vocab = vocab
+        self._make_template = make_template
+        self.history = TokenHistory() if history is None else history
+        self._parse_special = parse_special
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template. Raises PromptError if there is none."""
+        return self._make_template()
+
+    # text
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, setting: Setting = Setting(), mark: str = "") -> str:
+        """The messages as the template writes them: with the documents, and fitted to what it takes. Raises PromptError."""
+        documents = documents_of(setting.documents)
+        features = self.template.features
+        given = {"documents": [] if not features.none_documents_ok else None, **setting.variables}
+        if documents and features.documents:
+            given["documents"] = documents
+        elif documents:
+            messages = [documents_message(documents), *messages]
+        return self.template.render(
+            self.template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
+
+    def spelled(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens as it stands in a later prompt: the names of control tokens, and what only spells one marked."""
+        mark, control = "" if self._parse_special else _MARKS[0], self.vocab.control_tokens
+        runs = itertools.groupby(tokens, lambda token: token in control)
+        return "".join(self.vocab.detokenize(run) if named else self._marked(self.vocab.detokenize(run), mark) for named, run in runs)
+
+    def remember(self, prompt: Prompt, generated: Sequence[int], space: Hashable = None) -> None:
+        """What was generated after a chat()'s prompt, as it will stand in the next one, has these tokens."""
+        self.history.remember(prompt.text + self.spelled(generated), [*prompt.tokens, *generated], space)
+
+    # prompts
+
+    def completion(self, text: str, space: Hashable = None) -> Prompt:
+        """The prompt that is a text already: names of control tokens in it are these tokens."""
+        return Prompt(text_tokens(text, self.vocab.tokenize_prompt, self.history.fitting(text, space)), text)
+
+    def chat(self, messages: Sequence[Message], setting: Setting = Setting(), *, add_generation_prompt: bool = True) -> Prompt:
+        """The prompt that the base answers, or the text of what has been said. Raises PromptError."""
+        check_messages(messages)
+        mark = self._mark(messages, setting)
+        return self._said(self._protected(messages, mark), self._protected_setting(setting, mark), mark, add_generation_prompt)
+
+    def asked_in_words(
+        self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting = Setting(), *, arguments: Mapping[str, Any] = _NONE,
+        without_instruction: bool = False,
+    ) -> Prompt:
+        """The prompt by which the base is asked what an intrinsic is asked; `without_instruction`, the conversation alone. Raises PromptError."""
+        check_messages(messages)
+        mark, rewritten, plain, of = self._rewritten(messages, io, setting, arguments)
+        said = rewritten.messages[: rewritten.n_conversation] if without_instruction else rewritten.messages
+        prompt = self._said(said, of, mark, add_generation_prompt=not without_instruction)
+        return replace(prompt, asked=plain, result_of=partial(io.result, plain))
+
+    def intrinsic(
+        self,
+        messages: Sequence[Message],
+        intrinsic: Intrinsic,
+        setting: Setting = Setting(),
+        *,
+        arguments: Mapping[str, Any] = _NONE,
+        with_thoughts: bool = False,
+        may_be_asked: bool = False,
+        known: Known | None = None,
+    ) -> Prompt:
+        """The prompt of an intrinsic on a conversation, and where its adapter begins.
+
+        arguments       of the instruction in its io.yaml
+        with_thoughts   it sees what the model thought before it answered
+        may_be_asked    the last message may be the instruction already, as granite-common's clients send it; the io.yaml is then left alone
+        known           a text and its tokens, beside the history
+
+        Raises PromptError.
+        """
+        check_messages(messages)
+        given = [m if with_thoughts else without_thoughts(m) for m in judged(messages, intrinsic.invoked_after, intrinsic.where)]
+        if may_be_asked or intrinsic.io is None:
+            mark = self._mark(given, setting)
+            said, of = self._protected(given, mark), self._protected_setting(setting, mark)
+            prompt, is_appended = self._invoked(given, said, len(said), intrinsic, of, mark, known)
+            if intrinsic.io is None or not is_appended:
+                return prompt
+        mark, rewritten, plain, of = self._rewritten(given, intrinsic.io, setting, arguments)
+        prompt, _ = self._invoked(given, rewritten.messages, rewritten.n_conversation, intrinsic, of, mark, known)
+        return replace(prompt, asked=plain, result_of=partial(intrinsic.io.result, plain))
+
+    def _said(self, messages: Sequence[Message], setting: Setting, mark: str, add_generation_prompt: bool) -> Prompt:
+        """The prompt of messages that are protected already."""
+        text = self.render(messages, add_generation_prompt=add_generation_prompt, setting=setting, mark=mark)
+        tokens = text_tokens(text, partial(self.vocab.tokenize_prompt, mark=mark), self.history.fitting(text, setting.space))
+        if add_generation_prompt and not tokens:
+            raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
+        return Prompt(tokens, text, thinks=add_generation_prompt and self.template.thinks_in(text))
+
+    def _rewritten(
+        self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting, arguments: Mapping[str, Any]
+    ) -> tuple[str, IntrinsicRequest, IntrinsicRequest, Setting]:
+        """The mark, the request that the io.yaml makes of protected messages, that of the messages as they are, and the setting of the first."""
+        mark = self._mark([messages, arguments], setting)
+        said, of = self._protected(messages, mark), self._protected_setting(setting, mark)
+        rewritten = io.rewrite(said, of.documents, **self._protected(arguments, mark))
+        is_marked = mark and any(mark in text for text in _texts([rewritten.messages, of.documents]))
+        plain = io.rewrite(messages, documents_of(setting.documents), **arguments) if is_marked else rewritten
+        more = dict(rewritten.template_arguments)
+        return mark, rewritten, plain, of._replace(documents=more.pop("documents", None) or (), variables={**of.variables, **more})
+
+    def _invoked(
+        self, given: Sequence[Message], said: Sequence[Message], n_conversation: int, intrinsic: Intrinsic, setting: Setting, mark: str, known: Known | None
+    ) -> tuple[Prompt, bool]:
+        """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
+        render = partial(self.render, setting=setting, mark=mark)
+        pairs = [*self.history.fitting(render(said, add_generation_prompt=True), setting.space), *([known] if known else [])]
+        make = lambda messages: intrinsic_prompt(  # noqa: E731
+            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), pairs, intrinsic.where)
+        made = make(said)
+        if made.is_appended and (named := self._with_invocation(given, said, intrinsic.invocation, mark)) is not None:
+            found = make(named)
+            made = made if found.is_appended else found
+        return Prompt(made.tokens, made.text, start=made.start, n_shared=made.n_conversation), made.is_appended
+
+    def _with_invocation(self, given: Sequence[Message], said: Sequence[Message], invocation: Sequence[int], mark: str) -> list[Message] | None:
+        """The messages with the invocation in the last one as tokens, where it spells it: whoever asks by it says so there."""
+        text, name = text_of(given[-1]) if given else "", self.vocab.detokenize(invocation)
+        if not name or name not in text or self._marked(name, mark) == name or text_of(said[-1]) != self._marked(text, mark):
+            return None
+        head, _, tail = text.rpartition(name)
+        return [*said[:-1], {**said[-1], "content": self._marked(head, mark) + name + self._marked(tail, mark)}]
+
+    # control tokens
+
+    def _mark(self, messages: Sequence[Any], setting: Setting = Setting()) -> str:
+        """A character that is in none of these texts."""
+        if self._parse_special:
+            return ""
+        texts = [*_texts(messages), *_texts(setting.documents), *_texts(setting.variables)]
+        for mark in _MARKS:
+            if not any(mark in text for text in texts):
+                return mark
+        raise PromptError("messages: expected text, got every one of Unicode's noncharacters U+FDD0 to U+FDEF; take them out")
+
+    def _protected(self, value: Any, mark: str) -> Any:
+        """The value with every name of a control token in its texts marked."""
+        if isinstance(value, str):
+            return self._marked(value, mark)
+        if isinstance(value, Mapping):
+            return {self._protected(key, mark): self._protected(part, mark) for key, part in value.items()}
+        return [self._protected(part, mark) for part in value] if isinstance(value, list | tuple) else value
+
+    def _protected_setting(self, setting: Setting, mark: str) -> Setting:
+        return setting._replace(documents=self._protected(documents_of(setting.documents), mark), variables=self._protected(setting.variables, mark))
+
+    def _marked(self, text: str, mark: str) -> str:
+        if not mark:
+            return text
+        for name in self.vocab.control_names:
+            if name in text:
+                text = text.replace(name, name[0] + mark + name[1:])
+        return text
+
+
+def _texts(value: Any):
+    """Every text in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _texts(key)
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
