@@ -18,10 +18,10 @@ from .engine.request import Request
 from .engine.text import Piece
 from .errors import ClosedError, PromptError
 from .intrinsic import IntrinsicRequest, documents_of, judged
-from .prompt import intrinsic_prompt, text_tokens
+from .prompt.chat_template import Message
+from .prompt.intrinsic_prompt import intrinsic_prompt, text_tokens
 from .reply import Reply, Stream, Verdict, drain
 from .sampling import SamplingParams
-from .template import Message
 from .watch import Watcher
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PromptError
-from .template import ChatTemplate, Message
+from .prompt.chat_template import ChatTemplate, Message
 
 _MOST_BYTES = 1 << 20
 
@@ -33,10 +33,10 @@ def read_document(path: Path) -> str:
 
 
 def written(template: ChatTemplate, messages: Sequence[Message], documents: Sequence[Mapping[str, Any]]) -> tuple[list[Message], dict]:
-    """The messages and the template's arguments: documents are an argument where the template knows them, else in a first message."""
+    """The messages and the template's arguments: documents are an argument where the template writes them, else in a first message."""
     if not documents:
         return list(messages), {}
-    if "documents" in template.variables:
+    if template.features.documents:
         return list(messages), {"documents": list(documents)}
     return [documents_message(documents), *messages], {}
 

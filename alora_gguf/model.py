@@ -29,7 +29,7 @@ from .relay import check_servers
 from .reply import Reply, Stream, drain
 from .rpc import devices, relays_to
 from .sampling import SamplingParams
-from .template import ChatTemplate, Message, template_of
+from .prompt.chat_template import ChatTemplate, Message, template_of
 from .vocab import Vocab
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -243,6 +243,7 @@ class Model:
 
     def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **arguments: Any) -> str:
         """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
+        self.template.check(arguments)
         return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
 
     # computation

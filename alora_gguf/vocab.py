@@ -20,8 +20,21 @@ class Vocab:
         self.bos = llama_cpp.llama_vocab_bos(self._ptr)
         self.eos = llama_cpp.llama_vocab_eos(self._ptr)
         self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+        self.special_tokens = self._special_tokens(model)
         template = llama_cpp.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", errors="replace") if template else ""
+
+    def _special_tokens(self, model: int) -> dict[str, str]:
+        """The text of those that there are, by transformers' names. libllama has defaults that are any word: these are none."""
+        ids = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self._ptr), "pad": llama_cpp.llama_vocab_pad(self._ptr),
+               "mask": llama_cpp.llama_vocab_mask(self._ptr)}
+        for name, key in (("unk", b"tokenizer.ggml.unknown_token_id"), ("cls", b"tokenizer.ggml.cls_token_id")):
+            out = ctypes.create_string_buffer(16)
+            if llama_cpp.llama_model_meta_val_str(model, key, out, len(out)) > 0:
+                ids[name] = int(out.value)
+        kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        return {f"{name}_token": self.token_text(token) for name, token in ids.items()
+                if 0 <= token < self.n_tokens and llama_cpp.llama_vocab_get_attr(self._ptr, token) & kinds}
 
     def close(self) -> None:
         self._ptr = None

@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from ..prompt import Known
+from ..prompt.intrinsic_prompt import Known
 
 
 class KnownTexts:

@@ -13,8 +13,8 @@ from ..engine.text import TokenLogprob
 from ..errors import PromptError
 from ..intrinsic import judged
 from ..model import Model
-from ..prompt import intrinsic_prompt, text_tokens
-from ..template import Message
+from ..prompt.chat_template import Message
+from ..prompt.intrinsic_prompt import intrinsic_prompt, text_tokens
 from .known import KnownTexts
 
 _NONE: Mapping[str, Any] = {}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import AloraError, TrainError
 from ..intrinsic import IntrinsicIO
-from ..prompt import intrinsic_prompt
-from ..template import template_of
+from ..prompt.chat_template import template_of
+from ..prompt.intrinsic_prompt import intrinsic_prompt
 from ..vocab import Vocab
 from .data import Line
 
@@ -38,6 +38,7 @@ class Prompts:
                 messages, n_conversation, arguments = request.messages, request.n_conversation, request.template_arguments
             elif line.documents or line.arguments:
                 raise TrainError("documents, arguments: expected an io.yaml that says what becomes of them, got none; give --io")
+            self.template.check(arguments)
             render = lambda messages, **options: self.template.render(messages, **options, **arguments)  # noqa: E731
             prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self.vocab.tokenize_prompt)
         except AloraError as e:

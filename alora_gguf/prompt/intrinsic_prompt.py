@@ -6,8 +6,8 @@ Training and runtime both come here, so that an adapter runs on the very tokens 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from .activation import find_invocation
-from .errors import PromptError
+from ..activation import find_invocation
+from ..errors import PromptError
 
 Known = tuple[str, Sequence[int]]  # a text, and the tokens that were computed for it
 
