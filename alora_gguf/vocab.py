@@ -24,8 +24,21 @@ class Vocab:
         self.bos = llama_cpp.llama_vocab_bos(self._ptr)
         self.eos = llama_cpp.llama_vocab_eos(self._ptr)
         self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+        self.special_tokens = self._special_tokens(model)
         template = llama_cpp.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", errors="replace") if template else ""
+
+    def _special_tokens(self, model: int) -> dict[str, str]:
+        """The text of those that there are, by transformers' names. libllama has defaults that are any word: these are none."""
+        ids = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self._ptr), "pad": llama_cpp.llama_vocab_pad(self._ptr),
+               "mask": llama_cpp.llama_vocab_mask(self._ptr)}
+        for name, key in (("unk", b"tokenizer.ggml.unknown_token_id"), ("cls", b"tokenizer.ggml.cls_token_id")):
+            out = ctypes.create_string_buffer(16)
+            if llama_cpp.llama_model_meta_val_str(model, key, out, len(out)) > 0:
+                ids[name] = int(out.value)
+        kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        return {f"{name}_token": self.token_text(token) for name, token in ids.items()
+                if 0 <= token < self.n_tokens and llama_cpp.llama_vocab_get_attr(self._ptr, token) & kinds}
 
     def close(self) -> None:
         self._ptr = None
@@ -82,13 +95,6 @@ class Vocab:
         """The tokens of a byte that merges with nothing, where a space comes to stand before it; else none are needed."""
         tokens = self.tokenize(_BYTE)
         return tokens if len(tokens) > 1 and self.token_bytes(tokens[0]).isspace() else []
-
-    @cached_property
-    def special_tokens(self) -> dict[str, str]:
-        """The names of the tokens that chat templates know by what they do, as transformers' tokenizers have them: `bos_token` and others."""
-        of = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self.ptr), "pad": llama_cpp.llama_vocab_pad(self.ptr),
-              "mask": llama_cpp.llama_vocab_mask(self.ptr)}
-        return {f"{name}_token": self.token_text(token) for name, token in of.items() if token >= 0}
 
     @cached_property
     def control_tokens(self) -> dict[int, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from alora_gguf import PromptError
 from alora_gguf.documents import read_document, written
-from alora_gguf.template import ChatTemplate
+from alora_gguf.prompt.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 DOCUMENTS = [{"doc_id": "1", "text": "It rains."}, {"doc_id": "b", "text": "It pours.", "title": "B"}]
@@ -41,12 +41,12 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def test_a_template_that_knows_documents_gets_them():
-    template = ChatTemplate("{{ documents }}", "", "")
+    template = ChatTemplate("{{ documents }}", {})
     assert written(template, MESSAGES, DOCUMENTS) == (MESSAGES, {"documents": DOCUMENTS})
     assert written(template, MESSAGES, []) == (MESSAGES, {})
 
 
 def test_for_others_they_are_a_first_message():
-    template = ChatTemplate("{{ messages }}", "", "")
+    template = ChatTemplate("{{ messages }}", {})
     first = {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt rains.\n\n[Document b]\nIt pours."}
     assert written(template, MESSAGES, DOCUMENTS) == ([first, *MESSAGES], {})

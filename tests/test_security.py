@@ -18,7 +18,7 @@ from alora_gguf import AloraError, Model, PromptError
 from alora_gguf.cli import main
 from alora_gguf.conversation import Conversation
 from alora_gguf.convert import cli as convert_cli
-from alora_gguf.template import ChatTemplate
+from alora_gguf.prompt.chat_template import ChatTemplate
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e\u2066x"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -64,7 +64,7 @@ BREAKOUTS = [
 def test_a_template_reaches_nothing(source, tmp_path):
     path, messages = tmp_path / "touched", [{"role": "user", "content": "Hello"}]
     try:
-        text = ChatTemplate(source.replace("PATH", str(path)), "<s>", "</s>").render(messages, add_generation_prompt=True)
+        text = ChatTemplate(source.replace("PATH", str(path)), {"bos_token": "<s>"}).render(messages, add_generation_prompt=True)
     except PromptError as e:
         assert "\n" not in str(e)
     else:
@@ -74,7 +74,7 @@ def test_a_template_reaches_nothing(source, tmp_path):
 
 @pytest.mark.parametrize("name", ["self", "bos_token", "environment"])
 def test_an_argument_of_any_name_is_data(name):
-    template = ChatTemplate("{{ messages[0].content }}{{ bos_token }}", "<s>", "</s>")
+    template = ChatTemplate("{{ messages[0].content }}{{ bos_token }}", {"bos_token": "<s>"})
     assert template.render([{"role": "user", "content": "Hello"}], add_generation_prompt=True, **{name: "mine"}) == "Hello<s>"
 
 

@@ -25,9 +25,9 @@ class Prompts:
     """Makes examples as the runtime makes prompts: with its vocabulary, template and io.yaml."""
 
     def __init__(self, vocab: Vocab, base_name: str, invocation: Sequence[int], io: IntrinsicIO | None):
-        self.vocab, self.io = vocab, io
+        self.vocab, self.invocation, self.io = vocab, list(invocation), io
         self._builder = PromptBuilder(vocab, lambda: template_of(vocab, None, base_name))
-        self._intrinsic = Intrinsic(list(invocation), io)
+        self._intrinsic = Intrinsic(self.invocation, io)
         self.end = self._end_of_message()
 
     def example(self, line: Line) -> Example:

@@ -108,7 +108,7 @@ def read_task(settings: Settings) -> Task:
             name=settings.name or settings.out.resolve().name,
             base=base,
             base_name=embedded_model.NAME if settings.base is None else str(base),
-            invocation=task.invocation,
+            invocation=prompts.invocation,
             invoked_after=settings.invoked_after or _common_role([*lines, *held]),
             io_text=io_text,
             train=[prompts.example(line) for line in lines],

@@ -3,13 +3,13 @@
 import pytest
 
 from alora_gguf import Model, PromptError
-from alora_gguf.template import ChatTemplate
+from alora_gguf.prompt.chat_template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def render(source, messages=HELLO, **options):
-    return ChatTemplate(source, "<s>", "</s>").render(messages, add_generation_prompt=options.get("add_generation_prompt", False))
+    return ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}).render(messages, add_generation_prompt=options.get("add_generation_prompt", False))
 
 
 def test_the_models_own_template(shared):

@@ -1,0 +1,9 @@
+"""What becomes of messages before they are tokens.
+
+chat_template      a model's template: messages to text as transformers writes them
+environment        the sandbox that templates run in
+features           what a template can write, found by trying
+thinking           the strings around a model's thought
+messages           messages as a template takes them
+intrinsic_prompt   the tokens of a conversation and of what asks about it, and where the adapter begins
+"""

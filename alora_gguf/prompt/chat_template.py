@@ -1,0 +1,125 @@
+"""Chat messages to text, by the model's own Jinja template, in Jinja's sandbox: equal to transformers' apply_chat_template."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import jinja2.meta
+
+from ..errors import PromptError
+from .environment import rendering, sandbox
+from .features import Features, features_of
+from .messages import Message, fitted
+
+if TYPE_CHECKING:
+    from ..vocab import Vocab
+
+_REASONING = "reasoning_content", "thinking", "reasoning"  # names of the same
+
+
+class ChatTemplate:
+    """A compiled template.
+
+    tokens      the text of the model's special tokens, by the names that templates have for them, as bos_token. One that a model
+                does not have is left out: then it is undefined in the template, as in transformers
+    variables   the names that it takes from outside, such as "documents"
+    """
+
+    def __init__(self, source: str, tokens: Mapping[str, str]):
+        self.source = source
+        self.tokens = dict(tokens)
+        self._features: Features | None = None
+        env = sandbox()
+        try:
+            self._template = env.from_string(source)
+            self.variables: frozenset[str] = frozenset(jinja2.meta.find_undeclared_variables(env.parse(source)))
+        except Exception as e:  # also nesting that is too deep for Python
+            raise PromptError(f"chat template: expected Jinja, got: {_line(e)}; give another with chat_template=") from e
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool, now: datetime | None = None, mark: str = "", **variables: Any
+    ) -> str:
+        """The text of the messages.
+
+        now         the time that the template takes for the present; else it is the present
+        mark        a character that JSON leaves as it is, even where a template wants ASCII
+        variables   what else the template may use, as `documents`, `tools`, enable_thinking
+
+        Raises PromptError.
+        """
+        try:
+            given = {"tools": None, "documents": None, **{name: _plain(value) for name, value in variables.items()}}
+            for name in ("tools", "documents"):
+                if given[name] is not None and not all(isinstance(item, dict) for item in given[name]):
+                    raise TypeError(f"{name} that are no list of objects")
+            said = [_named(message) for message in _plain(list(messages))]
+            if not said:
+                raise ValueError("no message")
+            with rendering(now, mark):
+                return self._template.render({**given, "messages": said, "add_generation_prompt": add_generation_prompt, **self.tokens})
+        except Exception as e:  # a template is a program, by whoever made the model
+            raise PromptError(f"chat template: expected messages that it accepts, got: {_line(e)}") from e
+
+    @property
+    def features(self) -> Features:
+        """What it can write. Found out once, when it is first asked for, in some dozens of small renderings."""
+        if self._features is None:
+            self._features = features_of(self)
+        return self._features
+
+    def fit(self, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+        """OpenAI's messages as this template takes them; fitted() says what becomes of what it does not take. Raises PromptError."""
+        return fitted(messages, self.features)
+
+    def check(self, variables: Mapping[str, Any]) -> None:
+        """Raises PromptError where there are `documents` or `tools` that the template would leave out."""
+        if variables.get("documents") and not self.features.documents:
+            raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
+                              "let `docs_as_message: string` in io.yaml do it")
+        if variables.get("tools") and not self.features.tools:
+            raise PromptError("chat template: expected one that writes tools, got one that does not; describe them in a message")
+
+
+def template_of(vocab: Vocab, source: str | None, where: str) -> ChatTemplate:
+    """The template `source`, or the model's own. Raises PromptError, which names the model by `where`."""
+    source = source or vocab.chat_template
+    if not source:
+        raise PromptError(f"{where}: expected a chat template, got none; give one with chat_template=")
+    return ChatTemplate(source, vocab.special_tokens)
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types: what the sandbox knows to be safe. Other objects become their type's name."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):  # of a subclass, as enums are
+            return getattr(kind, f"__{kind.__name__}__")(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    for kind in (list, tuple):
+        if isinstance(value, kind):
+            return kind(map(_plain, value))
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):  # NumPy's scalars
+        return _plain(value.item())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if callable(getattr(value, "model_dump", None)):  # pydantic's, as openai's messages are
+        return _plain(value.model_dump())
+    return f"<{type(value).__name__}>"
+
+
+def _named(message: Any) -> Message:
+    """The message without what is null, and its thought by each name that templates know."""
+    if not isinstance(message, dict):
+        raise TypeError(f"a message of type {type(message).__name__}")
+    message = {name: value for name, value in message.items() if value is not None}
+    thought = next((message[name] for name in _REASONING if name in message), None)
+    return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
