@@ -392,9 +392,12 @@ def test_a_context_that_fills_up_ends_the_answer(small):
         assert chat.invoke("answerability").text
 
 
-@pytest.mark.parametrize("messages", [["hello"], [{"role": "user"}], [{"role": "user", "content": None}], [{"content": "x"}], [5]])
+@pytest.mark.parametrize("messages", [
+    ["hello"], [{"role": "user"}], [{"role": "user", "content": 5}], [{"content": "x"}], [5], [{"role": "user", "content": ["x"]}],
+    [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+])  # fmt: skip
 def test_messages_that_are_none(shared, messages):
-    with pytest.raises(PromptError, match=r"messages\[0\]: expected role and content as text"):
+    with pytest.raises(PromptError, match=r"messages\[0\]: (content: )?expected "):
         shared.conversation(messages=messages)
     with shared.conversation() as chat:
         chat.messages = messages

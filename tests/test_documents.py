@@ -5,11 +5,7 @@ import os
 import pytest
 
 from alora_gguf import PromptError
-from alora_gguf.documents import read_document, written
-from alora_gguf.prompt.chat_template import ChatTemplate
-
-MESSAGES = [{"role": "user", "content": "Hello"}]
-DOCUMENTS = [{"doc_id": "1", "text": "It rains."}, {"doc_id": "b", "text": "It pours.", "title": "B"}]
+from alora_gguf.documents import read_document
 
 
 def test_text_in_utf_8_is_taken(tmp_path):
@@ -38,15 +34,3 @@ def test_what_is_no_file_is_refused(tmp_path):
     for name, got in (("nothing", "nothing"), (".", "a folder"), ("pipe", "no file"), ("x\0y", "nothing"), ("x" * 300, "File name too long")):
         with pytest.raises(PromptError, match=f"expected a text file, got {got}; check the path"):
             read_document(tmp_path / name)
-
-
-def test_a_template_that_knows_documents_gets_them():
-    template = ChatTemplate("{{ documents }}", {})
-    assert written(template, MESSAGES, DOCUMENTS) == (MESSAGES, {"documents": DOCUMENTS})
-    assert written(template, MESSAGES, []) == (MESSAGES, {})
-
-
-def test_for_others_they_are_a_first_message():
-    template = ChatTemplate("{{ messages }}", {})
-    first = {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt rains.\n\n[Document b]\nIt pours."}
-    assert written(template, MESSAGES, DOCUMENTS) == ([first, *MESSAGES], {})

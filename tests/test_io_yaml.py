@@ -197,12 +197,11 @@ def test_what_it_judges_is_what_it_was_invoked_after(model):
 def test_documents(model, made, base_q4, answerability):
     documents = ["It takes two hours.", {"text": "It is red.", "doc_id": "x"}]
     with model.conversation(messages=QUESTION) as chat:
-        with pytest.raises(PromptError, match="chat template: expected one that writes documents"):
-            chat.invoke("judge", documents=documents)
         made(HEAD + "docs_as_message: string\nparameters: {max_tokens: 1}")
         text = "You have access to the following documents:\n\n[Document 1]\nIt takes two hours.\n\n[Document x]\nIt is red."
-        reply = chat.invoke("made", documents=documents)
-        assert reply.usage.prompt_tokens == n_tokens(model, [{"role": "user", "content": text}, *QUESTION]) + 4
+        for name in ("made", "judge"):  # the template knows no documents: they are a message, whatever the io.yaml says
+            reply = chat.invoke(name, documents=documents)
+            assert reply.usage.prompt_tokens == n_tokens(model, [{"role": "user", "content": text}, *QUESTION]) + 4
     template = "{% for d in documents %}[{{ d.doc_id }}] {{ d.text }}\n{% endfor %}{% for m in messages %}{{ m.content }}\n{% endfor %}"
     with Model(base_q4, n_ctx=256, chat_template=template) as writes_documents:
         writes_documents.load_adapter(answerability)

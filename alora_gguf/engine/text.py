@@ -85,7 +85,7 @@ class TextUntilStop:
         self.n_tokens += sum(part.n_tokens for part in thought)
         piece = _piece(thought, "reasoning")
         self.reasoning += piece
-        return [piece] if piece else []
+        return [piece] if piece or piece.logprobs else []
 
     def _release(self, n: int, keep: int = 0, *, cut: bool = False) -> list[Piece]:
         """The held tokens, but the last `keep`, that lie in the next `n` characters; with `cut`, all up to there and no more."""
@@ -100,7 +100,7 @@ class TextUntilStop:
         certain = _piece(parts, "text")
         self.text += certain
         self.logprobs += certain.logprobs
-        return [certain] if certain else []
+        return [certain] if certain or certain.logprobs else []
 
 
 def _piece(parts: Sequence[Part], kind: str) -> Piece:

@@ -29,7 +29,9 @@ class Thoughts:
     def __init__(self, thinking: Thinking | None = None, *, begun: bool = False):
         self._thinking = thinking
         self._state = _ANSWER if thinking is None else _THOUGHT if begun else _BEGIN
-        self._first, self._next = _tags(thinking) if thinking else ({}, {})
+        if thinking is not None:
+            spoken = {thinking.answer.strip(): _ANSWER} if thinking.answer else {}
+            self._tags = {_BEGIN: {thinking.start.strip(): _THOUGHT, **spoken}, _BETWEEN: {thinking.turn: _BEGIN} if thinking.turn else spoken}
         self._held: list[tuple[str, TokenLogprob | None]] = []  # the last tokens, whose text may be of a tag
         self._n_gone = 0  # tokens of tags, since the last part
         self._said_something = False  # in this thought
@@ -53,14 +55,14 @@ class Thoughts:
         text = self._text
         if self._state == _THOUGHT:
             return self._take(len(text.rstrip()), True)
-        return self._take(len(text), False) if self._state == _ANSWER or self._state == _BEGIN else []
+        return self._take(len(text), False) if self._state in (_ANSWER, _BEGIN) else []
 
     def _step(self, parts: list[Part]) -> bool:
         """Decides what it can of what is held; whether to look again."""
         thinking, text = self._thinking, self._text
         stripped = text.lstrip()
         if self._state in (_BEGIN, _BETWEEN):
-            tags = self._first if self._state == _BEGIN else self._next
+            tags = self._tags[self._state]
             for tag, state in tags.items():
                 if stripped.startswith(tag):
                     return self._enter(state, len(text) - len(stripped) + len(tag))
@@ -107,18 +109,8 @@ class Thoughts:
         return parts
 
     def _drop(self, n: int) -> None:
-        self._n_gone = self._n_gone + sum(part.n_tokens for part in self._take(n, False))
-
-
-def _tags(thinking: Thinking) -> tuple[dict[str, int], dict[str, int]]:
-    """What may come at the beginning, and behind a thought, and what begins with it.
-
-    gpt-oss names a channel where it begins to speak: the first in the turn that the prompt has begun, each other in one of its own.
-    """
-    turn, channel, _ = thinking.answer.partition(thinking.start[: thinking.start.find(">") + 1])
-    if not (turn and channel):
-        return {thinking.start: _THOUGHT}, {thinking.answer: _ANSWER} if thinking.answer else {}
-    return {thinking.start: _THOUGHT, thinking.answer[len(turn) :]: _ANSWER}, {turn + thinking.start: _THOUGHT, thinking.answer: _ANSWER}
+        n_gone, self._n_gone = self._n_gone, 0
+        self._n_gone = n_gone + sum(part.n_tokens for part in self._take(n, False))
 
 
 def _n_begun(text: str, tag: str) -> int:

@@ -181,7 +181,8 @@ class PromptBuilder:
         tokens = text_tokens(text, partial(self.vocab.tokenize_prompt, mark=mark), self.history.fitting(text, setting.space))
         if add_generation_prompt and not tokens:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
-        return Prompt(tokens, text, thinks=add_generation_prompt and self.template.thinks_in(text))
+        thinking = self.template.features.thinking if add_generation_prompt else None
+        return Prompt(tokens, text, thinks=thinking is not None and thinking.thinks_in(text))
 
     def _rewritten(
         self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting, arguments: Mapping[str, Any]

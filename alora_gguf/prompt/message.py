@@ -17,15 +17,16 @@ THOUGHTS = "reasoning_content", "reasoning", "thinking"  # names of the same fie
 def check_messages(messages: Sequence[Any]) -> None:
     """Raises PromptError, naming the message, unless each has a role, and content that is text, text parts or null."""
     for i, message in enumerate(messages):
-        if not (isinstance(message, Mapping) and isinstance(message.get("role"), str)):
-            raise PromptError(f"messages[{i}]: expected a message with a role and content, got {message!r:.80}")
+        is_one = isinstance(message, Mapping) and isinstance(message.get("role"), str) and ("content" in message or message.get("tool_calls"))
+        if not is_one:
+            raise PromptError(f"messages[{i}]: expected a role and content, got {message!r:.80}")
         content = message.get("content")
+        if not isinstance(content, str | list | tuple | None):
+            raise PromptError(f"messages[{i}]: content: expected text, text parts or null, got {content!r:.80}")
         for part in content if isinstance(content, list | tuple) else ():
             if not (isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)):
                 kind = part.get("type") if isinstance(part, Mapping) else part
-                raise PromptError(f"messages[{i}].content: expected parts of type text, got {kind!r:.80}; this model reads text only")
-        if not isinstance(content, str | list | tuple | None):
-            raise PromptError(f"messages[{i}].content: expected text, text parts or null, got {content!r:.80}")
+                raise PromptError(f"messages[{i}]: content: expected parts of type text, got {kind!r:.80}; send text only")
 
 
 def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -17,10 +17,10 @@ def cut(data: bytes, places) -> list[bytes]:
 def test_ends_before_the_first_stop_string_wherever_tokens_end(text, stop, places):
     out, pieces = TextUntilStop(stop), []
     for i, token in enumerate(cut(text.encode(), places)):
-        pieces.append(out.push(token, TokenLogprob("", i, -float(i))))
+        pieces += out.push(token, TokenLogprob("", i, -float(i)))
         if out.stopped:
             break
-    pieces.append(out.flush())
+    pieces += out.flush()
     first = min((i for i in (text.find(s) for s in stop) if i >= 0), default=len(text))
     said = "".join(pieces)
     # a stop string counts as soon as it is whole: a longer one that begins earlier may still be on its way
@@ -45,6 +45,6 @@ def test_without_a_stop_string_only_a_character_that_is_not_whole_is_held_back(t
 
 def test_bytes_that_are_no_text_are_shown_as_such():
     out = TextUntilStop()
-    assert out.push(b"a\xe6", TokenLogprob("", 0, 0.0)) == ""
-    assert out.flush() == "a\ufffd"
+    assert out.push(b"a\xe6", TokenLogprob("", 0, 0.0)) == []
+    assert out.flush() == ["a\ufffd"]
     assert [t.text for t in out.logprobs] == ["a\ufffd"]
