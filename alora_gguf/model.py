@@ -244,7 +244,7 @@ class Model:
     def render(self, messages: Sequence[Message], /, *, add_generation_prompt: bool = False, **arguments: Any) -> str:
         """The messages as the model's chat template writes them; `arguments` are given to it, as `documents`."""
         self.template.check(arguments)
-        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **arguments)
+        return self.template.render(messages, add_generation_prompt=add_generation_prompt, **{**self.template.features.absent, **arguments})
 
     # computation
 

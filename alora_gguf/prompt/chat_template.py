@@ -12,12 +12,10 @@ import jinja2.meta
 from ..errors import PromptError
 from .environment import rendering, sandbox
 from .features import Features, features_of
-from .messages import Message, fitted
+from .messages import REASONING, Message, fitted
 
 if TYPE_CHECKING:
     from ..vocab import Vocab
-
-_REASONING = "reasoning_content", "thinking", "reasoning"  # names of the same
 
 
 class ChatTemplate:
@@ -117,7 +115,7 @@ def _named(message: Any) -> Message:
     if not isinstance(message, dict):
         raise TypeError(f"a message of type {type(message).__name__}")
     message = {name: value for name, value in message.items() if value is not None}
-    thought = next((message[name] for name in _REASONING if name in message), None)
+    thought = next((message[name] for name in REASONING if name in message), None)
     return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
 
 

@@ -39,7 +39,7 @@ class Prompts:
             elif line.documents or line.arguments:
                 raise TrainError("documents, arguments: expected an io.yaml that says what becomes of them, got none; give --io")
             self.template.check(arguments)
-            render = lambda messages, **options: self.template.render(messages, **options, **arguments)  # noqa: E731
+            render = lambda messages, **options: self.template.render(messages, **options, **{**self.template.features.absent, **arguments})  # noqa: E731
             prompt = intrinsic_prompt(messages, n_conversation, self.invocation, render, self.vocab.tokenize_prompt)
         except AloraError as e:
             raise TrainError(f"{line.where}: {e}") from e
