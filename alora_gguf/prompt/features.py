@@ -30,7 +30,8 @@ class Features:
     user_twice          both texts of two user turns in a row, wherever they stand
     documents           those of the variable `documents`, with and without titles
     tools               those of the variable `tools`
-    tool_calls          an assistant's call; several_calls: each of several; tool_results: messages of the role "tool"
+    tool_calls          an assistant's call; several_calls: each of several; calls_with_text: the call of a message that has text too
+    tool_results        messages of the role "tool"
     typed_content       content has to be [{"type": "text", "text": ...}]
     text_arguments      the arguments of a tool call have to be a JSON string, else an object
     null_content        an assistant that calls tools may have no content
@@ -47,6 +48,7 @@ class Features:
     tools: bool
     tool_calls: bool
     several_calls: bool
+    calls_with_text: bool
     tool_results: bool
     typed_content: bool
     text_arguments: bool
@@ -81,7 +83,8 @@ def features_of(template: ChatTemplate) -> Features:
         documents=probe.writes_documents(),
         tools=probe.writes_tools(),
         tool_calls=calls[text_arguments],
-        several_calls=probe.writes([_USER, _call(text_arguments, _TOOL, _OTHER), _result(), _result(1)], _FIRST, _TOOL, _OTHER),
+        several_calls=calls[text_arguments] and probe.writes([_USER, _call(text_arguments, _TOOL, _OTHER), _result(), _result(1)], _FIRST, _TOOL, _OTHER),
+        calls_with_text=probe.writes_call(text_arguments, content=_ANSWER),
         tool_results=probe.writes([_USER, call, _result()], _FIRST, _RESULT),
         typed_content=probe.typed,
         text_arguments=text_arguments,

@@ -49,7 +49,9 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
     thought = next((given[name] for name in REASONING if name in given), None)
     if not isinstance(thought, str | None):
         raise PromptError(f"{where}: expected a thought that is text, got {type(thought).__name__}; give text")
-    text = _text(given.get("content"), f"{where}.content")
+    text = _text(message.get("content"), f"{where}.content")
+    if calls and text and not features.calls_with_text:
+        raise PromptError(f"{where}.content: expected none beside tool_calls, got text; the chat template would not write the calls")
     changed = {"content": None if calls and text is None and features.null_content else text or ""}
     if thought is not None:
         changed[features.reasoning] = thought
@@ -61,7 +63,7 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
 def _text(content: Any, where: str) -> str | None:
     if content is None or isinstance(content, str):
         return content
-    if not isinstance(content, Sequence):
+    if not isinstance(content, list | tuple):
         raise PromptError(f"{where}: expected text or a list of parts, got {type(content).__name__}; give text")
     texts = []
     for i, part in enumerate(content):
@@ -85,9 +87,11 @@ def _call(call: Any, where: str, features: Features) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise PromptError(f"{where}: expected a function with a name, got {call!r:.60}; give OpenAI's form")
-    arguments = function.get("arguments") or {}
+    arguments, where = function.get("arguments") or {}, f"{where}.function.arguments"
+    if not isinstance(arguments, str | Mapping):
+        raise PromptError(f"{where}: expected an object, got {type(arguments).__name__}; give an object")
     if isinstance(arguments, str) != features.text_arguments:
-        arguments = json.dumps(arguments, ensure_ascii=False) if features.text_arguments else _object(arguments, f"{where}.function.arguments")
+        arguments = json.dumps(arguments, ensure_ascii=False) if features.text_arguments else _object(arguments, where)
     return {"type": "function", **call, "function": {**function, "arguments": arguments}}
 
 
