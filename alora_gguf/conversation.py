@@ -18,7 +18,7 @@ from .engine.text import Piece
 from .errors import ClosedError, PromptError
 from .intrinsic import IntrinsicRequest, documents_of
 from .prompt.builder import Intrinsic, Prompt, Setting
-from .prompt.message import Message, check_messages, checked_variables
+from .prompt.messages import Message, check_messages, checked_variables
 from .prompt.token_history import Known
 from .reply import Reply, Stream, Verdict, drain
 from .sampling import SamplingParams

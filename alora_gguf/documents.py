@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PromptError
-from .prompt.message import Message
+from .prompt.messages import Message
 
 _MOST_BYTES = 1 << 20
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .convert.text import complaint
 from .errors import IoYamlError, PromptError, ResultError
-from .prompt.message import text_of
+from .prompt.messages import text_of
 
 if TYPE_CHECKING:  # a quarter of a second to import
     from granite_common import ChatCompletion

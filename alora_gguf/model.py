@@ -26,7 +26,7 @@ from .engine.text import Piece
 from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
 from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import ChatTemplate, template_of
-from .prompt.message import Message, check_messages, checked_variables
+from .prompt.messages import Message, check_messages, checked_variables
 from .prompt.token_history import TokenHistory
 from .registry import Registry
 from .relay import check_servers

@@ -31,7 +31,7 @@ LLAMA_VERSION = "0.5.0"
 LLAMA_H_SHA256 = "d5cf9203bea63b575e76cba4881f29cfd1b611451578b01582b75b72ecbb04bc"  # include/llama.h: the structs that Python mirrors
 
 # What the libraries are built from, and what tests of ours read.
-NEEDED = ("CMakeLists.txt", "LICENSE", "cmake", "docs/ops", "ggml", "include", "licenses", "src", "vendor")
+NEEDED = ("CMakeLists.txt", "LICENSE", "cmake", "docs/ops", "ggml", "include", "licenses", "models/templates", "src", "vendor")
 
 
 class SourceError(Exception):
@@ -131,7 +131,7 @@ def apply_patch(tree: Path, reverse: bool = False) -> None:
 def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> None:
     """Makes `out` the checked and patched source, unless it is that already. A `source` is always looked at again."""
     stamp_file = out / ".alora"
-    stamp = f"{SHA256}\n{'pristine' if pristine else sha256(PATCH)}\n"
+    stamp = f"{SHA256}\n{'pristine' if pristine else sha256(PATCH)}\n{' '.join(NEEDED)}\n"
     if not source and stamp_file.is_file() and stamp_file.read_text() == stamp:
         return
     out.parent.mkdir(parents=True, exist_ok=True)

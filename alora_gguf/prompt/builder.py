@@ -14,7 +14,7 @@ from ..errors import PromptError
 from ..intrinsic import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .chat_template import ChatTemplate
 from .intrinsic_prompt import intrinsic_prompt
-from .message import Message, check_messages, text_of, without_thoughts
+from .messages import Message, check_messages, text_of, without_thoughts
 from .token_history import Known, TokenHistory, text_tokens
 
 if TYPE_CHECKING:
@@ -100,15 +100,16 @@ class PromptBuilder:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, setting: Setting = Setting(), mark: str = "") -> str:
         """The messages as the template writes them: with the documents, and fitted to what it takes. Raises PromptError."""
+        template = self.template
+        template.check(setting.variables)
+        given = {**template.features.absent, **setting.variables}
         documents = documents_of(setting.documents)
-        features = self.template.features
-        given = {"documents": [] if not features.none_documents_ok else None, **setting.variables}
-        if documents and features.documents:
+        if documents and template.features.documents:
             given["documents"] = documents
         elif documents:
             messages = [documents_message(documents), *messages]
-        return self.template.render(
-            self.template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
+        return template.render(
+            template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
 
     def spelled(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens as it stands in a later prompt: the names of control tokens, and what only spells one marked."""

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2.meta
 
 from ..errors import PromptError
-from .environment import rendering, sandbox
+from .environment import MarkedText, rendering, sandbox
 from .features import Features, features_of
-from .messages import Message, fitted
+from .messages import REASONING, Message, fitted
 
 if TYPE_CHECKING:
     from ..vocab import Vocab
-
-_REASONING = "reasoning_content", "thinking", "reasoning"  # names of the same
 
 
 class ChatTemplate:
@@ -45,17 +43,17 @@ class ChatTemplate:
         """The text of the messages.
 
         now         the time that the template takes for the present; else it is the present
-        mark        a character that JSON leaves as it is, even where a template wants ASCII
+        mark        a character of texts that is written as it is, also where a template wants ASCII or writes Python's repr
         variables   what else the template may use, as `documents`, `tools`, enable_thinking
 
         Raises PromptError.
         """
         try:
-            given = {"tools": None, "documents": None, **{name: _plain(value) for name, value in variables.items()}}
+            given = {"tools": None, "documents": None, **{name: _plain(value, mark) for name, value in variables.items()}}
             for name in ("tools", "documents"):
                 if given[name] is not None and not all(isinstance(item, dict) for item in given[name]):
                     raise TypeError(f"{name} that are no list of objects")
-            said = [_named(message) for message in _plain(list(messages))]
+            said = [_named(message) for message in _plain(list(messages), mark)]
             if not said:
                 raise ValueError("no message")
             with rendering(now, mark):
@@ -91,24 +89,26 @@ def template_of(vocab: Vocab, source: str | None, where: str) -> ChatTemplate:
     return ChatTemplate(source, vocab.special_tokens)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, mark: str) -> Any:
     """The value in JSON's own types: what the sandbox knows to be safe. Other objects become their type's name."""
+    if mark and isinstance(value, str) and mark in value:
+        return MarkedText(value)
     if value is None or type(value) in (str, int, float, bool):
         return value
     for kind in (str, int, float):
         if isinstance(value, kind):  # of a subclass, as enums are
             return getattr(kind, f"__{kind.__name__}__")(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain(key, mark): _plain(item, mark) for key, item in value.items()}
     for kind in (list, tuple):
         if isinstance(value, kind):
-            return kind(map(_plain, value))
+            return kind(_plain(item, mark) for item in value)
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):  # NumPy's scalars
-        return _plain(value.item())
+        return _plain(value.item(), mark)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _plain(getattr(value, field.name), mark) for field in dataclasses.fields(value)}
     if callable(getattr(value, "model_dump", None)):  # pydantic's, as openai's messages are
-        return _plain(value.model_dump())
+        return _plain(value.model_dump(), mark)
     return f"<{type(value).__name__}>"
 
 
@@ -117,7 +117,7 @@ def _named(message: Any) -> Message:
     if not isinstance(message, dict):
         raise TypeError(f"a message of type {type(message).__name__}")
     message = {name: value for name, value in message.items() if value is not None}
-    thought = next((message[name] for name in _REASONING if name in message), None)
+    thought = next((message[name] for name in REASONING if name in message), None)
     return message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
 
 

@@ -26,7 +26,7 @@ def sandbox() -> ImmutableSandboxedEnvironment:
 
 @contextmanager
 def rendering(now: datetime | None, mark: str):
-    """Within it templates are rendered at `now`, and tojson leaves `mark` as it is. For this thread or task alone."""
+    """Within it templates are rendered at `now`, and tojson and MarkedText leave `mark` as it is. For this thread or task alone."""
     before = _NOW.set(now), _MARK.set(mark)
     try:
         yield
@@ -89,9 +89,17 @@ def _strftime_now(format: str) -> str:
 def _tojson(x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:
     """Jinja's own would write `<` as \\u003c, and keys in another order."""
     text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _marked(text, json.dumps(_MARK.get())[1:-1]) if ensure_ascii else text
+
+
+class MarkedText(str):
+    """Text with the mark in it, which Python's repr, that some templates write tools with, leaves as it is."""
+
+    def __repr__(self) -> str:
+        return _marked(str.__repr__(self), repr(_MARK.get())[1:-1])
+
+
+def _marked(text: str, escaped: str) -> str:
+    """`text` with the mark in place of its escape. A backslash of the text itself is two: what follows them is no escape."""
     mark = _MARK.get()
-    if not (mark and ensure_ascii):
-        return text
-    escaped = json.dumps(mark)[1:-1]
-    # a backslash of the text is two: what follows them is no escape
-    return re.sub(r"\\\\|" + re.escape(escaped), lambda m: mark if m[0] == escaped else m[0], text)
+    return re.sub(r"\\\\|" + re.escape(escaped), lambda m: mark if m[0] == escaped else m[0], text) if mark else text

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..prompt.builder import Setting
-from ..prompt.message import checked_variables
+from ..prompt.messages import checked_variables
 from ..sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion

@@ -8,7 +8,7 @@ from ..adapter import Adapter
 from ..engine.cache import Activation
 from ..model import Model
 from ..prompt.builder import Intrinsic, Prompt, Setting
-from ..prompt.message import Message
+from ..prompt.messages import Message
 
 
 @dataclass(frozen=True)
