@@ -13,6 +13,7 @@ from .convert.text import human_bytes, printable
 from .documents import read_document
 from .errors import AloraError, PromptError
 from .finding import finding
+from .prompt.messages import text_of
 from .reply import Reply, Stream
 from .saved import check_target
 from .screen import Screen
@@ -85,9 +86,11 @@ class Chat:
             self._screen.line(f"document {_listed(document)}", "dim")
         for i, message in enumerate(self._conversation.messages, 1):
             if message["role"] == "user":
-                self._screen.message(message["content"])
+                self._screen.message(text_of(message))
             else:
-                self._screen.line(message["content"], "" if message["role"] == "assistant" else "dim")
+                if message.get("reasoning_content"):
+                    self._screen.line(f"{message['reasoning_content']}\n", "dim")
+                self._screen.line(text_of(message), "" if message["role"] == "assistant" else "dim")
             for found in self._findings():
                 if found["after"] == i:
                     self._screen.line(f"{found['name']}: {found['text']}", "finding")
@@ -123,8 +126,12 @@ class Chat:
     def _ask(self, message: str) -> None:
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream:
+            kind = "text"
             for piece in stream:
-                self._screen.write(piece)
+                if kind == "reasoning" != piece.kind:
+                    self._screen.line("\n")
+                kind = piece.kind
+                self._screen.write(piece, "dim" if kind == "reasoning" else "")
         self._screen.line("")
         self._cost([stream.result], began)
 

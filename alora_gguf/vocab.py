@@ -94,7 +94,7 @@ class Vocab:
     def _before(self) -> list[int]:
         """The tokens of a byte that merges with nothing, where a space comes to stand before it; else none are needed."""
         tokens = self.tokenize(_BYTE)
-        return tokens if len(tokens) > 1 and self.token_bytes(tokens[0]).isspace() else []
+        return tokens if len(tokens) > 1 and self.token_bytes(tokens[-1]) == _BYTE.encode() else []
 
     @cached_property
     def control_tokens(self) -> dict[int, str]:

@@ -2,8 +2,11 @@
 
 import argparse
 import dataclasses
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..convert.text import printable_json
 from ..errors import PromptError
@@ -25,6 +28,8 @@ def add_parser(commands) -> None:
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
+    parser.add_argument("--template-kwarg", metavar="NAME=VALUE", action="append", default=[],
+                       help="variable of the chat template, its value JSON or text, as enable_thinking=false; may be repeated")
     parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end")
     parser.add_argument("--no-answer", action="store_true", help="with --prompt: only say it, for the intrinsics to judge")
     parser.add_argument("--invoke", metavar="NAME", action="append", default=[], help="with --prompt: then run this intrinsic")
@@ -38,22 +43,35 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
+    variables = dict(map(_variable, args.template_kwarg))
     with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, **devices.options(args)) as model:
         for path in args.adapter:
             if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
-        return (_talk if args.prompt is None else _ask_once)(args, model, sampling)
+        begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)  # noqa: E731
+        return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
 
-def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
+def _variable(given: str) -> tuple[str, Any]:
+    """NAME=VALUE; what is no JSON is text."""
+    name, equals, value = given.partition("=")
+    if not (name.isidentifier() and equals):
+        raise PromptError(f"--template-kwarg {given}: expected NAME=VALUE, got something else; write it as enable_thinking=false")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
     from ..chat import OF_FILES, Chat
     from ..screen import Screen
     from ..terminal import is_interactive, piped_messages, typed_messages
 
     screen = Screen(sys.stdout)
-    chat = Chat(lambda: model.conversation(system=args.system), model.restore, list(model.adapters), screen, **sampling)
+    chat = Chat(begin, model.restore, list(model.adapters), screen, **sampling)
     if is_interactive():
         screen.line(f"{model.path.stem}; {', '.join(f'/{name}' for name in [*model.adapters, 'all'])}; /help lists the other commands", "dim")
     if args.resume:
@@ -64,14 +82,14 @@ def _talk(args: argparse.Namespace, model, sampling: dict) -> int:
     return 0
 
 
-def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
+def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
     from ..documents import read_document
     from ..finding import finding
     from ..screen import Screen
 
     for name in args.invoke:
         model.adapter(name)
-    conversation = model.restore(args.resume) if args.resume else model.conversation(system=args.system)
+    conversation = model.restore(args.resume) if args.resume else begin()
     for path in args.doc:
         conversation.attach(read_document(path), path.name)
     reply = None
@@ -81,13 +99,16 @@ def _ask_once(args: argparse.Namespace, model, sampling: dict) -> int:
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
     if args.json:
-        as_json = lambda r: {"text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
+        thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}  # noqa: E731
+        as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
         print(printable_json({
             "reply": reply and as_json(reply),
             "invocations": {name: {**as_json(r), "result": r.result} for name, r in verdicts.items()},
         }))
     else:
         screen = Screen(sys.stdout)
+        if reply and reply.reasoning:
+            screen.line(reply.reasoning, "dim")
         if reply:
             screen.line(reply.text)
         for name, verdict in verdicts.items():

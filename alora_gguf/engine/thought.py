@@ -55,7 +55,9 @@ class Thoughts:
         text = self._text
         if self._state == _THOUGHT:
             return self._take(len(text.rstrip()), True)
-        return self._take(len(text), False) if self._state in (_ANSWER, _BEGIN) else []
+        if self._state == _BETWEEN:
+            self._drop(len(text) - len(text.lstrip()))
+        return self._take(len(self._text), False)
 
     def _step(self, parts: list[Part]) -> bool:
         """Decides what it can of what is held; whether to look again."""

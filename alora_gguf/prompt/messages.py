@@ -79,6 +79,8 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
         if name not in _FIELDS:
             raise PromptError(f"{where}: expected some of {', '.join(_FIELDS)}, got {name}; leave it out, no chat template gets it")
     role = given.get("role")
+    if role == "developer":  # OpenAI's newer name of it
+        role, message = "system", {**message, "role": "system"}
     if not isinstance(role, str):
         raise PromptError(f"{where}.role: expected text, got {role!r:.40}; give system, user, assistant or tool")
     if role == "tool" and not features.tool_results:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from alora_gguf import PromptError
 from alora_gguf.activation import find_invocation
-from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt, text_tokens
+from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt
+from alora_gguf.prompt.token_history import text_tokens
 
 FEW = settings(max_examples=60, deadline=None)
 BOS = 0
