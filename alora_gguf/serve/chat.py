@@ -11,11 +11,13 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..adapter import Adapter
 from ..intrinsic import documents_of
 from ..sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion
 from .events import stream
+from .generation import Generation
 from .prompt import Prompt, chat_prompt, text_prompt
 from .service import Service
 
@@ -38,7 +40,7 @@ async def chat(service: Service, request: Request) -> Response:
         return [(prompt, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
-    return await _answer(service, body, answer, len(params), 1, make, space)
+    return await _answer(service, body, answer, len(params), 1, make, space, adapter)
 
 
 async def complete(service: Service, request: Request) -> Response:
@@ -52,21 +54,29 @@ async def complete(service: Service, request: Request) -> Response:
         return list(product((text_prompt(service.model, service.known, p, adapter, space) for p in prompts), params))
 
     answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
-    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space)
+    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space, adapter)
 
 
-async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space) -> Response:
+async def _answer(
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space, adapter: Adapter | None
+) -> Response:
     if body.stream:
-        return await stream(_chunks(service, body, answer, n, n_prompts, make, space))
-    async with service.generating(n, make, streams=False, space=space) as generation:
+        return await stream(_chunks(service, body, answer, n, n_prompts, make, space, adapter))
+    async with service.generating(n, make, streams=False, space=space, adapter=adapter) as generation:
         replies = await generation.ended()
-        return JSONResponse(answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results)))
+        whole = answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results))
+        return JSONResponse({**whole, **_warnings(generation)})
+
+
+def _warnings(generation: Generation) -> dict[str, list[str]]:
+    """What an answer has beside OpenAI's fields, where there is something to say."""
+    return {"warnings": warnings} if (warnings := generation.warnings()) else {}
 
 
 async def _chunks(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space, adapter: Adapter | None
 ) -> AsyncIterator[dict[str, Any]]:
-    async with service.generating(n, make, streams=True, space=space) as generation:
+    async with service.generating(n, make, streams=True, space=space, adapter=adapter) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own
@@ -79,7 +89,9 @@ async def _chunks(
             for chunk in answer.first(n):
                 yield chunk
         replies = generation.replies()
-        for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results))):
-            yield answer.last(index, reply.finish_reason, more)
+        last = [answer.last(index, reply.finish_reason, more)
+                for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))]
         if body.wants_usage:
-            yield answer.usage(replies, n_prompts)
+            last.append(answer.usage(replies, n_prompts))
+        for chunk in [*last[:-1], {**last[-1], **_warnings(generation)}]:
+            yield chunk

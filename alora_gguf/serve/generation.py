@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from typing import Any
 
+from ..adapter import Adapter
 from ..engine.channel import Channel
 from ..engine.request import Request
 from ..engine.text import Piece
@@ -18,18 +19,28 @@ class Generation:
     """Begun with begin(); then pieces() come, and replies() are what came of it.
 
     `choices` are prompts, each with how it is continued. `on_end` is called once when all have ended,
-    for whatever reason, on the engine's thread and before anybody hears of the end. It shares cells
-    with others of the same `space`.
+    for whatever reason, on the engine's thread, which it must not keep, and before anybody hears of the end.
+    It shares cells with others of the same `space`. `adapter` is the one that the client asked for; where it
+    is active nowhere in a prompt, the reply warns of that.
     """
 
     def __init__(
-        self, model: Model, choices: Sequence[tuple[Prompt, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, space: Hashable
+        self,
+        model: Model,
+        choices: Sequence[tuple[Prompt, SamplingParams]],
+        on_end: Callable[[Generation], None],
+        *,
+        streams: bool,
+        space: Hashable,
+        adapter: Adapter | None = None,
     ):
         self.prompts = [prompt for prompt, _ in choices]
         self._model = model
         self._channel: Channel[tuple[int, Piece]] = Channel()
+        warnings = {key: _warnings(adapter, prompt) for key, prompt in {id(prompt): prompt for prompt in self.prompts}.items()}
         self._requests = [
-            Request(prompt.tokens, params, model.vocab, activations=prompt.activations, checkpoint=prompt.n_shared, space=space)
+            Request(prompt.tokens, params, model.vocab, activations=prompt.activations, checkpoint=prompt.n_shared, space=space,
+                    warnings=warnings[id(prompt)])
             for prompt, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end
@@ -71,6 +82,10 @@ class Generation:
         return [{"result": prompt.result_of(reply.text, reply.logprobs)} if prompt.result_of else {}
                 for prompt, reply in zip(self.prompts, self.replies())]
 
+    def warnings(self) -> list[str]:
+        """Of all choices, each once."""
+        return list(dict.fromkeys(warning for request in self._requests for warning in request.warnings))
+
     def ended_replies(self) -> list[Reply]:
         """Of the choices that have not failed."""
         return [request.reply() for request in self._requests if request.error is None]
@@ -83,5 +98,11 @@ class Generation:
     def _end_one(self) -> None:
         self._n_left -= 1
         if not self._n_left:
-            self._on_end(self)
-            self._channel.end()
+            try:
+                self._on_end(self)
+            finally:
+                self._channel.end()
+
+
+def _warnings(adapter: Adapter | None, prompt: Prompt) -> list[str]:
+    return adapter.warnings_at(next((a.start for a in prompt.activations if a.adapter is adapter), None)) if adapter else []

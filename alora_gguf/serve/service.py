@@ -76,30 +76,30 @@ class Service:
 
     @asynccontextmanager
     async def generating(
-        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool, space: Hashable
+        self, n: int, make: Callable[[], Sequence[tuple[Prompt, SamplingParams]]], *, streams: bool, space: Hashable, adapter: Adapter | None = None
     ) -> AsyncIterator[Generation]:
         """A generation of `n` choices that has begun, and ends with the `async with` if it has not by then.
 
         It waits for its turn first; then `make`, on a thread, gives the choices. What it computes is known in its `space` only.
+        `adapter` is the one that the client asked for.
         """
         loop = asyncio.get_running_loop()
         await self.gate.enter(n)
 
         def on_end(generation: Generation) -> None:
-            for text, tokens in generation.said():
-                self.known.remember(text, tokens, space)
             try:
-                loop.call_soon_threadsafe(self._ended, generation, n)
+                loop.call_soon_threadsafe(self._ended, generation, n, space)
             except RuntimeError:  # the server is gone
                 pass
 
         try:
-            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams, space=space))
-            self._running.add(generation)
+            generation = await to_thread.run_sync(
+                lambda: Generation(self.model, make(), on_end, streams=streams, space=space, adapter=adapter))
             generation.begin()
-        except BaseException:
+        except BaseException:  # then on_end is not called
             self.gate.leave(n)
             raise
+        self._running.add(generation)
         late = Problem(504, f"answer: expected it within {self.limits.seconds:g} s, got a part of it; ask for less")
         timer = loop.call_later(self.limits.seconds, generation.cancel, late)
         try:
@@ -113,9 +113,12 @@ class Service:
         """Ends what runs and what waits."""
         problem = Problem(503, "server: expected time to finish this answer, got none: it is going down; ask again later")
         self.gate.refuse(problem)
-        for generation in self._running:
+        for generation in list(self._running):
             generation.cancel(problem)
 
-    def _ended(self, generation: Generation, n: int) -> None:
+    def _ended(self, generation: Generation, n: int, space: Hashable) -> None:
+        """In the event loop, before a request that a client makes of the answer."""
         self.gate.leave(n)
+        for text, tokens in generation.said():
+            self.known.remember(text, tokens, space)
         self.metrics.record(generation.ended_replies())
