@@ -2,7 +2,10 @@
 
 import ctypes
 import hashlib
+import itertools
+import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from os import PathLike
@@ -10,11 +13,15 @@ from pathlib import Path
 
 from . import _native
 from .activation import find_invocation
-from .convert import AdapterMetadata, read_adapter_metadata
+from .convert import AdapterFile, AdapterMetadata, read_adapter_metadata
+from .convert.gguf.reader import AdapterTensor
 from .errors import AdapterFileError, AdapterMismatchError, DecodeError
 from .intrinsic import IntrinsicIO
 
+_log = logging.getLogger("alora_gguf")
 _uids: dict[tuple, int] = {}  # by file
+_numbers = itertools.count(1)
+_numbering = threading.Lock()
 
 
 class Adapter:
@@ -40,7 +47,7 @@ class Adapter:
         self._fingerprint = fingerprint
         self._io_yaml = None if io_yaml is None else Path(io_yaml)
         self._stat = self._stat_now()
-        self.uid = _uids.setdefault((os.path.realpath(path), self._stat), len(_uids) + 1)
+        self.uid = _uid((os.path.realpath(path), self._stat))
 
     @cached_property
     def metadata(self) -> AdapterMetadata:
@@ -61,6 +68,25 @@ class Adapter:
             return IntrinsicIO.open(self._io_yaml or beside)
         text = self.metadata.io_yaml
         return None if text is None else IntrinsicIO.read(text, f"{self.path} (io.yaml)")
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What is odd about it, each a line, and said on the logger "alora_gguf" when it is found. Read when first asked for."""
+        warnings = []
+        if _is_zero(self.path):
+            warnings.append(f"adapter {self.name!r}: expected weights that change something, got lora_b that is all zero; it answers as the base")
+        for warning in warnings:
+            _log.warning("%s", warning)
+        return warnings
+
+    def warnings_at(self, start: int | None) -> list[str]:
+        """Of an answer to a prompt in which it is active from `start` on, None: nowhere. That is said on the logger too."""
+        if start is not None:
+            return list(self.warnings)
+        nowhere = (f"adapter {self.name!r}: expected its invocation, tokens {self.invocation_tokens}, in the prompt, got none; "
+                   "the base answered, as with PEFT; put the invocation where the adapter is to begin")
+        _log.warning("%s", nowhere)
+        return [*self.warnings, nowhere]
 
     @property
     def invocation_tokens(self) -> list[int]:
@@ -116,3 +142,24 @@ class Adapter:
 
     def __repr__(self) -> str:
         return f"<Adapter {self.name!r}: {self.path}, {f'{self.n_bytes / 1e6:.1f} MB' if self.ptr else 'not in memory'}>"
+
+
+def _uid(file: tuple) -> int:
+    with _numbering:
+        if file not in _uids:
+            _uids[file] = next(_numbers)
+        return _uids[file]
+
+
+def _is_zero(path: Path) -> bool:
+    """Whether it changes nothing, because every lora_b and bias is zero. Of other adapters only the first bytes are read."""
+    file = AdapterFile(path)
+    return not any(pair.magnitude or any(_has_bits(file, tensor) for tensor in (pair.b, pair.bias) if tensor) for pair in file.pairs)
+
+
+def _has_bits(file: AdapterFile, tensor: AdapterTensor) -> bool:
+    """Looked for a MiB at a time. All types of tensors write zero as zero bytes."""
+    return any(file.file.tensor_data(tensor.info, min(_MIB, tensor.n_bytes - skip), skip).any() for skip in range(0, tensor.n_bytes, _MIB))
+
+
+_MIB = 1 << 20

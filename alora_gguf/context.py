@@ -12,6 +12,9 @@ from .errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeE
 from .relay import Relay, check_servers
 
 
+_POOLS = llama_cpp.LLAMA_POOLING_TYPE_MEAN, llama_cpp.LLAMA_POOLING_TYPE_CLS, llama_cpp.LLAMA_POOLING_TYPE_LAST
+
+
 class Span(NamedTuple):
     """Tokens of one sequence, at the positions from `start` on."""
 
@@ -28,6 +31,7 @@ class Context:
     rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
     n_swa        the sliding window of attention in tokens, 0: none
     on_cpu       whether the CPU computes all of it
+    pools        whether its model makes one embedding of all tokens of a sequence
     relays       to the machines that it computes on
     """
 
@@ -42,6 +46,7 @@ class Context:
         self.n_batch = llama_cpp.llama_n_batch(ptr)
         self.n_ubatch = llama_cpp.llama_n_ubatch(ptr)
         self.n_seq_max = llama_cpp.llama_n_seq_max(ptr)
+        self.pools = llama_cpp.llama_pooling_type(ptr) in _POOLS
         self._memory = llama_cpp.llama_get_memory(ptr)
         self._free_seqs = list(range(self.n_seq_max - 1, -1, -1))
 
@@ -57,9 +62,9 @@ class Context:
             _as(self._seq_ptrs, ctypes.POINTER(ctypes.c_int32)), _as(self._outputs, ctypes.c_int8))
 
     def close(self) -> None:
-        if self.ptr:
-            llama_cpp.llama_free(self.ptr)
-            self.ptr = self._memory = None  # of no memory, llama_memory_* takes away nothing
+        ptr, self.ptr, self._memory = self.ptr, None, None  # of no memory, llama_memory_* takes away nothing
+        if ptr:
+            llama_cpp.llama_free(ptr)
 
     def check_open(self) -> None:
         if not self.ptr:

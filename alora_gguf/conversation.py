@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
 from .engine.cache import Activation
-from .engine.channel import Channel
+from .engine.call import Call
 from .engine.request import Request
 from .engine.text import Piece
-from .errors import ClosedError, PromptError
+from .errors import AloraError, ClosedError, PromptError
 from .intrinsic import IntrinsicRequest, documents_of
 from .prompt.builder import Intrinsic, Prompt, Setting
 from .prompt.messages import Message, check_messages, checked_variables
 from .prompt.token_history import Known
-from .reply import Reply, Stream, Verdict, drain
+from .reply import Reply, Stream, Usage, Verdict, drain
 from .sampling import SamplingParams
+from .turn import Turns
 from .watch import Watcher
 
 if TYPE_CHECKING:
@@ -63,8 +64,18 @@ class Conversation:
         self.adapter = adapter
         self.space = space
         self._model = model
-        self._asking = threading.Lock()
+        self._asking = Turns()
         self._closed = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """What has been said, with every answer that has ended."""
+        self._asking.settle()
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: list[Message]) -> None:
+        self._messages = messages
 
     # calls
 
@@ -111,6 +122,7 @@ class Conversation:
         over instead, and `.result` is the Reply. `sampling` is as in SamplingParams.
         The intrinsics in `watch` judge what has been said at each sentence, or every `watch_every`
         tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the pieces.
+        An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
         Raises ContextFullError or PromptError.
         """
         t_start = time.perf_counter()
@@ -121,61 +133,50 @@ class Conversation:
         if isinstance(watch, str):
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
-        messages = [*self.messages, {"role": "user", "content": content}]
-        prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
-        channel: Channel[Piece | Verdict] = Channel()
-        request = Request(
-            prompt.tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start,
-            thinking=self._model.template.features.thinking, in_thought=prompt.thinks)
-        watcher = Watcher(self, watching, watch_every, channel.put, channel.end) if watching else None
+        call: Call[Piece | Verdict] = Call()
+        turn = self._asking.begin(call)
 
-        def on_piece(piece: Piece) -> None:
-            channel.put(piece)
-            if watcher:
-                watcher.on_piece(request, messages, prompt.text)
+        def prepare() -> None:
+            turn.follow_last()
+            messages = [*self.messages, {"role": "user", "content": content}]
+            prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
+            request = Request(
+                prompt.tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start,
+                thinking=self._model.template.features.thinking, in_thought=prompt.thinks)
+            channel = call.channel
+            turn.answered_by(lambda: self._keep(request, prompt, messages) if request.error is None else None)
+            if not watching:
+                request.on_piece, request.on_end = channel.put, lambda: (turn.ended.set(), channel.end())
+                call.follow(lambda: (turn.settle(), request.reply())[1], request)
+                self.submit(request)
+                return
 
-        def settle() -> None:
-            """Makes the answer part of what has been said, if it did not fail, and lets the next question come."""
-            try:
-                if request.error is None:
-                    self._keep(request, prompt, messages)
-            finally:
-                self._asking.release()
+            def judge(adapter: Adapter, said: str, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
+                known = prompt.text + self._model.prompts.spelled(tokens[request.n_prompt :]), tokens
+                fork = self.fork(adapter, [*messages, {"role": "assistant", "content": said}], known=known, background=True)
+                fork.on_end = lambda: on_end(fork)
+                self.submit(fork)
+                return fork
 
-        def on_end() -> None:
-            if stream:
-                settle()
-            watcher.on_answer_end(request, messages, prompt.text) if watcher else channel.end()
+            watcher = Watcher(request, watching, watch_every, judge, channel.put, channel.end)
 
-        def cancel(error: BaseException | None = None) -> None:
-            request.cancel(error)
-            if watcher:
-                watcher.cancel()
+            def result() -> Reply:
+                turn.settle()
+                return dataclasses.replace(request.reply(), verdicts=list(watcher.verdicts))
 
-        def result() -> Reply:
-            reply = request.reply()
-            return dataclasses.replace(reply, verdicts=list(watcher.verdicts)) if watcher else reply
+            request.on_piece = lambda piece: (channel.put(piece), watcher.heard())
+            request.on_end = lambda: (turn.ended.set(), watcher.answer_ended())
+            call.follow(result, request, watcher)
+            self.submit(request)
+            watcher.start()
 
         def on_item(item: Piece | Verdict) -> None:
             take = on_verdict if isinstance(item, Verdict) else on_text
             if take:
                 take(item)
 
-        request.on_piece, request.on_end = on_piece, on_end
-        if not self._asking.acquire(blocking=False):
-            raise PromptError("conversation: expected one question at a time, got another that is being answered; wait, or close its stream")
-        try:
-            self.submit(request)
-        except BaseException:
-            self._asking.release()
-            raise
-        answer = Stream(channel, result, cancel)
-        if stream:
-            return answer
-        try:
-            return drain(answer, on_item)
-        finally:
-            settle()  # here, because on_text can fail after the answer's end
+        answer = call.begin(prepare, aside=stream)
+        return answer if stream else drain(answer, on_item)
 
     def invoke(
         self,
@@ -203,11 +204,18 @@ class Conversation:
         ContextFullError, SequenceLimitError, and ResultError if the text is not what io.yaml makes a result of.
         """
         t_start = time.perf_counter()
-        channel: Channel[Piece] = Channel()
-        [fork] = self._forks([self._model.intrinsic(name)], documents, arguments, options, t_start, chat_template_kwargs, with_reasoning)
-        fork.on_piece, fork.on_end = channel.put, channel.end
-        self.submit(fork)
-        one = Stream(channel, fork.reply, fork.cancel)
+        self._check_open()
+        adapter = self._model.intrinsic(name)
+        call: Call[Piece] = Call()
+
+        def prepare() -> None:
+            [make] = self._forks([adapter], documents, arguments, options, t_start, chat_template_kwargs, with_reasoning).values()
+            fork = make()
+            fork.on_piece, fork.on_end = call.channel.put, call.channel.end
+            call.follow(fork.reply, fork)
+            self.submit(fork)
+
+        one = call.begin(prepare, aside=stream)
         return one if stream else drain(one, on_text)
 
     def invoke_all(
@@ -224,35 +232,51 @@ class Conversation:
     ) -> dict[str, Reply] | Stream[tuple[str, Piece], dict[str, Reply]]:
         """Runs several intrinsics at once, in one batch. As invoke; pieces come as (name, text).
 
-        Each gets the documents, and those of the arguments that its instruction has.
+        Each gets the documents, and those of the arguments that its instruction has. One that fails leaves the others
+        theirs: its Reply has the `error`. What concerns the call as a whole is raised: names and arguments that nobody
+        knows, options, documents and messages that are none, a model that was closed.
         """
         t_start = time.perf_counter()
         self._check_open()
         if isinstance(names, str):
             raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
         adapters = [self._model.intrinsic(name) for name in dict.fromkeys(names)]
-        channel: Channel[tuple[str, Piece]] = Channel()
-        forks = dict(zip([a.name for a in adapters], self._forks(adapters, documents, arguments, options, t_start, chat_template_kwargs, with_reasoning)))
-        left = set(forks)
+        call: Call[tuple[str, Piece]] = Call()
 
-        def end(name: str) -> None:
-            left.discard(name)
-            if not left:
-                channel.end()
+        def prepare() -> None:
+            forks: dict[str, Request | AloraError] = {}
+            for adapter, make in self._forks(adapters, documents, arguments, options, t_start, chat_template_kwargs, with_reasoning).items():
+                try:
+                    forks[adapter.name] = fork = make()
+                    self._model.context.check_room(fork.n_prompt)
+                except ClosedError:
+                    raise
+                except AloraError as e:
+                    forks[adapter.name] = e
+            begun = {name: fork for name, fork in forks.items() if isinstance(fork, Request)}
+            left = set(begun)
 
-        for name, fork in forks.items():
-            fork.on_piece = lambda piece, name=name: channel.put((name, piece))
-            fork.on_end = lambda name=name: end(name)
-        if forks:
-            self.submit(*forks.values())
-        else:
-            channel.end()
+            def end(name: str) -> None:
+                left.discard(name)
+                if not left:
+                    call.channel.end()
 
-        def cancel(error: BaseException | None = None) -> None:
-            for fork in forks.values():
-                fork.cancel(error)
+            def result() -> dict[str, Reply]:
+                for fork in begun.values():
+                    if isinstance(fork.error, ClosedError):
+                        fork.reply()  # raises it
+                return {name: fork.outcome() if name in begun else _failed(fork) for name, fork in forks.items()}
 
-        results = Stream(channel, lambda: {name: fork.reply() for name, fork in forks.items()}, cancel)
+            for name, fork in begun.items():
+                fork.on_piece = lambda piece, name=name: call.channel.put((name, piece))
+                fork.on_end = lambda name=name: end(name)
+            call.follow(result, *begun.values())
+            if begun:
+                self.submit(*begun.values())
+            else:
+                call.channel.end()
+
+        results = call.begin(prepare, aside=stream)
         return results if stream else drain(results, on_text and (lambda item: on_text(*item)))
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -322,9 +346,13 @@ class Conversation:
         t_start: float,
         chat_template_kwargs: Mapping[str, Any] | None,
         with_reasoning: bool,
-    ) -> list[Request]:
-        """Intrinsics on what has been said. Raises PromptError for an argument that none of them takes."""
+    ) -> dict[Adapter, Callable[[], Request]]:
+        """Intrinsics on what has been said: what makes the request of each. Raises PromptError for what none of them can do with."""
         sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
+        SamplingParams.of(sampling)
+        documents_of(documents)
+        messages = list(self.messages)
+        check_messages(messages)
         given = {**{name: value for name, value in options.items() if name not in sampling}, **(arguments or {})}
         taken = {adapter: adapter.io.arguments if adapter.io else [] for adapter in adapters}
         known = {name for names in taken.values() for name in names}
@@ -332,11 +360,15 @@ class Conversation:
             if name not in known:
                 allowed = ", ".join(sorted(known | SamplingParams.names()))
                 raise PromptError(f"{name}: expected one of {allowed}, got an unknown argument")
-        return [
-            self.fork(adapter, self.messages, documents=documents, arguments={name: given[name] for name in names if name in given},
-                      sampling=sampling, chat_template_kwargs=chat_template_kwargs, with_reasoning=with_reasoning, t_start=t_start)
-            for adapter, names in taken.items()
-        ]
+
+        def make(adapter: Adapter) -> Request:
+            mine = {name: given[name] for name in taken[adapter] if name in given}
+            fork = self.fork(adapter, messages, documents=documents, arguments=mine, sampling=sampling,
+                             chat_template_kwargs=chat_template_kwargs, with_reasoning=with_reasoning, t_start=t_start)
+            fork.warnings += adapter.warnings
+            return fork
+
+        return {adapter: partial(make, adapter) for adapter in adapters}
 
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []
@@ -362,6 +394,12 @@ class Conversation:
 
 
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
+_NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
+
+
+def _failed(error: AloraError) -> Reply:
+    """Of an intrinsic that could not be asked."""
+    return Reply("", _NOTHING, "error", error=error)
 
 
 def _asked_for(asked: IntrinsicRequest | None) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from .errors import ContextFullError, PromptError
 if TYPE_CHECKING:
     from .model import Model
 
-_POOLS = llama_cpp.LLAMA_POOLING_TYPE_MEAN, llama_cpp.LLAMA_POOLING_TYPE_CLS, llama_cpp.LLAMA_POOLING_TYPE_LAST
-
 
 def embed(model: "Model", rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The embedding of each row of tokens: float32 [n_embd], of length 1.
@@ -21,7 +19,7 @@ def embed(model: "Model", rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
     Raises PromptError if the model does not pool, or ContextFullError for more tokens than one graph takes.
     """
     model.check_open()
-    if llama_cpp.llama_pooling_type(model.context.ptr) not in _POOLS:
+    if not model.context.pools:
         raise PromptError(f"{model.path.name}: expected a model that pools its tokens into an embedding, got one that does not; load an embedding model")
     rows = [model.vocab.check(row) for row in rows]
     for row in rows:

@@ -3,6 +3,8 @@
 The text of each is one line: which file or object, what was expected, what came, what to do.
 """
 
+import copy
+
 
 class AloraError(Exception):
     """The base of them all."""
@@ -89,3 +91,14 @@ class EvalError(AloraError):
 
 class ServeError(AloraError):
     """The server cannot be started as it was asked to."""
+
+
+def copied(error: BaseException) -> BaseException:
+    """The same error as an object of its own, with the first as its cause: each caller raises one, and adds its own traceback to it."""
+    try:
+        one = copy.copy(error)
+    except Exception:  # its constructor takes something else than its args
+        one = type(error).__new__(type(error), *error.args)
+        one.__dict__.update(error.__dict__)
+    one.__cause__ = error
+    return one

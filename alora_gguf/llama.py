@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import functools
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping
 from os import PathLike
 from typing import Any
 
@@ -12,12 +15,15 @@ from .activation import find_invocation
 from .adapter import Adapter
 from .context import check
 from .convert import base_fingerprint
-from .errors import PromptError, UnknownAdapterError
+from .errors import ClosedError, PromptError, UnknownAdapterError
+from .lifetime import Lifetime
 
 import llama_cpp  # isort: skip
 from llama_cpp import llama_chat_format as chat_format  # isort: skip
+from llama_cpp.llama_tokenizer import LlamaTokenizer  # isort: skip
 
 _EVERYWHERE = 1 << 31  # beyond any position
+_OF_TOOLS = ("functions", "function_call", "tools", "tool_choice")  # of create_chat_completion, behind the messages in this order
 
 
 class Llama(llama_cpp.Llama):
@@ -28,17 +34,20 @@ class Llama(llama_cpp.Llama):
     invocation in it is asked with it, in place of the template's generation prompt.
 
     What the context holds is reused as it is upstream, as far as the same adapter computed it.
+    close() is for any thread: what is inside a call ends at its next token, and everything after it raises ClosedError.
     Raises AdapterFileError, AdapterMismatchError, UnknownAdapterError, PromptError.
     """
 
-    def __init__(self, model_path: str, *, adapters: Mapping[str, str | PathLike[str]] | None = None, **kwargs: Any):
+    def __init__(self, model_path: str | PathLike[str], *, adapters: Mapping[str, str | PathLike[str]] | None = None, **kwargs: Any):
+        self._lifetime = Lifetime()
         self._adapters: dict[str, Adapter] = {}
         self._asked: Adapter | None = None  # by the call under way
         self._in_chat = False
         self._active: tuple[Adapter | None, int] = (None, _EVERYWHERE)  # what the context holds is adapted, from where on
-        super().__init__(model_path, **kwargs)
-        decode = self._ctx.decode
-        self._ctx.decode = lambda batch: (self._activate(), decode(batch))[1]
+        super().__init__(os.fspath(model_path), **kwargs)
+        if type(self.tokenizer_) is LlamaTokenizer:
+            self.tokenizer_ = _Tokenizer(self, self._lifetime)
+        self._ctx.decode = _decoding(self._ctx.decode, weakref.ref(self))
         for name, path in (adapters or {}).items():
             self.load_adapter(path, name)
 
@@ -72,6 +81,9 @@ class Llama(llama_cpp.Llama):
         """As llama_cpp.Llama.create_chat_completion, with an adapter."""
         if adapter is None:
             return super().create_chat_completion(messages, *args, **kwargs)
+        for name, value in (*zip(_OF_TOOLS, args), *((name, kwargs.get(name)) for name in _OF_TOOLS)):
+            if value:
+                raise PromptError(f"{name}: expected none with an adapter, whose prompt has no place for it, got {value!r:.80}; leave it away")
         asked = self._named(adapter)
         before = self.chat_handler
         if asked.is_activated:
@@ -103,6 +115,9 @@ class Llama(llama_cpp.Llama):
         if self._asked is None:
             self._active = (None, _EVERYWHERE)
 
+    def tokenizer(self) -> LlamaTokenizer:
+        return _Tokenizer(self, self._lifetime)
+
     def embed(self, *args: Any, **kwargs: Any):
         self.reset()
         return super().embed(*args, **kwargs)
@@ -117,10 +132,16 @@ class Llama(llama_cpp.Llama):
         self._active = getattr(state, "active", (None, _EVERYWHERE))
 
     def close(self) -> None:
+        """Frees the model when no thread is inside a call any more; they end at their next token."""
+        if lifetime := getattr(self, "_lifetime", None):
+            lifetime.close(self._free)
+
+    def _free(self) -> None:
         for adapter in self._adapters.values():
             adapter.free()
         self._adapters.clear()
-        super().close()
+        if hasattr(self, "_stack"):  # else upstream's constructor failed before there was anything
+            super().close()
 
     # adapters
 
@@ -131,7 +152,8 @@ class Llama(llama_cpp.Llama):
         return self._adapters[name]
 
     def _activate(self) -> None:
-        """Before each decode, because upstream's way of cutting the context back ends what is active there."""
+        """Before each decode, because upstream's way of cutting the context back ends what is active there. Raises ClosedError."""
+        self._lifetime.check()
         ctx, (adapter, start) = self._ctx.ctx, self._active
         check(_native.alora_seq_deactivate(ctx, 0, None))
         if adapter is not None:
@@ -177,3 +199,72 @@ class Llama(llama_cpp.Llama):
             return plain(**chat)  # create_completion puts the invocation after it
 
         return chat_format.chat_formatter_to_chat_completion_handler(prompt)
+
+
+class _Tokenizer(LlamaTokenizer):
+    """Upstream's, which has the model's vocabulary behind the back of Llama."""
+
+    def __init__(self, llama: Llama, lifetime: Lifetime):
+        super().__init__(llama)
+        self._lifetime = lifetime
+
+    def tokenize(self, *args: Any, **kwargs: Any):
+        with self._lifetime:
+            return super().tokenize(*args, **kwargs)
+
+    def detokenize(self, *args: Any, **kwargs: Any):
+        with self._lifetime:
+            return super().detokenize(*args, **kwargs)
+
+
+def _decoding(decode: Callable, llama: weakref.ref[Llama]) -> Callable:
+    """The context's decode, which knows its Llama by a weak reference: it is freed when the last who knows it lets go."""
+
+    def decoding(batch):
+        llama()._activate()
+        return decode(batch)
+
+    return decoding
+
+
+def _guarded(method: Callable) -> Callable:
+    """A method that nobody comes into after close(), and that close() waits for; what it iterates over, step by step."""
+
+    @functools.wraps(method)
+    def guarded(self, *args: Any, **kwargs: Any):
+        with self._lifetime:
+            done = method(self, *args, **kwargs)
+        return _steps(done, self._lifetime) if isinstance(done, Iterator) else done
+
+    return guarded
+
+
+def _steps(steps: Iterator, lifetime: Lifetime) -> Generator:
+    sent = None
+    try:
+        while True:
+            with lifetime:
+                try:
+                    step = next(steps) if sent is None else steps.send(sent)
+                except StopIteration as end:
+                    return end.value
+            sent = yield step
+    finally:
+        if hasattr(steps, "close"):
+            with contextlib.suppress(ClosedError), lifetime:
+                steps.close()
+
+
+def _guard(cls: type) -> None:
+    """Every public method and property of it and of upstream's, but those that need no model."""
+    for name in dir(cls):
+        found = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
+        if name == "close" or (name.startswith("_") and name != "__call__"):
+            continue
+        if isinstance(found, property):
+            setattr(cls, name, property(_guarded(found.fget), found.fset, found.fdel, found.__doc__))
+        elif callable(found) and not isinstance(found, (staticmethod, classmethod, type)):
+            setattr(cls, name, _guarded(found))
+
+
+_guard(Llama)

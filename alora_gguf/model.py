@@ -18,8 +18,9 @@ from .adapter import Adapter
 from .context import Context, Span
 from .conversation import Conversation
 from .convert import base_fingerprint
+from .cores import usable_cores
 from .engine.cache import Activation, Cache
-from .engine.channel import Channel
+from .engine.call import Call
 from .engine.loop import Loop
 from .engine.request import Request
 from .engine.text import Piece
@@ -46,7 +47,7 @@ class Model:
     n_batch        most tokens of one decode call; n_ubatch: of one graph
     n_seq_max      most branches that the cache keeps, and so most calls at once; at most and by default 256. Where
                    the memory is recurrent each takes a state, and the default is 16
-    n_threads      default: the machine's cores
+    n_threads      default: the cores that the process may use
     n_gpu_layers   layers on devices other than the CPU, -1: all
     type_k, type_v type of the KV cache: "f16", "q8_0", ... or ggml's number
     flash_attn     None: where it can be used
@@ -117,7 +118,7 @@ class Model:
             mp.tensor_split = self._tensor_split
         mp.load_mode = _load_mode(use_mmap, use_mlock)
 
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         cp = llama_cpp.llama_context_default_params()
         cp.n_ctx = n_ctx
         cp.n_batch = min(n_batch, n_ctx) if n_ctx else n_batch
@@ -160,7 +161,7 @@ class Model:
             on_cpu=not n_gpu_layers, relays=relays)
         self.cache = Cache(self.context)
         self.adapters = Registry(self.context, adapter_memory)
-        self.loop = Loop(self.context, self.cache, self.adapters)
+        self.loop = Loop(self.context, self.cache, self.adapters, partial(_free, self.adapters, self.context, self.vocab))
         self._fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the model
         self.history = TokenHistory()
         self.prompts = PromptBuilder(
@@ -185,7 +186,7 @@ class Model:
         """
         self.check_open()
         adapter = Adapter(path, name, None if force else self._fingerprint, io_yaml)
-        adapter.metadata, adapter.io  # noqa: B018  read here, so that the loop is not kept waiting for it
+        adapter.metadata, adapter.io, adapter.warnings  # noqa: B018  read here, so that the loop is not kept waiting for it
 
         def load() -> None:
             self.adapters.load(adapter)  # where there is no room now, the first call that needs it loads it
@@ -314,20 +315,27 @@ class Model:
     ) -> Reply | Stream[Piece, Reply]:
         """Continues a prompt, text or tokens. An adapter is active in it as in logits().
 
-        Streams as Conversation.ask; `sampling` is as in SamplingParams. Raises PromptError,
-        UnknownAdapterError, ContextFullError, SequenceLimitError.
+        Where the prompt does not have the adapter's invocation the base answers, as with PEFT: that is a
+        warning in the reply and on the logger "alora_gguf". Streams as Conversation.ask; `sampling` is as in
+        SamplingParams. Raises PromptError, UnknownAdapterError, ContextFullError, SequenceLimitError.
         """
         t_start = time.perf_counter()
         self.check_open()
-        tokens = self.vocab.tokenize_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+        params = SamplingParams.of(sampling)
         chosen = self.adapter(adapter) if adapter is not None else None
-        start = chosen.start_in(tokens) if chosen else None
-        channel: Channel[Piece] = Channel()
-        request = Request(
-            tokens, SamplingParams.of(sampling), self.vocab, on_piece=channel.put, on_end=channel.end, t_start=t_start,
-            activations=[Activation(chosen, start)] if start is not None else [], checkpoint=start or None)
-        self.loop.submit(request)
-        pieces = Stream(channel, request.reply, request.cancel)
+        call: Call[Piece] = Call()
+
+        def prepare() -> None:
+            tokens = self.vocab.tokenize_prompt(prompt, begins=True) if isinstance(prompt, str) else list(prompt)
+            start = chosen.start_in(tokens) if chosen else None
+            request = Request(
+                tokens, params, self.vocab, on_piece=call.channel.put, on_end=call.channel.end, t_start=t_start,
+                activations=[Activation(chosen, start)] if start is not None else [], checkpoint=start or None,
+                warnings=chosen.warnings_at(start) if chosen else [])
+            call.follow(request.reply, request)
+            self.loop.submit(request)
+
+        pieces = call.begin(prepare, aside=stream)
         return pieces if stream else drain(pieces, on_text)
 
     def conversation(
@@ -376,13 +384,8 @@ class Model:
         self.context.check_open()
 
     def close(self) -> None:
-        """Frees the model; calls under way end with ClosedError, and so do all that come."""
+        """Frees the model; calls under way in any thread end, or raise ClosedError, and so do all that come."""
         self.loop.close()
-        if self.context.ptr:
-            self.adapters.close()
-            self.context.close()
-            self.vocab.close()
-            llama_cpp.llama_model_free(self._model)
 
     def __enter__(self) -> Model:
         return self
@@ -393,6 +396,13 @@ class Model:
     def __del__(self):
         if self.context:
             self.close()
+
+
+def _free(adapters: Registry, context: Context, vocab: Vocab) -> None:
+    """When nothing is computed any more. The vocabulary is other threads' too, and waits for them; the model goes with it."""
+    adapters.close()
+    context.close()
+    vocab.close()
 
 
 def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .engine.channel import Channel
+from .engine.channel import in_event_loop
 from .engine.text import TokenLogprob
+
+if TYPE_CHECKING:
+    from .engine.call import Call
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,13 @@ class Reply:
     """The text of one call.
 
     reasoning       what the model thought before it answered, which is no part of `text`
-    finish_reason   "stop", "length" or "cancelled"
+    finish_reason   "stop", "length" or "cancelled"; "error" for one of several that failed
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
     result          of an intrinsic with an io.yaml: what that makes of the text, None if the call was cancelled
+    error           of one of several calls, as in invoke_all: what it failed with. After a ResultError the text is there, else none is
+    warnings        lines about what is odd, as an adapter that is active nowhere in the prompt
     """
 
     text: str
@@ -45,6 +51,8 @@ class Reply:
     verdicts: list[Verdict] = field(repr=False, default_factory=list)
     result: Any = None
     reasoning: str = field(repr=False, default="")
+    error: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.text
@@ -67,51 +75,83 @@ Result = TypeVar("Result")
 class Stream(Generic[Item, Result]):
     """The pieces of a call as they come, for `for` or `async for`; then `result`, or `await` of it.
 
-    The call runs whether anybody reads or not. cancel() stops it at its next token, from any thread
-    or signal handler; close(), or the end of a `with`, also waits for that. What has come until then
-    is the result. throw() ends the call as one that failed, with an error.
+    The call runs whether anybody reads or not. cancel() ends it before its next token, from any thread or
+    signal handler; what has come until then is the result, and part of the conversation.
+    Whoever leaves before the end wants none of it: a `for` or `async for` that is left, a task that is
+    cancelled, close() or aclose(), the end of a `with` or `async with`, a stream that nobody holds any more.
+    The call ends as by cancel(), but nothing of it becomes part of the conversation, which takes the next
+    question at once. close() and the end of a `with` also wait for that, but not where an asyncio loop runs;
+    there aclose() and `async with` do. throw() ends the call as one that failed, with an error.
+
+    Where an asyncio loop runs, prompts are made on another thread: what is wrong with them is raised by the
+    first piece, or the result.
     """
 
-    def __init__(self, channel: Channel[Item], result: Callable[[], Result], cancel: Callable[..., None]):
-        self._channel = channel
-        self._result = result
-        self.cancel = cancel
+    def __init__(self, call: Call[Item]):
+        self._call = call
+        self._has_ended = False  # and somebody knows
+
+    def cancel(self, error: BaseException | None = None) -> None:
+        self._call.cancel(error)
 
     def __iter__(self) -> Iterator[Item]:
-        return self
+        return _Reader(self)
 
     def __next__(self) -> Item:
         try:
-            return self._channel.get()
+            return self._call.channel.get()
         except StopIteration:
-            self._result()  # if the call failed, it is raised here
-            raise
+            pass
+        self._has_ended = True
+        self._call.result()  # if the call failed, it is raised here
+        raise StopIteration
 
     def __aiter__(self) -> AsyncIterator[Item]:
-        return self
+        return _Reader(self)
 
     async def __anext__(self) -> Item:
         try:
-            return await self._channel.get_async()
+            return await self._call.channel.get_async()
         except StopAsyncIteration:
-            self._result()
+            pass
+        except BaseException:  # the task is cancelled
+            self._leave()
             raise
+        self._has_ended = True
+        await asyncio.to_thread(self._call.result)  # what an io.yaml makes of a text can take a while
+        raise StopAsyncIteration
 
     def __await__(self) -> Generator[Any, None, Result]:
-        async def result():
-            async for _ in self:
-                pass
-            return self._result()
+        async def result() -> Result:
+            while not self._has_ended:
+                try:
+                    await self.__anext__()
+                except StopAsyncIteration:
+                    pass
+            return self._call.result()
 
         return result().__await__()
 
+    @property
+    def result(self) -> Result:
+        while not self._has_ended:
+            try:
+                next(self)
+            except StopIteration:
+                pass
+        return self._call.result()
+
     def close(self) -> None:
-        self.cancel()
-        self._channel.wait()
+        self._leave()
+        self._wait()
+
+    async def aclose(self) -> None:
+        self._leave()
+        await self._call.channel.wait_async()
 
     def throw(self, error: BaseException) -> None:
-        self.cancel(error)
-        self._channel.wait()
+        self._call.cancel(error)
+        self._wait()
 
     def __enter__(self) -> Stream[Item, Result]:
         return self
@@ -119,20 +159,55 @@ class Stream(Generic[Item, Result]):
     def __exit__(self, *_) -> None:
         self.close()
 
-    @property
-    def result(self) -> Result:
-        for _ in self:
-            pass
-        return self._result()
+    async def __aenter__(self) -> Stream[Item, Result]:
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._has_ended:
+            self._call.abandon()
+
+    def _wait(self) -> None:
+        if not in_event_loop():
+            self._call.channel.wait()
+
+
+class _Reader(Generic[Item]):
+    """What `for` and `async for` read a stream through: where it goes before the end, they were left."""
+
+    def __init__(self, stream: Stream[Item, Any]):
+        self._stream = stream
+
+    def __iter__(self) -> _Reader[Item]:
+        return self
+
+    __aiter__ = __iter__
+
+    def __next__(self) -> Item:
+        return next(self._stream)
+
+    def __anext__(self) -> Awaitable[Item]:
+        return self._stream.__anext__()
+
+    def __del__(self) -> None:
+        self._stream._leave()
+
+
+_END: Any = object()
 
 
 def drain(stream: Stream[Item, Result], on_item: Callable[[Item], Any] | None) -> Result:
     """The result of a stream; if `on_item` or a signal ends the wait with an error, the call fails with it."""
     try:
-        for item in stream:
+        while (item := next(stream, _END)) is not _END:
             if on_item:
                 on_item(item)
+        return stream.result
     except BaseException as e:
         stream.throw(e)
         raise
-    return stream.result

@@ -5,20 +5,26 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from ._library import llama_cpp, take_error
-from .errors import ClosedError, ModelLoadError, PromptError
+from .errors import ModelLoadError, PromptError
+from .lifetime import Lifetime
 
 
 _BYTE = "\x01"
 
 
 class Vocab:
-    """Borrows the vocabulary of a llama_model; close() it before that is freed."""
+    """The vocabulary of a llama_model, which it owns: close() frees the model when no thread is inside a call of the vocabulary.
+
+    Any thread may call it; after close() each call raises ClosedError.
+    """
 
     def __init__(self, model: int):
+        self.lifetime = Lifetime()  # within it, `ptr` may be used
+        self._model = model
         self._ptr = llama_cpp.llama_model_get_vocab(model)
         self.n_tokens = llama_cpp.llama_vocab_n_tokens(self._ptr)
         self.bos = llama_cpp.llama_vocab_bos(self._ptr)
@@ -41,14 +47,13 @@ class Vocab:
                 if 0 <= token < self.n_tokens and llama_cpp.llama_vocab_get_attr(self._ptr, token) & kinds}
 
     def close(self) -> None:
-        self._ptr = None
+        self.lifetime.close(partial(llama_cpp.llama_model_free, self._model))
 
     @property
     def ptr(self) -> int:
-        """The llama_vocab. Raises ClosedError."""
-        if self._ptr is None:
-            raise ClosedError("model: expected an open one, got one that was closed; load it again")
-        return self._ptr
+        """The llama_vocab; whoever uses it is within `lifetime`. Raises ClosedError."""
+        with self.lifetime:
+            return self._ptr
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
         """The tokens of `text`. With `special`, the names of control tokens in it become these tokens.
@@ -61,10 +66,11 @@ class Vocab:
             raise PromptError(f"text: expected Unicode text, got: {e}") from e
         n_max = len(data) + 2
         out = (llama_cpp.llama_token * n_max)()
-        n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, n_max, add_bos, special)
-        if n < 0:
-            out = (llama_cpp.llama_token * -n)()
-            n = llama_cpp.llama_tokenize(self.ptr, data, len(data), out, -n, add_bos, special)
+        with self.lifetime:
+            n = llama_cpp.llama_tokenize(self._ptr, data, len(data), out, n_max, add_bos, special)
+            if n < 0:
+                out = (llama_cpp.llama_token * -n)()
+                n = llama_cpp.llama_tokenize(self._ptr, data, len(data), out, -n, add_bos, special)
         return list(out[:n])
 
     def tokenize_prompt(self, text: str, *, begins: bool = True, mark: str = "") -> list[int]:
@@ -111,22 +117,25 @@ class Vocab:
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token's are its name with `special`, else none."""
         size = 64
-        while True:
-            out = ctypes.create_string_buffer(size)
-            n = llama_cpp.llama_token_to_piece(self.ptr, token, out, size, 0, special)
-            if n >= 0:
-                return out.raw[:n]
-            size = -n
+        with self.lifetime:
+            while True:
+                out = ctypes.create_string_buffer(size)
+                n = llama_cpp.llama_token_to_piece(self._ptr, token, out, size, 0, special)
+                if n >= 0:
+                    return out.raw[:n]
+                size = -n
 
     def token_text(self, token: int) -> str:
         """The text of one token by itself; bytes that are no whole characters become U+FFFD."""
         return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
-        return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
+        with self.lifetime:  # one end for all of them
+            return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
 
     def is_eog(self, token: int) -> bool:
-        return llama_cpp.llama_vocab_is_eog(self.ptr, token)
+        with self.lifetime:
+            return llama_cpp.llama_vocab_is_eog(self._ptr, token)
 
     def check(self, tokens: Sequence[int]) -> list[int]:
         """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""
@@ -144,14 +153,15 @@ class Vocab:
 
 @contextmanager
 def load_vocab(path: Path) -> Iterator[Vocab]:
-    """The vocabulary of the GGUF model at `path`, without its weights. Raises ModelLoadError."""
+    """The vocabulary of the GGUF model at `path`, without its weights, for the `with`. Raises ModelLoadError."""
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     take_error()
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ModelLoadError(f"{path}: expected a GGUF model, got: {take_error() or 'no reason given'}; check the file")
+    vocab = Vocab(model)
     try:
-        yield Vocab(model)
+        yield vocab
     finally:
-        llama_cpp.llama_model_free(model)
+        vocab.close()

@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("adapters", nargs="+", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--threads", type=int, help="of the engine; default: the machine's cores")
+    parser.add_argument("--threads", type=int, help="of the engine; default: the cores that it may use")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     args = parser.parse_args()
 

@@ -227,10 +227,11 @@ def test_pieces_make_the_text(shared):
         assert {name for name, _ in heard} == {"answerability"}
 
 
-def test_what_came_before_a_stream_was_closed_was_said(shared):
+def test_what_came_before_a_stream_was_cancelled_was_said(shared):
     with shared.conversation() as chat, shared.conversation() as twin:
         with chat.ask("Count to ten.", stream=True, temperature=0, grammar=ENDLESS) as stream:
             first = next(stream) + next(stream)
+            stream.cancel()
         reply = stream.result
         assert reply.finish_reason == "cancelled" and reply.text.startswith(first)
         assert chat.messages[-1] == {"role": "assistant", "content": reply.text}
@@ -239,15 +240,18 @@ def test_what_came_before_a_stream_was_closed_was_said(shared):
         assert chat.ask("Go on.", **GREEDY).tokens == twin.ask("Go on.", **GREEDY).tokens
 
 
-def test_a_stream_that_is_closed_unheard_leaves_what_had_come(shared):
+def test_a_stream_that_is_closed_leaves_nothing(shared):
     with start(shared) as chat:
+        before = [dict(m) for m in chat.messages]
         stream = chat.ask("Hm?", stream=True, grammar=ENDLESS)
         with pytest.raises(PromptError, match="being answered"):
             chat.ask("Hello?", **GREEDY)
         stream.close()
-        said = stream.result
-        assert chat.messages[3:] == ([{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": said.text}] if said.tokens else [])
-        before = [dict(m) for m in chat.messages]
+        assert chat.messages == before
+        assert stream.result.finish_reason == "cancelled"
+        with chat.ask("Hm?", stream=True, grammar=ENDLESS) as stream:
+            next(stream)
+        assert chat.messages == before
         chat.invoke("other", stream=True, grammar=ENDLESS).close()
         assert chat.messages == before
         assert chat.ask("Hello?", **GREEDY).usage.cached_tokens > 0
@@ -261,7 +265,7 @@ def test_cancel_ends_before_the_next_token(shared):
 
         def cancel():
             stream.cancel()
-            return "".join(stream._channel._items)
+            return "".join(stream._call.channel._items)
 
         heard += shared.loop.call(cancel)
         assert (stream.result.finish_reason, stream.result.text) == ("cancelled", heard)
@@ -275,6 +279,7 @@ def test_a_message_added_while_an_answer_comes_is_kept(shared):
         with chat.ask("Hello.", stream=True, grammar=ENDLESS) as stream:
             next(stream)
             chat.add("system", "Be brief.")
+            stream.cancel()
         assert [m["role"] for m in chat.messages] == ["system", "user", "assistant"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..cores import usable_cores
 from ..errors import BenchError
 from . import report
 from .figures import FIGURES, Figure
@@ -40,7 +41,7 @@ def bench(
         if name not in names:
             raise BenchError(f"{name!r}: expected one of {', '.join(names)}, got another; choose one of them")
     unpatched = _unpatched(unpatched)
-    n_threads = n_threads or os.cpu_count() or 1
+    n_threads = n_threads or usable_cores()
     files = Files(cache or _cache_folder())
     models = ("tiny",) if quick else models
     results: dict = {

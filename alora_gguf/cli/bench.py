@@ -15,7 +15,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--quick", action="store_true", help="a little of everything on a tiny model: whether it runs")
     parser.add_argument("--unpatched", metavar="DIR", help="unpatched libraries (default: build/unpatched/bin, if it is there)")
     parser.add_argument("--cache", metavar="DIR", help="where models and adapters are kept, 5 GB (default: the user's cache folder)")
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.set_defaults(run=run)
 
 

@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
     parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
     devices.add_options(parser)
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")

@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
     parser.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters")
     parser.add_argument("--out", metavar="DIR", help="folder for intrinsics.md, .json and .png, which keep what other runs measured; needs the extra [bench]")
     parser.add_argument("--limit", metavar="N", type=int, help="only so many examples of every test")
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.set_defaults(run=run)
 
 

@@ -30,7 +30,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)")
     parser.add_argument("--adapter-memory", metavar="MIB", type=int, help="most of adapters in memory at once (default: no limit)")
     devices.add_options(parser)
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.set_defaults(run=run)
 
 

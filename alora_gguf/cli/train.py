@@ -37,7 +37,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--select", choices=["accuracy", "loss"], help="which checkpoint is best (default: accuracy)")
     parser.add_argument("--seed", metavar="N", type=int, help="default: 0")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the base while training (default: what is fast here)")
-    parser.add_argument("--threads", metavar="N", type=int, help="default: the machine's cores")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--cache-memory", metavar="MB", type=_megabytes, help="for the keys and values of prefixes (default: half of what is free)")
     parser.add_argument("--cache-disk", metavar="MB", type=_megabytes, help="for those that memory has no room for (default: 0)")
     parser.add_argument("--restart", action="store_true", help="begin anew in place of going on")

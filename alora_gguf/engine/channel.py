@@ -1,21 +1,22 @@
-"""From the loop's thread to whoever waits: a thread, or a task of an asyncio loop."""
+"""From the loop's thread to whoever waits: threads, or tasks of asyncio loops."""
 
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
 class Channel(Generic[Item]):
-    """Items in order, then an end. put() and end() never block; one reader."""
+    """Items in order, then an end. put() and end() never block. Any number of readers; each item is one's."""
 
     def __init__(self):
         self._items: deque[Item] = deque()
-        self._ended = False
         self._changed = threading.Condition()
-        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self.ended = False  # what is still in it stays
 
     def put(self, item: Item) -> None:
         with self._changed:
@@ -24,30 +25,41 @@ class Channel(Generic[Item]):
 
     def end(self) -> None:
         with self._changed:
-            self._ended = True
+            self.ended = True
             self._wake()
 
     def get(self) -> Item:
         """Waits for the next item. Raises StopIteration after the last one."""
         with self._changed:
-            while not self._items and not self._ended:
+            while not self._items and not self.ended:
                 self._changed.wait()
             return self._take(StopIteration)
 
     def wait(self) -> None:
         """Waits for the end; what is still in it stays."""
         with self._changed:
-            while not self._ended:
+            while not self.ended:
                 self._changed.wait()
 
     async def get_async(self) -> Item:
         """The same for a task. Raises StopAsyncIteration after the last one."""
         while True:
+            await self._until(lambda: self._items or self.ended)
             with self._changed:
-                if self._items or self._ended:
+                if self._items or self.ended:  # else another reader was faster
                     return self._take(StopAsyncIteration)
-                event = asyncio.Event()
-                self._task = asyncio.get_running_loop(), event
+
+    async def wait_async(self) -> None:
+        """The same as wait(), for a task."""
+        await self._until(lambda: self.ended)
+
+    async def _until(self, is_so: Callable[[], object]) -> None:
+        while True:
+            event = asyncio.Event()
+            with self._changed:
+                if is_so():
+                    return
+                self._tasks.append((asyncio.get_running_loop(), event))
             await event.wait()
 
     def _take(self, ended: type[Exception]) -> Item:
@@ -57,9 +69,18 @@ class Channel(Generic[Item]):
 
     def _wake(self) -> None:
         self._changed.notify_all()
-        if self._task is not None:
-            (loop, event), self._task = self._task, None
+        tasks, self._tasks = self._tasks, []
+        for loop, event in tasks:
             try:
                 loop.call_soon_threadsafe(event.set)
             except RuntimeError:  # that asyncio loop is closed: nobody waits
                 pass
+
+
+def in_event_loop() -> bool:
+    """Whether an asyncio loop runs on this thread, which must not be kept waiting."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

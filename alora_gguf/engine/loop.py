@@ -1,6 +1,7 @@
 """The thread that owns the context, and in which every generation advances."""
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -8,13 +9,15 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..context import Context
-from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, PromptError, SequenceLimitError
+from ..errors import ClosedError, ContextFullError, SequenceLimitError, copied
 from ..registry import Registry
 from .cache import Cache
 from .pace import Pace
 from .request import Request
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger("alora_gguf")
 
 TILE = 64  # ggml_fa_tile_config::Q
 
@@ -25,12 +28,17 @@ class Loop:
     A step has one token of every generation and, in the room that is left, the prompts that wait,
     in equal shares: nobody's tokens are later by more than a ubatch for them. When the context is
     full, what nobody uses goes first; then the youngest request waits until another has ended.
+    Its thread decodes and samples, and puts what comes of it into queues. An error of any kind that
+    comes up for one request ends that one.
+
+    `free` is called after close(), once, when nothing is under way any more: on the loop's thread, if there is one.
     """
 
-    def __init__(self, context: Context, cache: Cache, adapters: Registry):
+    def __init__(self, context: Context, cache: Cache, adapters: Registry, free: Callable[[], None] = lambda: None):
         self._context = context
         self._cache = cache
         self._adapters = adapters
+        self._free_all = free
         self._pace = Pace()
         self._changed = threading.Condition()
         self._arrived: list[Request] = []
@@ -67,10 +75,12 @@ class Loop:
         return future.result()
 
     def close(self) -> None:
-        """Ends the thread; requests that are not done fail with ClosedError."""
+        """Ends the thread; requests that are not done fail with ClosedError. On the loop's own thread it does not wait for that."""
         with self._changed:
-            self._closing = True
+            first, self._closing = not self._closing, True
             self._changed.notify()
+            if first and self._thread is None:
+                self._free_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         atexit.unregister(self.close)
@@ -94,21 +104,26 @@ class Loop:
                 calls, self._arrived, self._calls = self._calls, [], []
                 if self._closing:
                     break
-            while calls:
-                _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
             try:
+                self._end_cancelled()
+                while calls:
+                    _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
                 self._step()
-            except BaseException as e:  # whoever waits has to hear of it
+            except BaseException as e:  # of no request: whoever waits has to hear of it
+                _log.exception("a step of the engine failed")
                 self._fail_all(e)
         closed = ClosedError("model: expected it open until the call's end, got one that was closed; close it later")
         for _, future in calls:
-            future.set_exception(closed)
+            future.set_exception(copied(closed))
         self._fail_all(closed)
+        self._free_all()
+
+    def _end_cancelled(self) -> None:
+        for request in [r for r in (*self._running, *self._waiting) if r.cancelled]:
+            self._end(request)
 
     def _step(self) -> None:
         t_start = time.perf_counter()
-        for request in [r for r in self._running if r.cancelled]:
-            self._end(request)
         self._admit()
         parts = self._fill()
         for batch in _batches(parts, self._context.on_cpu):
@@ -128,37 +143,38 @@ class Loop:
                 if request.branch.ready_end == len(request.tokens):
                     try:
                         request.advance(self._context, end)
-                    except PromptError as e:  # its grammar cannot be followed
+                    except BaseException as e:  # as a grammar that cannot be followed
                         self._fail(request, e)
-                    if request.finish_reason is not None:
-                        self._end(request)
+                    else:
+                        if request.finish_reason is not None:
+                            self._end(request)
                 else:  # at its checkpoint, which stays; it goes on from there
                     self._leave(request)
 
     def _admit(self) -> None:
         for request in sorted(self._waiting, key=lambda r: (r.background, r.arrival)):
-            if request.cancelled:
-                self._waiting.remove(request)
-                request.finish()
-                continue
             if self._is_full:
                 return
             try:
-                held = self._adapters.hold(request.adapters)
-                if held and not request.begin(self._cache, self._context):
-                    self._adapters.release(request.adapters)
-                    continue
-            except SequenceLimitError as e:
-                self._adapters.release(request.adapters)
-                if self._running:
-                    return
-                self._fail(request, e)
-            except AloraError as e:
-                self._fail(request, e)
-            else:
-                if held:
+                if self._begin(request):
                     self._waiting.remove(request)
                     self._running.append(request)
+            except BaseException as e:
+                if isinstance(e, SequenceLimitError) and self._running:
+                    return  # until one of them has ended
+                self._fail(request, e)
+
+    def _begin(self, request: Request) -> bool:
+        """Whether it has a place in the cache, and its adapters are in memory; if not, or if that failed, it holds nothing."""
+        if not self._adapters.hold(request.adapters):
+            return False
+        begun = False
+        try:
+            begun = request.begin(self._cache, self._context)
+        finally:
+            if not begun:
+                self._let_go(request)
+        return begun
 
     def _fill(self) -> list[tuple[Request, int]]:
         """Who gets how many tokens decoded in the next batch."""
@@ -186,7 +202,7 @@ class Loop:
                     self._end(last)
                 else:
                     self._fail(last, e)
-            except DecodeError as e:
+            except Exception as e:  # of all that are in this batch, and of no others
                 for request, _ in parts:
                     self._cache.discard(request.branch)
                     request.branch = None
@@ -200,28 +216,36 @@ class Loop:
         self._waiting.append(request)
 
     def _end(self, request: Request) -> None:
-        self._free(request)
-        self._is_full = False
-        request.finish()
+        try:
+            if request in self._waiting:
+                self._waiting.remove(request)
+            self._free(request)
+            self._is_full = False
+        finally:
+            request.finish()
 
     def _fail(self, request: Request, error: BaseException) -> None:
-        request.error = error
-        if request in self._waiting:
-            self._waiting.remove(request)
+        request.error = request.error or error
         self._end(request)
 
     def _fail_all(self, error: BaseException) -> None:
         for request in [*self._running, *self._waiting]:
-            self._fail(request, error)
+            try:
+                self._fail(request, error)
+            except BaseException:  # the next one has to hear of it too
+                _log.exception("a call could not be ended cleanly")
 
     def _free(self, request: Request) -> None:
         """Takes it out of the running ones, if it is there."""
         if request in self._running:
             self._running.remove(request)
-            self._adapters.release(request.adapters)
-            if request.branch is not None:
-                self._cache.end(request.branch)
-                request.branch = None
+            self._let_go(request)
+
+    def _let_go(self, request: Request) -> None:
+        self._adapters.release(request.adapters)
+        if request.branch is not None:
+            self._cache.end(request.branch)
+            request.branch = None
 
 
 def _call(function: Callable[[], Any], future: Future) -> None:

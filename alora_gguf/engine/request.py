@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..adapter import Adapter
 from ..context import Context, Span
-from ..errors import PromptError
+from ..errors import PromptError, ResultError, copied
 from ..reply import Reply, Usage
 from ..sampling import Sampler, SamplingParams
 from ..vocab import Vocab
@@ -21,6 +22,8 @@ from .text import Piece, TextUntilStop, TokenLogprob
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
+
+_log = logging.getLogger("alora_gguf")
 
 
 class Request:
@@ -31,10 +34,11 @@ class Request:
                   back keeps a state. Default: all but the last one
     background    it only gets time that it does not take from the others
     space         it shares cells with others of the same one only
-    on_piece      gets each Piece of text, on the loop's thread
-    on_end        is called once, on the loop's thread; `error` is set if it failed
+    on_piece      gets each Piece of text, on the loop's thread: it puts it somewhere, and does no more
+    on_end        is called once, on the loop's thread, and does no more than that either; `error` is set if it failed
     t_start       of the call, in seconds of time.perf_counter()
-    result_of     makes the Reply's result of its text and logprobs, once the text is whole
+    result_of     makes the Reply's result of its text and logprobs, once the text is whole, on the thread that asks for it
+    warnings      what the Reply says beside its text
     thinking      the strings around the model's thought, which is no part of the text; in_thought: the prompt ends within it
 
     `tokens` are the prompt and what was sampled.
@@ -50,10 +54,11 @@ class Request:
         checkpoint: int | None = None,
         background: bool = False,
         space: Hashable = None,
-        on_piece: Callable[[Piece], None] = lambda piece: None,
-        on_end: Callable[[], None] = lambda: None,
+        on_piece: Callable[[Piece], None] | None = None,
+        on_end: Callable[[], None] | None = None,
         t_start: float | None = None,
         result_of: Callable[[str, list[TokenLogprob]], Any] | None = None,
+        warnings: Sequence[str] = (),
         thinking: Thinking | None = None,
         in_thought: bool = False,
     ):
@@ -69,18 +74,21 @@ class Request:
         self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
         self.background = background
         self.space = space
-        self.on_piece = on_piece
-        self.on_end = on_end
+        self.on_piece = on_piece or _nothing
+        self.on_end = on_end or _nothing
+        self.warnings = list(warnings)
         self.finish_reason: str | None = None
         self.error: BaseException | None = None
         self.cancelled = False
+        self.has_ended = False
         self.arrival = 0  # the loop numbers them
         self.served = 0.0  # when a step last had tokens of it
         self.branch: Branch | None = None
         self._keys: list[int] = []
         self._label = 0
         self._vocab = vocab
-        self._sampler = Sampler(params, vocab, self.tokens)
+        with vocab.lifetime:
+            self._sampler = Sampler(params, vocab, self.tokens)
         self._text = TextUntilStop(params.stop, thinking, in_thought=in_thought)
         self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
         self._result_of = result_of
@@ -158,13 +166,31 @@ class Request:
             self.on_piece(piece)
 
     def finish(self) -> None:
-        """After its end, for whatever reason: gives out what was held back."""
-        self._sampler.free()
-        for piece in self._text.flush():
-            self.on_piece(piece)
-        self.on_end()
+        """After its end, for whatever reason: gives out what was held back. What fails here fails this request."""
+        try:
+            self._sampler.free()
+            for piece in self._text.flush():
+                self.on_piece(piece)
+        except BaseException as e:
+            self.error = self.error or e
+        on_end, self.on_piece, self.on_end = self.on_end, _nothing, _nothing  # what waits for them knows the model, perhaps as the last
+        self.has_ended = True
+        try:
+            on_end()
+        except BaseException:
+            _log.exception("the end of a call could not be told to whoever waits for it")
 
     # what came of it
+
+    @property
+    def text(self) -> str:
+        """What has been said, without what may be the beginning of a stop string."""
+        return self._text.text
+
+    @property
+    def n_said(self) -> tuple[int, int]:
+        """How many characters that is, and how many tokens prompt and text are up to there."""
+        return len(self._text.text), self.n_prompt + self._text.n_tokens
 
     @property
     def said(self) -> tuple[str, list[int]]:
@@ -184,19 +210,34 @@ class Request:
     def reply(self) -> Reply:
         """Raises the error that ended it, if one did, or ResultError."""
         if self.error is not None:
-            raise self.error
+            raise copied(self.error)
+        return self._reply(result=self._result if self.finish_reason else None)
+
+    def outcome(self) -> Reply:
+        """The same, with the error in it: after a ResultError there still is a text."""
+        try:
+            return self.reply()
+        except ResultError as e:
+            return self._reply(error=e)
+        except Exception as e:
+            return Reply("", self.usage, "error", error=e, warnings=list(self.warnings))
+
+    @property
+    def usage(self) -> Usage:
         n = len(self.tokens) - self.n_prompt
         seconds = self._t_last - self._t_first
-        usage = Usage(
+        return Usage(
             prompt_tokens=self.n_prompt,
             cached_tokens=self.n_cached or 0,
             completion_tokens=n,
             ttft_ms=(self._t_first - self._t_start) * 1e3,
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
         )
+
+    def _reply(self, **more: Any) -> Reply:
         return Reply(
-            self._text.text, usage, self.finish_reason or "cancelled", self.generated, self._text.logprobs,
-            reasoning=self._text.reasoning, result=self._result if self.finish_reason else None)
+            self._text.text, self.usage, self.finish_reason or "cancelled", self.generated, self._text.logprobs,
+            reasoning=self._text.reasoning, warnings=list(self.warnings), **more)
 
     @cached_property
     def _result(self) -> Any:
@@ -215,3 +256,7 @@ class Request:
         alternatives = sorted(((float(logits[i]) - total, int(i)) for i in best), key=lambda x: (-x[0], x[1]))
         return TokenLogprob("", token, float(logits[token]) - total, tuple(
             TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives))
+
+
+def _nothing(*_: Any) -> None:
+    pass

@@ -17,6 +17,7 @@ from ..sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion
 from .events import stream
+from .generation import Generation
 from .prompt import Prepared, chat_prompt, text_prompt
 from .service import Service
 
@@ -55,12 +56,20 @@ async def complete(service: Service, request: Request) -> Response:
     return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space)
 
 
-async def _answer(service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space) -> Response:
+async def _answer(
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space
+) -> Response:
     if body.stream:
         return await stream(_chunks(service, body, answer, n, n_prompts, make, space))
     async with service.generating(n, make, streams=False, space=space) as generation:
         replies = await generation.ended()
-        return JSONResponse(answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results)))
+        whole = answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results))
+        return JSONResponse({**whole, **_warnings(generation)})
+
+
+def _warnings(generation: Generation) -> dict[str, list[str]]:
+    """What an answer has beside OpenAI's fields, where there is something to say."""
+    return {"warnings": warnings} if (warnings := generation.warnings()) else {}
 
 
 async def _chunks(
@@ -79,7 +88,9 @@ async def _chunks(
             for chunk in answer.first(n):
                 yield chunk
         replies = generation.replies()
-        for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results))):
-            yield answer.last(index, reply.finish_reason, more)
+        last = [answer.last(index, reply.finish_reason, more)
+                for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))]
         if body.wants_usage:
-            yield answer.usage(replies, n_prompts)
+            last.append(answer.usage(replies, n_prompts))
+        for chunk in [*last[:-1], {**last[-1], **_warnings(generation)}]:
+            yield chunk

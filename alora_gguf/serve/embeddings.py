@@ -22,7 +22,7 @@ async def embed(service: Service, request: Request) -> Response:
     inputs = body.input if several else [body.input]
 
     def compute() -> tuple[list[np.ndarray], int]:
-        rows = [model.tokenize(text, add_bos=model.vocab.add_bos) if isinstance(text, str) else text for text in inputs]
+        rows = [model.vocab.tokenize_prompt(text, begins=True) if isinstance(text, str) else text for text in inputs]
         return embeddings_of(model, rows), sum(map(len, rows))
 
     await service.gate.enter()

@@ -18,8 +18,8 @@ class Generation:
     """Begun with begin(); then pieces() come, and replies() are what came of it.
 
     `choices` are prompts, each with how it is continued. `on_end` is called once when all have ended,
-    for whatever reason, on the engine's thread and before anybody hears of the end. It shares cells
-    with others of the same `space`.
+    for whatever reason, on the engine's thread, which it must not keep, and before anybody hears of the end.
+    It shares cells with others of the same `space`.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Generation:
         self._channel: Channel[tuple[int, Piece]] = Channel()
         self._requests = [
             Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, space=space,
-                    thinking=model.template.features.thinking if p.is_chat else None, in_thought=p.prompt.thinks)
+                    thinking=model.template.features.thinking if p.is_chat else None, in_thought=p.prompt.thinks, warnings=p.warnings)
             for p, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end
@@ -73,6 +73,10 @@ class Generation:
         return [{"result": p.prompt.result_of(reply.text, reply.logprobs)} if p.prompt.result_of else {}
                 for p, reply in zip(self._prepared, self.replies())]
 
+    def warnings(self) -> list[str]:
+        """Of all choices, each once."""
+        return list(dict.fromkeys(warning for request in self._requests for warning in request.warnings))
+
     def ended_replies(self) -> list[Reply]:
         """Of the choices that have not failed."""
         return [request.reply() for request in self._requests if request.error is None]
@@ -86,5 +90,7 @@ class Generation:
     def _end_one(self) -> None:
         self._n_left -= 1
         if not self._n_left:
-            self._on_end(self)
-            self._channel.end()
+            try:
+                self._on_end(self)
+            finally:
+                self._channel.end()

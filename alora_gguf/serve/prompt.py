@@ -18,6 +18,7 @@ class Prepared:
     checkpoint   how many tokens others will have too
     is_chat      whether the model may think before it answers
     is_said      whether an answer to it is part of what the next request says
+    warnings     of the adapter that was asked for, as where it is active nowhere
     """
 
     prompt: Prompt
@@ -25,6 +26,7 @@ class Prepared:
     checkpoint: int | None = None
     is_chat: bool = False
     is_said: bool = True
+    warnings: list[str] = field(default_factory=list)
 
 
 def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | None, setting: Setting, arguments: Mapping[str, Any]) -> Prepared:
@@ -33,9 +35,10 @@ def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | No
     instruction is added here, with its `arguments`. Raises PromptError.
     """
     if adapter is None or not adapter.is_activated:
-        return Prepared(model.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else [], is_chat=True)
+        prompt, active = model.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
+        return Prepared(prompt, active, is_chat=True, warnings=adapter.warnings if adapter else [])
     prompt = model.prompts.intrinsic(messages, Intrinsic.of(adapter), setting, arguments=arguments, may_be_asked=True)
-    return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False)
+    return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False, warnings=adapter.warnings)
 
 
 def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None, space: Hashable = None) -> Prepared:
@@ -43,5 +46,6 @@ def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None
     prompt = model.prompts.completion(text, space) if isinstance(text, str) else Prompt(list(text))
     start = adapter.start_in(prompt.tokens) if adapter else None
     if start is None:
-        return Prepared(prompt, is_said=isinstance(text, str))
-    return Prepared(prompt, [Activation(adapter, start)], start or None, is_said=isinstance(text, str) and not adapter.is_activated)
+        return Prepared(prompt, is_said=isinstance(text, str), warnings=adapter.warnings_at(None) if adapter else [])
+    is_said = isinstance(text, str) and not adapter.is_activated
+    return Prepared(prompt, [Activation(adapter, start)], start or None, is_said=is_said, warnings=adapter.warnings_at(start))

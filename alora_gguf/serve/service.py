@@ -84,7 +84,6 @@ class Service:
         await self.gate.enter(n)
 
         def on_end(generation: Generation) -> None:
-            generation.remember()
             try:
                 loop.call_soon_threadsafe(self._ended, generation, n)
             except RuntimeError:  # the server is gone
@@ -92,11 +91,11 @@ class Service:
 
         try:
             generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams, space=space))
-            self._running.add(generation)
             generation.begin()
-        except BaseException:
+        except BaseException:  # then on_end is not called
             self.gate.leave(n)
             raise
+        self._running.add(generation)
         late = Problem(504, f"answer: expected it within {self.limits.seconds:g} s, got a part of it; ask for less")
         timer = loop.call_later(self.limits.seconds, generation.cancel, late)
         try:
@@ -110,9 +109,11 @@ class Service:
         """Ends what runs and what waits."""
         problem = Problem(503, "server: expected time to finish this answer, got none: it is going down; ask again later")
         self.gate.refuse(problem)
-        for generation in self._running:
+        for generation in list(self._running):
             generation.cancel(problem)
 
     def _ended(self, generation: Generation, n: int) -> None:
+        """In the event loop, before a request that a client makes of the answer."""
         self.gate.leave(n)
+        generation.remember()
         self.metrics.record(generation.ended_replies())

@@ -163,7 +163,9 @@ def test_one_question_at_a_time_but_any_number_of_intrinsics(small):
     with pytest.raises(PromptError, match="being answered"):
         chat.ask("Another?")
     assert chat.invoke("A", max_tokens=2).usage.completion_tokens <= 2
-    stream.close()
+    stream.cancel()
+    assert chat.ask("And?", max_tokens=2, temperature=0).text == chat.messages.pop()["content"]
+    assert chat.messages.pop()["content"] == "And?"
     assert chat.messages[-1]["content"] == stream.result.text
     assert chat.ask("Go on.", max_tokens=2).usage.cached_tokens > 0
 

@@ -27,7 +27,7 @@ NEAR = 1e-3  # of log probabilities: batches of another shape round otherwise
 MOST_MESSAGES = 8
 
 OPERATION = st.tuples(
-    st.sampled_from(["ask", "cancel", "invoke", "invoke", "invoke", "invoke all", "say", "copy", "load", "load", "unload"]),
+    st.sampled_from(["ask", "cancel", "leave", "invoke", "invoke", "invoke", "invoke all", "say", "copy", "load", "load", "unload"]),
     st.integers(0, N_THREADS - 1), st.sampled_from(WORDS), st.integers(1, 4))  # fmt: skip
 GREEDY = {"temperature": 0, "logprobs": True, "top_logprobs": 2}
 
@@ -115,7 +115,9 @@ class StressMachine(RuleBasedStateMachine):
         answer = pair.real.ask(word, max_tokens=30, stream=True, **GREEDY)
         for _ in range(n):
             next(answer, None)
-        answer.close()
+        if kind == "leave":
+            return answer.close()
+        answer.cancel()
         return answer.result
 
     def look_at_verdicts(self, pair, names, n, result, meant):
@@ -132,6 +134,8 @@ class StressMachine(RuleBasedStateMachine):
             pair.twin.add("user", word)
         elif kind == "copy":
             self.new(result)
+        elif kind == "leave":
+            pass  # nothing of it is kept
         elif result.tokens or result.finish_reason == "stop":
             most = n if kind == "ask" else len(result.tokens) + (result.finish_reason == "stop")
             if not self.is_one_of(result, [pair.twin.ask(word, max_tokens=most, **GREEDY)]):
