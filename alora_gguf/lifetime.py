@@ -6,6 +6,9 @@ from collections.abc import Callable
 from .errors import ClosedError
 
 
+_PATIENCE = 60.0  # seconds that close() waits: an interrupt (Ctrl-C) in the very line of a use can leave it counted
+
+
 class Lifetime:
     """`with lifetime:` around every use of the memory, from any thread and any depth; close() frees it when the last has left.
 
@@ -15,57 +18,53 @@ class Lifetime:
     def __init__(self, what: str = "model"):
         self._what = what
         self._inside: dict[int, int] = {}  # by thread: how deep
-        self._changed = threading.Condition()
-        self._free: Callable[[], None] | None = None  # once it was closed
-        self._freed = False
+        self._lock = threading.RLock()  # a collector may close it at any line of ours
+        self._changed = threading.Condition(self._lock)
+        self._free: Callable[[], None] | None = None  # from close() until it is called
+        self.closing = False
 
     def __enter__(self) -> None:
-        me = threading.get_ident()
-        with self._changed:
-            self._inside[me] = self._inside.get(me, 0) + 1  # before the look: a collector may close it at any line of ours
-            if not self.closing or self._inside[me] > 1:
-                return
-            self._leave(me)
-        raise self.error()
+        me, is_counted = threading.get_ident(), False
+        try:
+            with self._lock:
+                self._inside[me] = self._inside.get(me, 0) + 1  # before the look, so that a close after it finds it
+                is_counted = True
+                if self._inside[me] == 1:
+                    self.check()
+        except BaseException:
+            if is_counted:
+                self.__exit__()
+            raise
 
     def __exit__(self, *_) -> None:
-        with self._changed:
-            self._leave(threading.get_ident())
-
-    @property
-    def closing(self) -> bool:
-        return self._free is not None
+        me = threading.get_ident()
+        with self._lock:
+            self._inside[me] -= 1
+            if not self._inside[me]:
+                del self._inside[me]
+                self._free_if_left()
 
     def check(self) -> None:
         """Raises ClosedError from close() on, also for those inside."""
         if self.closing:
-            raise self.error()
-
-    def error(self) -> ClosedError:
-        return ClosedError(f"{self._what}: expected an open one, got one that was closed; load it again")
+            raise ClosedError(f"{self._what}: expected an open one, got one that was closed; load it again")
 
     def close(self, free: Callable[[], None]) -> None:
         """Lets nobody in from now on, waits until all have left, and calls `free`, once.
 
-        Called by somebody inside it does not wait: then whoever leaves last calls `free`.
+        Called by somebody inside, or where others stay for long, it does not wait: then whoever leaves last calls `free`.
         """
-        with self._changed:
+        with self._lock:
             if not self.closing:
-                self._free = free
+                self.closing, self._free = True, free
                 self._free_if_left()
-            while not self._freed and threading.get_ident() not in self._inside:
-                self._changed.wait()
-
-    def _leave(self, me: int) -> None:
-        self._inside[me] -= 1
-        if not self._inside[me]:
-            del self._inside[me]
-            self._free_if_left()
+            if threading.get_ident() not in self._inside:
+                self._changed.wait_for(lambda: self._free is None, _PATIENCE)
 
     def _free_if_left(self) -> None:
-        if self.closing and not self._inside and not self._freed:
-            self._freed = True
+        if self._free is not None and not self._inside:
+            free, self._free = self._free, None
             try:
-                self._free()
+                free()
             finally:
                 self._changed.notify_all()

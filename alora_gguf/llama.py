@@ -53,7 +53,7 @@ class Llama(llama_cpp.Llama):
 
     def load_adapter(self, path: str | PathLike[str], name: str | None = None) -> None:
         """Loads a GGUF adapter, in place of one that had its name."""
-        adapter = Adapter(path, name, lambda: base_fingerprint(self.model_path))
+        adapter = Adapter(path, name, functools.partial(base_fingerprint, self.model_path))
         adapter.load(self._ctx.ctx)
         if adapter.name in self._adapters:
             self.unload_adapter(adapter.name)

@@ -77,3 +77,66 @@ def test_an_ordinary_lora_cannot_be_invoked_but_computes(shared):
             chat.invoke("plain")
     base, plain = shared.logits([([5, 6, 7], None), ([5, 6, 7], "plain")])
     assert (base != plain).any(axis=-1).all()
+
+
+def test_every_file_has_a_number_of_its_own_whoever_names_it(variants, tmp_path):
+    """From many threads at once; the same file has the same one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from alora_gguf.adapter import Adapter
+
+    files = [tmp_path / f"{i}.gguf" for i in range(64)]
+    for file in files:
+        file.write_bytes(b"GGUF")
+    with ThreadPoolExecutor(16) as pool:
+        uids = [adapter.uid for adapter in pool.map(lambda file: Adapter(file, None, None), files * 3)]
+    assert uids[:64] == uids[64:128] == uids[128:]
+    assert len(set(uids)) == 64
+
+
+def zeroed(path, out, but=None):
+    """The adapter with every lora_b zero, but one of the bytes at the end of `but`."""
+    from alora_gguf.convert import AdapterFile
+
+    data, file = bytearray(path.read_bytes()), AdapterFile(path)
+    for pair in file.pairs:
+        begin = file.file.data_start + pair.b.info.offset
+        data[begin : begin + pair.b.n_bytes] = bytes(pair.b.n_bytes)
+    if but is not None:
+        pair = file.pairs[but]
+        data[file.file.data_start + pair.b.info.offset + pair.b.n_bytes - 1] = 1
+    out.write_bytes(data)
+    return out
+
+
+def test_an_adapter_that_is_all_zero_says_so(shared, variants, tmp_path, caplog):
+    adapter = shared.load_adapter(zeroed(variants["answerability"], tmp_path / "zero.gguf"))
+    try:
+        [said] = adapter.warnings
+        assert said.startswith("adapter 'zero': expected weights that change something, got lora_b that is all zero") and "\n" not in said
+        assert [(r.name, r.getMessage()) for r in caplog.records] == [("alora_gguf", said)]
+        with shared.conversation(messages=[{"role": "user", "content": "Is it late?"}]) as chat:
+            assert chat.invoke("zero", max_tokens=1).warnings == [said]
+            replies = chat.invoke_all(["zero", "answerability"], max_tokens=1)
+            assert (replies["zero"].warnings, replies["answerability"].warnings) == ([said], [])
+        assert shared.generate([9, *adapter.invocation_tokens], adapter="zero", max_tokens=1).warnings == [said]
+        assert shared.adapter("answerability").warnings == []
+        for but in (0, -1):
+            from alora_gguf.adapter import Adapter
+
+            assert Adapter(zeroed(variants["answerability"], tmp_path / f"{but}.gguf", but), None, None).warnings == []
+    finally:
+        shared.unload_adapter("zero")
+
+
+def test_a_prompt_without_the_invocation_says_that_the_base_answers(shared, caplog):
+    prompt = [5, 6, 7]
+    base = shared.generate(prompt, max_tokens=3, temperature=0)
+    got = shared.generate(prompt, adapter="answerability", max_tokens=3, temperature=0)
+    assert (got.tokens, base.warnings) == (base.tokens, [])
+    [said] = got.warnings
+    assert said.startswith("adapter 'answerability': expected its invocation, tokens [1, ") and "the base answered" in said and "\n" not in said
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [("alora_gguf", said)]
+    adapter = shared.adapter("answerability")
+    assert shared.generate([5, *adapter.invocation_tokens], adapter="answerability", max_tokens=1).warnings == []
+    assert shared.generate(prompt, adapter="plain", max_tokens=1).warnings == []

@@ -42,3 +42,16 @@ def test_arrays_are_tokens(shared):
     import numpy as np
 
     assert shared.vocab.check(np.array([5, 6], np.int64)) == [5, 6]
+
+
+def test_a_vocabulary_without_its_model_says_so(base_q4):
+    from alora_gguf import ClosedError
+    from alora_gguf.vocab import load_vocab
+
+    with load_vocab(base_q4) as vocab:
+        assert vocab.detokenize(vocab.tokenize("Hello.")) == "Hello."
+    for use in (lambda: vocab.tokenize("a"), lambda: vocab.tokenize_prompt("a", begins=True), lambda: vocab.token_bytes(5), lambda: vocab.token_text(5),
+                lambda: vocab.detokenize([5]), lambda: vocab.is_eog(5), lambda: vocab.ptr):
+        with pytest.raises(ClosedError, match="was closed"):
+            use()
+    assert vocab.check([5]) == [5]  # what the model is not needed for

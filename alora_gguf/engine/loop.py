@@ -105,7 +105,7 @@ class Loop:
                 if self._closing:
                     break
             try:
-                self._end_cancelled()
+                self._end_cancelled()  # a call finds nothing of what was cancelled before it
                 while calls:
                     _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
                 self._step()
@@ -124,6 +124,7 @@ class Loop:
 
     def _step(self) -> None:
         t_start = time.perf_counter()
+        self._end_cancelled()
         self._admit()
         parts = self._fill()
         for batch in _batches(parts, self._context.on_cpu):

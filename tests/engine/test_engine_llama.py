@@ -116,3 +116,38 @@ def test_names_are_checked(llama, random_adapters):
     llama.unload_adapter("more")
     with pytest.raises(UnknownAdapterError):
         llama.unload_adapter("more")
+
+
+def test_a_path_will_do(base_q4, llama):
+    path_alone = Llama(base_q4, n_ctx=64, n_threads=1, verbose=False)
+    try:
+        assert path_alone.model_path == llama.model_path
+    finally:
+        path_alone.close()
+
+
+@pytest.mark.parametrize("name", ["functions", "function_call", "tools", "tool_choice"])
+def test_tools_with_an_adapter_are_refused_by_name(llama, name):
+    messages, tools = [{"role": "user", "content": "Hi"}], [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    names = ["functions", "function_call", "tools", "tool_choice"]
+    with pytest.raises(PromptError, match=f"^{name}: expected none with an adapter"):
+        llama.create_chat_completion(messages, adapter="A", **{name: tools})
+    with pytest.raises(PromptError, match=f"^{name}: expected none with an adapter"):
+        llama.create_chat_completion(messages, *[None] * names.index(name), tools, adapter="A")
+    assert llama.create_chat_completion(messages, adapter="A", max_tokens=1, **{name: None})["choices"]
+
+
+def test_a_llama_that_nobody_has_any_more_is_freed(base_q4, random_adapters):
+    import gc
+    import weakref
+
+    gc.collect()
+    gc.disable()
+    try:
+        llama = Llama(base_q4, n_ctx=64, n_threads=1, verbose=False, adapters=random_adapters)
+        plain(llama, TEXT, n=2, adapter="A")
+        there = weakref.ref(llama)
+        del llama
+        assert there() is None
+    finally:
+        gc.enable()
