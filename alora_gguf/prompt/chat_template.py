@@ -54,8 +54,6 @@ class ChatTemplate:
                 if given[name] is not None and not all(isinstance(item, dict) for item in given[name]):
                     raise TypeError(f"{name} that are no list of objects")
             said = [_named(message) for message in _plain(list(messages), mark)]
-            if not said:
-                raise ValueError("no message")
             with rendering(now, mark):
                 return self._template.render({**given, "messages": said, "add_generation_prompt": add_generation_prompt, **self.tokens})
         except Exception as e:  # a template is a program, by whoever made the model

@@ -86,13 +86,13 @@ def test_a_watchers_work_is_done_on_a_thread_of_its_own(alone):
     """Whatever the template, the tokenizer or an io.yaml raises there is a verdict, and the answer does not know of it."""
     alone("""
     with opened() as model:
-        seen, render = set(), model.render
+        seen, render = set(), model.prompts.render
         def rendering(messages, **arguments):
             seen.add(threading.current_thread().name)
             if messages[-1]["role"] == "assistant":
                 raise ZeroDivisionError("of a template")
             return render(messages, **arguments)
-        model.render = rendering
+        model.prompts.render = rendering
         verdicts = []
         def on_verdict(verdict):
             seen.add(threading.current_thread().name)
@@ -316,11 +316,11 @@ def test_what_one_request_raises_ends_that_one(alone):
 
     class Sampler:  # in the place of a request's own
         def __init__(self, own, n): self.own, self.n = own, n
-        def sample(self, context, index):
+        def sample(self, context, index, **how):
             self.n -= 1
             if self.n < 0:
                 raise Broken("sampling")
-            return self.own.sample(context, index)
+            return self.own.sample(context, index, **how)
         def free(self): self.own.free()
 
     def broken(*_, **__):
@@ -592,12 +592,12 @@ def test_prompts_are_made_beside_the_event_loop(alone):
     alone("""
     async def main():
         chat = model.conversation(messages=[QUESTION])
-        seen, render = set(), model.render
+        seen, render = set(), model.prompts.render
         def rendering(*args, **kwargs):
             seen.add(threading.current_thread().name)
             time.sleep(0.3)
             return render(*args, **kwargs)
-        model.render = rendering
+        model.prompts.render = rendering
         ticks, done = 0, asyncio.gather(chat.ask("why", stream=True, **SHORT), chat.invoke("A", stream=True, max_tokens=2),
                                         chat.invoke_all(["A", "B"], stream=True, max_tokens=2))
         while not done.done():
@@ -608,7 +608,7 @@ def test_prompts_are_made_beside_the_event_loop(alone):
         assert seen == {"alora_gguf call"}, seen
         def broken(*args, **kwargs):
             raise ZeroDivisionError("of a template")
-        model.render = broken
+        model.prompts.render = broken
         for begin in (lambda: chat.ask("why", stream=True), lambda: chat.invoke("A", stream=True), lambda: chat.invoke_all(["A"], stream=True)):
             for read in (lambda s: s.__aiter__().__anext__(), lambda s: s):
                 stream = begin()
@@ -617,7 +617,7 @@ def test_prompts_are_made_beside_the_event_loop(alone):
                     raise SystemExit("nothing was raised")
                 except ZeroDivisionError:
                     pass
-        model.render = render
+        model.prompts.render = render
         for begin, error in ((lambda: chat.ask("why", stream=True, heat=1), PromptError), (lambda: chat.ask("why", stream=True, watch=["no"]), KeyError)):
             try:
                 begin()
