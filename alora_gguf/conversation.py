@@ -123,7 +123,7 @@ class Conversation:
             channel = call.channel
             turn.answered_by(lambda: self._keep(request, text, messages) if request.error is None else None)
             if not watching:
-                request.on_piece, request.on_end = channel.put, lambda: (turn.ended.set(), channel.end())
+                request.on_piece, request.on_end = channel.put, lambda: (turn.end(), channel.end())
                 call.follow(lambda: (turn.settle(), request.reply())[1], request)
                 self.submit(request)
                 return
@@ -141,7 +141,7 @@ class Conversation:
                 return dataclasses.replace(request.reply(), verdicts=list(watcher.verdicts))
 
             request.on_piece = lambda piece: (channel.put(piece), watcher.heard())
-            request.on_end = lambda: (turn.ended.set(), watcher.answer_ended())
+            request.on_end = lambda: (turn.end(), watcher.answer_ended())
             call.follow(result, request, watcher)
             self.submit(request)
             watcher.start()

@@ -74,14 +74,14 @@ class Loop:
             self._changed.notify()
         return future.result()
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """Ends the thread; requests that are not done fail with ClosedError. On the loop's own thread it does not wait for that."""
         with self._changed:
             first, self._closing = not self._closing, True
             self._changed.notify()
             if first and self._thread is None:
                 self._free_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if wait and self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         atexit.unregister(self.close)
 
