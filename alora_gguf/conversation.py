@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from os import PathLike
@@ -111,7 +112,6 @@ class Conversation:
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
         call: Call[Piece | Verdict] = Call()
-        turn = self._asking.begin(call)
 
         def prepare() -> None:
             turn.follow_last()
@@ -121,7 +121,7 @@ class Conversation:
                 raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
             request = Request(tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start)
             channel = call.channel
-            turn.answered_by(lambda: self._keep(request, text, messages) if request.error is None else None)
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, text, messages))
             if not watching:
                 request.on_piece, request.on_end = channel.put, lambda: (turn.end(), channel.end())
                 call.follow(lambda: (turn.settle(), request.reply())[1], request)
@@ -151,7 +151,12 @@ class Conversation:
             if take:
                 take(item)
 
-        answer = call.begin(prepare, aside=stream)
+        try:
+            turn = self._asking.begin(call)
+            answer = call.begin(prepare, aside=stream)
+        except BaseException:  # a signal's too, of any line
+            call.on_drop()
+            raise
         return answer if stream else drain(answer, on_item)
 
     def invoke(
@@ -375,6 +380,12 @@ class Conversation:
 
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
+
+
+def _keep_in(there: weakref.ref[Conversation], request: Request, text: str, messages: list[Message]) -> None:
+    """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
+    if (conversation := there()) is not None:
+        conversation._keep(request, text, messages)
 
 
 def _failed(error: AloraError) -> Reply:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from .engine.call import Call
+from .engine.request import Request
 from .errors import PromptError
 
 
@@ -17,6 +18,7 @@ class Turn:
         self.has_ended = False  # its answer, or nobody waits for that
         self._turns = turns
         self._last = last
+        self._answer: Request | None = None
         self._keep: Callable[[], None] | None = None
         self._done = False
 
@@ -28,9 +30,9 @@ class Turn:
             self._last.settle()
             self._last = None
 
-    def answered_by(self, keep: Callable[[], None]) -> None:
-        """`keep` makes the answer part of what has been said."""
-        self._keep = keep
+    def answered_by(self, answer: Request, keep: Callable[[], None]) -> None:
+        """`keep` makes the answer part of what has been said, if it did not fail."""
+        self._answer, self._keep = answer, keep
 
     def end(self) -> None:
         """Its answer has ended."""
@@ -42,9 +44,9 @@ class Turn:
         """Keeps the answer, if it has ended and that was not decided before."""
         with self._turns.changed:
             if self.has_ended and not self._done:
-                keep = self._keep
+                answer, keep = self._answer, self._keep
                 self._finish()
-                if keep is not None:
+                if answer is not None and answer.error is None:
                     keep()
 
     def drop(self) -> None:
@@ -55,7 +57,7 @@ class Turn:
 
     def _finish(self) -> None:
         self._done = True
-        self._keep = self.call = None  # they know the conversation, and that the model
+        self._answer = self._keep = self.call = None
         if self._turns.current is self:
             last = self._last
             self._turns.current = last if last is not None and not last._done else None
@@ -75,8 +77,9 @@ class Turns:
             last = self.current
             if last is not None and not last.call.cancelled:
                 raise PromptError("conversation: expected one question at a time, got another that is being answered; wait, or close its stream")
-            self.current = turn = Turn(self, call, last)
-            call.on_drop = turn.drop
+            turn = Turn(self, call, last)
+            call.on_drop = turn.drop  # before it is anybody's turn
+            self.current = turn
             return turn
 
     def settle(self) -> None:

@@ -206,11 +206,16 @@ def test_a_model_that_nobody_has_any_more_is_freed_at_once(alone):
             break
         await chat.invoke("A", stream=True, max_tokens=2)
     asyncio.run(talk())
+    for watch in ([], ["A"]):
+        unread = model.conversation().ask("why", stream=True, watch=watch, **SHORT)
+        stopped = model.conversation().ask("why", stream=True, watch=watch, **ENDLESS)
+        stopped.cancel()
+        stopped._call.channel.wait(), unread._call.channel.wait()
     deadline = time.monotonic() + 30
     while any("alora_gguf " in t.name for t in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.01)
     vocab, there = model.vocab, weakref.ref(model)
-    del model, chat, stream, left
+    del model, chat, stream, left, unread, stopped
     assert there() is None
     try:
         vocab.tokenize("why")
