@@ -74,7 +74,7 @@ class Adapter:
         """What is odd about it, each a line, and said on the logger "alora_gguf" when it is found. Read when first asked for."""
         warnings = []
         if _is_zero(self.path):
-            warnings.append(f"adapter {self.name!r}: expected weights that change something, got lora_b that is all zero; it answers as the base")
+            warnings.append(f"adapter {self.name!r}: expected weights that change something, got lora_b that is all zero; the base answers")
         for warning in warnings:
             _log.warning("%s", warning)
         return warnings

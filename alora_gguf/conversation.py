@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -134,7 +136,6 @@ class Conversation:
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
         watching = [self._model.intrinsic(name) for name in dict.fromkeys(watch)]
         call: Call[Piece | Verdict] = Call()
-        turn = self._asking.begin(call)
 
         def prepare() -> None:
             turn.follow_last()
@@ -144,9 +145,9 @@ class Conversation:
                 prompt.tokens, params, self._model.vocab, activations=self._activations(), space=self.space, t_start=t_start,
                 thinking=self._model.template.features.thinking, in_thought=prompt.thinks)
             channel = call.channel
-            turn.answered_by(lambda: self._keep(request, prompt, messages) if request.error is None else None)
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
             if not watching:
-                request.on_piece, request.on_end = channel.put, lambda: (turn.ended.set(), channel.end())
+                request.on_piece, request.on_end = channel.put, lambda: (turn.end(), channel.end())
                 call.follow(lambda: (turn.settle(), request.reply())[1], request)
                 self.submit(request)
                 return
@@ -165,7 +166,7 @@ class Conversation:
                 return dataclasses.replace(request.reply(), verdicts=list(watcher.verdicts))
 
             request.on_piece = lambda piece: (channel.put(piece), watcher.heard())
-            request.on_end = lambda: (turn.ended.set(), watcher.answer_ended())
+            request.on_end = lambda: (turn.end(), watcher.answer_ended())
             call.follow(result, request, watcher)
             self.submit(request)
             watcher.start()
@@ -175,7 +176,12 @@ class Conversation:
             if take:
                 take(item)
 
-        answer = call.begin(prepare, aside=stream)
+        try:
+            turn = self._asking.begin(call)
+            answer = call.begin(prepare, aside=stream)
+        except BaseException:  # a signal's too, of any line
+            call.on_drop()
+            raise
         return answer if stream else drain(answer, on_item)
 
     def invoke(
@@ -383,7 +389,8 @@ class Conversation:
     def _keep(self, request: Request, prompt: Prompt, messages: list[Message]) -> None:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
-            self._model.prompts.remember(prompt, request.generated, self.space)
+            with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
+                self._model.prompts.remember(prompt, request.generated, self.space)
             thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
             self.messages += [messages[-1], {"role": "assistant", "content": request.said[0], **thought}]
 
@@ -395,6 +402,12 @@ class Conversation:
 
 _INTRINSIC = {"temperature": 0, "max_tokens": 64}
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
+
+
+def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, messages: list[Message]) -> None:
+    """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
+    if (conversation := there()) is not None:
+        conversation._keep(request, prompt, messages)
 
 
 def _failed(error: AloraError) -> Reply:

@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+from .convert.text import printable
 from .reply import Reply
 
 
 def finding(reply: Reply) -> str:
-    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, or the text as it is."""
+    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, the text as it is, or an error."""
+    if reply.error is not None:
+        return f"error: {printable(str(reply.error), limit=2000)}"
     if reply.result is None:
         return reply.text
     name, value = _unwrapped(reply.result)

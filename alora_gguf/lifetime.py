@@ -44,6 +44,11 @@ class Lifetime:
                 del self._inside[me]
                 self._free_if_left()
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is."""
+        return threading.get_ident() in self._inside
+
     def check(self) -> None:
         """Raises ClosedError from close() on, also for those inside."""
         if self.closing:
@@ -58,7 +63,7 @@ class Lifetime:
             if not self.closing:
                 self.closing, self._free = True, free
                 self._free_if_left()
-            if threading.get_ident() not in self._inside:
+            if not self.is_inside:
                 self._changed.wait_for(lambda: self._free is None, _PATIENCE)
 
     def _free_if_left(self) -> None:

@@ -385,7 +385,7 @@ class Model:
 
     def close(self) -> None:
         """Frees the model; calls under way in any thread end, or raise ClosedError, and so do all that come."""
-        self.loop.close()
+        self.loop.close(wait=not self.vocab.lifetime.is_inside)  # where a destructor is called, the loop would wait for its own thread
 
     def __enter__(self) -> Model:
         return self

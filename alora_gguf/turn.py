@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from .engine.call import Call
+from .engine.request import Request
 from .errors import PromptError
 
 
@@ -14,41 +15,49 @@ class Turn:
 
     def __init__(self, turns: Turns, call: Call, last: Turn | None):
         self.call: Call | None = call  # until it is decided what becomes of it
-        self.ended = threading.Event()  # its answer has, or nobody waits for that
+        self.has_ended = False  # its answer, or nobody waits for that
         self._turns = turns
         self._last = last
+        self._answer: Request | None = None
         self._keep: Callable[[], None] | None = None
         self._done = False
 
     def follow_last(self) -> None:
         """Waits for the answer before, which was cancelled, and makes it part of what has been said."""
         if self._last is not None:
-            self._last.ended.wait()
+            with self._turns.changed:
+                self._turns.changed.wait_for(lambda: self._last.has_ended)
             self._last.settle()
             self._last = None
 
-    def answered_by(self, keep: Callable[[], None]) -> None:
-        """`keep` makes the answer part of what has been said."""
-        self._keep = keep
+    def answered_by(self, answer: Request, keep: Callable[[], None]) -> None:
+        """`keep` makes the answer part of what has been said, if it did not fail."""
+        self._answer, self._keep = answer, keep
+
+    def end(self) -> None:
+        """Its answer has ended."""
+        with self._turns.changed:
+            self.has_ended = True
+            self._turns.changed.notify_all()
 
     def settle(self) -> None:
         """Keeps the answer, if it has ended and that was not decided before."""
-        with self._turns.lock:
-            if self.ended.is_set() and not self._done:
-                keep = self._keep
+        with self._turns.changed:
+            if self.has_ended and not self._done:
+                answer, keep = self._answer, self._keep
                 self._finish()
-                if keep is not None:
+                if answer is not None and answer.error is None:
                     keep()
 
     def drop(self) -> None:
         """Nothing is kept of it, and the next question may come at once."""
-        with self._turns.lock:
+        with self._turns.changed:
             self._finish()
-        self.ended.set()
+            self.end()
 
     def _finish(self) -> None:
         self._done = True
-        self._keep = self.call = None  # they know the conversation, and that the model
+        self._answer = self._keep = self.call = None
         if self._turns.current is self:
             last = self._last
             self._turns.current = last if last is not None and not last._done else None
@@ -58,18 +67,19 @@ class Turns:
     """Those of one conversation. `current` is the one that may still become part of it."""
 
     def __init__(self):
-        self.lock = threading.RLock()  # a destructor may come here in the middle of the same thread's call
+        self.changed = threading.Condition()  # of an RLock: a destructor may come here in the middle of the same thread's call
         self.current: Turn | None = None
 
     def begin(self, call: Call) -> Turn:
         """The turn of a call, which is dropped with it. Raises PromptError while another question is being answered."""
-        with self.lock:
+        with self.changed:
             self.settle()
             last = self.current
             if last is not None and not last.call.cancelled:
                 raise PromptError("conversation: expected one question at a time, got another that is being answered; wait, or close its stream")
-            self.current = turn = Turn(self, call, last)
-            call.on_drop = turn.drop
+            turn = Turn(self, call, last)
+            call.on_drop = turn.drop  # before it is anybody's turn
+            self.current = turn
             return turn
 
     def settle(self) -> None:
@@ -80,4 +90,4 @@ class Turns:
     def locked(self) -> bool:
         """Whether a question is being answered."""
         current = self.current
-        return current is not None and not current.ended.is_set()
+        return current is not None and not current.has_ended

@@ -99,7 +99,8 @@ class Watcher:
                     ended = True
                     self._look_at_all()
         finally:
-            self._on_end()
+            on_end, self._judge_one, self._on_end = self._on_end, None, None  # they know the model, perhaps as the last
+            on_end()
 
     def _look(self, text: str) -> None:
         n_chars, n_tokens = self._places[-1]

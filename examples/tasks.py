@@ -15,7 +15,7 @@ TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A 
 async def talk(model: Model, question: str) -> None:
     chat = model.conversation()
     chat.attach(TEXT)
-    with chat.ask(question, stream=True, temperature=0, max_tokens=6) as answer:  # a cancelled task ends its call
+    async with chat.ask(question, stream=True, temperature=0, max_tokens=6) as answer:  # a task that is cancelled, or leaves, ends its call
         async for piece in answer:  # meanwhile the other tasks go on, in the same batches
             print(f"{question}  {piece!r}")
     verdict = await chat.invoke("answerability", stream=True)

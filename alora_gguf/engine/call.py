@@ -44,7 +44,7 @@ class Call(Generic[Item]):
             else:
                 prepare()
         except BaseException:
-            self.on_drop()
+            self.abandon()
             raise
         return Stream(self)
 
@@ -65,7 +65,7 @@ class Call(Generic[Item]):
             one.cancel(error)
 
     def abandon(self) -> None:
-        """Nobody wants it any more: it ends, and nothing of it is kept. If it was cancelled before, that holds."""
+        """Nobody wants it any more: it ends, and nothing of it is kept. If it was cancelled before, that holds: what came is."""
         if not self.cancelled:
             self.cancel()
             self.on_drop()
@@ -82,6 +82,5 @@ class Call(Generic[Item]):
         try:
             prepare()
         except BaseException as e:
-            self._error = self._error or e
-            self.on_drop()
+            self.cancel(e)
             self.channel.end()

@@ -74,14 +74,14 @@ class Loop:
             self._changed.notify()
         return future.result()
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """Ends the thread; requests that are not done fail with ClosedError. On the loop's own thread it does not wait for that."""
         with self._changed:
             first, self._closing = not self._closing, True
             self._changed.notify()
             if first and self._thread is None:
                 self._free_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if wait and self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         atexit.unregister(self.close)
 
@@ -104,19 +104,22 @@ class Loop:
                 calls, self._arrived, self._calls = self._calls, [], []
                 if self._closing:
                     break
-            try:
-                self._end_cancelled()  # a call finds nothing of what was cancelled before it
-                while calls:
-                    _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
-                self._step()
-            except BaseException as e:  # of no request: whoever waits has to hear of it
-                _log.exception("a step of the engine failed")
-                self._fail_all(e)
+            self._attempt(self._end_cancelled)  # a call finds nothing of what was cancelled before it
+            while calls:
+                _call(*calls.pop(0))  # kept nowhere: what a call knows is freed with the last that knows it elsewhere
+            self._attempt(self._step)
         closed = ClosedError("model: expected it open until the call's end, got one that was closed; close it later")
         for _, future in calls:
             future.set_exception(copied(closed))
         self._fail_all(closed)
         self._free_all()
+
+    def _attempt(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except BaseException as e:  # of no request: whoever waits has to hear of it
+            _log.exception("a step of the engine failed")
+            self._fail_all(e)
 
     def _end_cancelled(self) -> None:
         for request in [r for r in (*self._running, *self._waiting) if r.cancelled]:

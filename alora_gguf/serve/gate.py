@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+from ..errors import copied
 from .problem import Problem
 
 
@@ -48,7 +49,7 @@ class Gate:
     def refuse(self, problem: Problem) -> None:
         """Sends those away that wait."""
         while self._waiting:
-            self._waiting.popleft()[1].set_exception(problem)
+            self._waiting.popleft()[1].set_exception(copied(problem))
 
     def leave(self, n: int = 1) -> None:
         self.n_running -= n

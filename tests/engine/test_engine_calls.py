@@ -44,8 +44,9 @@ def alone(files):
     """Runs a script after PRELUDE; that it hangs, crashes or raises is an error, and what it writes on standard error is returned."""
 
     def alone(script: str) -> str:
+        script = dedent(script).strip()
         try:
-            done = subprocess.run([sys.executable, "-c", PRELUDE + dedent(script), *map(str, files)], capture_output=True, text=True, timeout=SECONDS)
+            done = subprocess.run([sys.executable, "-c", f"{PRELUDE}\n{script}", *map(str, files)], capture_output=True, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired as e:
             pytest.fail(f"it hangs: {e.stdout!r} {e.stderr!r}")
         assert done.returncode == 0, done.stderr
@@ -205,11 +206,16 @@ def test_a_model_that_nobody_has_any_more_is_freed_at_once(alone):
             break
         await chat.invoke("A", stream=True, max_tokens=2)
     asyncio.run(talk())
+    for watch in ([], ["A"]):
+        unread = model.conversation().ask("why", stream=True, watch=watch, **SHORT)
+        stopped = model.conversation().ask("why", stream=True, watch=watch, **ENDLESS)
+        stopped.cancel()
+        stopped._call.channel.wait(), unread._call.channel.wait()
     deadline = time.monotonic() + 30
     while any("alora_gguf " in t.name for t in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.01)
     vocab, there = model.vocab, weakref.ref(model)
-    del model, chat, stream, left
+    del model, chat, stream, left, unread, stopped
     assert there() is None
     try:
         vocab.tokenize("why")
@@ -453,6 +459,7 @@ LEAVING = {
 
 @pytest.mark.parametrize("way", LEAVING)
 def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
+    """The engine stands still until the event loop lets it go on: a way that made the event loop wait would never end."""
     alone("""
     async def read(stream):
         async for piece in stream:
@@ -460,26 +467,16 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
 
     async def leave(chat):
         stream = chat.ask("go on", stream=True, **ENDLESS)
-        while not stream._call._under_way:
+        while len(stream._call.channel._items) < 3:
             await asyncio.sleep(0.001)
         [request] = stream._call._under_way
         requests.append(request)
-        slowest = asyncio.create_task(longest_step())
-        await asyncio.sleep(0.02)
-""" + dedent(way_of(way)).replace("\n", "\n        ") + """
-        blocked = slowest.result() if slowest.done() else slowest.cancel() and 0
-        assert blocked < 0.5, blocked
-
-    async def longest_step():  # of the event loop, while the stream is left
-        longest = 0
-        try:
-            while True:
-                began = time.monotonic()
-                await asyncio.sleep(0)
-                longest = max(longest, time.monotonic() - began)
-        except asyncio.CancelledError:
-            return longest
-
+        stands, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=model.loop.call, args=(lambda: (loop.call_soon_threadsafe(stands.set), go_on.wait()),)).start()
+        await stands.wait()
+        loop.call_later(0.2, go_on.set)
+""" + LEAVING[way] + """
     async def main():
         global ready
         ready = asyncio.Event()
@@ -501,10 +498,6 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
         asyncio.run(main())
         assert is_idle(model)
     """)
-
-
-def way_of(way: str) -> str:
-    return LEAVING[way]
 
 
 def test_leaving_a_plain_loop_frees_the_conversation_too(alone):
@@ -593,18 +586,19 @@ def test_prompts_are_made_beside_the_event_loop(alone):
     async def main():
         chat = model.conversation(messages=[QUESTION])
         seen, render = set(), model.prompts.render
+        asked = threading.Semaphore(0)
         def rendering(*args, **kwargs):
             seen.add(threading.current_thread().name)
-            time.sleep(0.3)
+            asked.acquire()  # until the event loop lets it go on
+            asked.release()
             return render(*args, **kwargs)
         model.prompts.render = rendering
-        ticks, done = 0, asyncio.gather(chat.ask("why", stream=True, **SHORT), chat.invoke("A", stream=True, max_tokens=2),
-                                        chat.invoke_all(["A", "B"], stream=True, max_tokens=2))
-        while not done.done():
-            ticks += 1
-            await asyncio.sleep(0.01)
+        done = asyncio.gather(chat.ask("why", stream=True, **SHORT), chat.invoke("A", stream=True, max_tokens=2),
+                              chat.invoke_all(["A", "B"], stream=True, max_tokens=2))
+        await asyncio.sleep(0.01)
+        asked.release()
         reply, verdict, verdicts = await done
-        assert reply.text and set(verdicts) == {"A", "B"} and ticks > 20, ticks
+        assert reply.text and verdict.tokens and set(verdicts) == {"A", "B"}
         assert seen == {"alora_gguf call"}, seen
         def broken(*args, **kwargs):
             raise ZeroDivisionError("of a template")
@@ -636,18 +630,11 @@ def test_prompts_are_made_beside_the_event_loop(alone):
 def test_one_of_several_that_fails_leaves_the_others_theirs(alone):
     alone("""
     from pathlib import Path
-    Path(folder, "cut.io.yaml").write_text('''
-model: ~
-response_format: |
-  {"type": "array", "items": {"type": "string"}, "minItems": 50}
-transformations: ~
-''')
-    Path(folder, "asks.io.yaml").write_text('''
-model: ~
-response_format: ~
-transformations: ~
-instruction: "no invocation in it"
-''')
+    import json
+    common = "model: ~\\ntransformations: ~\\nresponse_format: "
+    schema = {"type": "array", "items": {"type": "string"}, "minItems": 50}
+    Path(folder, "cut.io.yaml").write_text(common + json.dumps(json.dumps(schema)))
+    Path(folder, "asks.io.yaml").write_text(common + "~\\ninstruction: no invocation in it\\n")
     with opened(n_ctx=256) as model:
         model.load_adapter(B, "cut", io_yaml=Path(folder, "cut.io.yaml"))
         model.load_adapter(B, "asks", io_yaml=Path(folder, "asks.io.yaml"))
@@ -681,7 +668,7 @@ instruction: "no invocation in it"
             fits = chat.invoke_all(["A", "B"], max_tokens=1)
         assert isinstance(fits["A"].error, ContextFullError) and fits["B"].error is None, fits
         for call, error in ((lambda: chat.invoke_all(["A", "no"]), KeyError), (lambda: chat.invoke_all(["A"], heat=1), PromptError),
-                            (lambda: chat.invoke_all(["A"], documents=5), PromptError), (lambda: chat.invoke_all(["A"], max_tokens=0), PromptError)):
+                            (lambda: chat.invoke_all(["A"], documents="text"), PromptError), (lambda: chat.invoke_all(["A"], max_tokens=0), PromptError)):
             try:
                 call()
                 raise SystemExit("nothing was raised")
