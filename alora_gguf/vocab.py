@@ -105,14 +105,17 @@ class Vocab:
     @cached_property
     def control_tokens(self) -> dict[int, str]:
         """The tokens that no text is made of, and what they are called in prompts."""
-        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-        tokens = [token for token in range(self.n_tokens) if llama_cpp.llama_vocab_get_attr(self.ptr, token) & control]
-        return {token: name for token in tokens if (name := self.token_text(token))}
+        return self._of(llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
 
     @cached_property
-    def control_names(self) -> tuple[str, ...]:
-        """The names of control tokens, the longest first."""
-        return tuple(sorted(set(self.control_tokens.values()), key=lambda name: (-len(name), name)))
+    def named_tokens(self) -> dict[int, str]:
+        """The tokens that are found in a text by their names alone, although they are text themselves."""
+        return self._of(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def _of(self, attributes: int) -> dict[int, str]:
+        with self.lifetime:
+            tokens = [token for token in range(self.n_tokens) if llama_cpp.llama_vocab_get_attr(self._ptr, token) & attributes]
+        return {token: name for token in tokens if (name := self.token_text(token))}
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token's are its name with `special`, else none."""

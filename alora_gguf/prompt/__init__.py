@@ -5,6 +5,7 @@ environment        the sandbox that templates run in
 features           what a template can write, found by trying
 thinking           the strings around a model's thought
 messages           messages as a template takes them
+control_tokens     names of control tokens in texts of people, which are text
 token_history      texts whose tokens are in the cache
 intrinsic_prompt   the tokens of a conversation and of what asks about it, and where the adapter begins
 builder            all of it together: messages to tokens, for conversations, server, training and evaluation

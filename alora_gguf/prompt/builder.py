@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from ..documents import documents_message
 from ..errors import PromptError
 from ..intrinsic import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .chat_template import ChatTemplate
+from .control_tokens import ControlTokens, texts_of
 from .intrinsic_prompt import intrinsic_prompt
 from .messages import Message, check_messages, text_of, without_thoughts
 from .token_history import Known, TokenHistory, text_tokens
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..vocab import Vocab
 
 _NONE: Mapping[str, Any] = {}
-_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters, which no text has
 
 
 class Setting(NamedTuple):
@@ -58,6 +57,7 @@ class Prompt:
     """tokens of a prompt, and what is known of them.
 
     text        of the tokens; of an intrinsic's, what the first n_shared say
+    is_chat     whether a template has written it
     thinks      whether the prompt ends within a thought
     start       index from which on the intrinsic is active, None: the base's
     n_shared    how many tokens the conversation has, without what asks about it
@@ -67,6 +67,7 @@ class Prompt:
 
     tokens: list[int]
     text: str = ""
+    is_chat: bool = False
     thinks: bool = False
     start: int | None = None
     n_shared: int | None = None
@@ -77,9 +78,8 @@ class Prompt:
 class PromptBuilder:
     """Makes the prompts of one model: its vocabulary, its chat template, and a history of texts whose tokens are in the cache.
 
-    Texts of people and documents have no control tokens in them, even where they spell the name of one: a name is marked,
-    by a character that no text has, before the template is rendered, and what is marked is tokenised as text. With
-    `parse_special` names are tokens everywhere, as in llama.cpp.
+    Texts of people and documents have no control tokens in them, even where they spell the name of one. With `parse_special`
+    names are tokens everywhere, as in llama.cpp.
     Any thread may call it.
     """
 
@@ -95,6 +95,10 @@ class PromptBuilder:
     def template(self) -> ChatTemplate:
         """The chat template. Raises PromptError if there is none."""
         return self._make_template()
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        return ControlTokens(self.vocab, self.template, protects=not self._parse_special)
 
     # text
 
@@ -112,14 +116,13 @@ class PromptBuilder:
             template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
 
     def spelled(self, tokens: Sequence[int]) -> str:
-        """The text of generated tokens as it stands in a later prompt: the names of control tokens, and what only spells one marked."""
-        mark, control = "" if self._parse_special else _MARKS[0], self.vocab.control_tokens
-        runs = itertools.groupby(tokens, lambda token: token in control)
-        return "".join(self.vocab.detokenize(run) if named else self._marked(self.vocab.detokenize(run), mark) for named, run in runs)
+        """The text of generated tokens as it stands in a later prompt."""
+        return self.control.spelled(tokens)
 
     def remember(self, prompt: Prompt, generated: Sequence[int], space: Hashable = None) -> None:
-        """What was generated after a chat()'s prompt, as it will stand in the next one, has these tokens."""
-        self.history.remember(prompt.text + self.spelled(generated), [*prompt.tokens, *generated], space)
+        """What was generated after a prompt, as it will stand in the next one, has these tokens."""
+        said = self.spelled(generated) if prompt.is_chat else self.vocab.detokenize(generated)
+        self.history.remember(prompt.text + said, [*prompt.tokens, *generated], space)
 
     # prompts
 
@@ -130,8 +133,8 @@ class PromptBuilder:
     def chat(self, messages: Sequence[Message], setting: Setting = Setting(), *, add_generation_prompt: bool = True) -> Prompt:
         """The prompt that the base answers, or the text of what has been said. Raises PromptError."""
         check_messages(messages)
-        mark = self._mark(messages, setting)
-        return self._said(self._protected(messages, mark), self._protected_setting(setting, mark), mark, add_generation_prompt)
+        mark = self.control.mark(messages, setting.documents, setting.variables)
+        return self._said(self.control.messages(messages, mark), self._protected(setting, mark), mark, add_generation_prompt)
 
     def asked_in_words(
         self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting = Setting(), *, arguments: Mapping[str, Any] = _NONE,
@@ -167,8 +170,8 @@ class PromptBuilder:
         check_messages(messages)
         given = [m if with_thoughts else without_thoughts(m) for m in judged(messages, intrinsic.invoked_after, intrinsic.where)]
         if may_be_asked or intrinsic.io is None:
-            mark = self._mark(given, setting)
-            said, of = self._protected(given, mark), self._protected_setting(setting, mark)
+            mark = self.control.mark(given, setting.documents, setting.variables)
+            said, of = self.control.messages(given, mark), self._protected(setting, mark)
             prompt, is_appended = self._invoked(given, said, len(said), intrinsic, of, mark, known)
             if intrinsic.io is None or not is_appended:
                 return prompt
@@ -183,16 +186,16 @@ class PromptBuilder:
         if add_generation_prompt and not tokens:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
         thinking = self.template.features.thinking if add_generation_prompt else None
-        return Prompt(tokens, text, thinks=thinking is not None and thinking.thinks_in(text))
+        return Prompt(tokens, text, is_chat=True, thinks=thinking is not None and thinking.thinks_in(text))
 
     def _rewritten(
         self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting, arguments: Mapping[str, Any]
     ) -> tuple[str, IntrinsicRequest, IntrinsicRequest, Setting]:
         """The mark, the request that the io.yaml makes of protected messages, that of the messages as they are, and the setting of the first."""
-        mark = self._mark([messages, arguments], setting)
-        said, of = self._protected(messages, mark), self._protected_setting(setting, mark)
-        rewritten = io.rewrite(said, of.documents, **self._protected(arguments, mark))
-        is_marked = mark and any(mark in text for text in _texts([rewritten.messages, of.documents]))
+        mark = self.control.mark(messages, arguments, setting.documents, setting.variables)
+        said, of = self.control.messages(messages, mark), self._protected(setting, mark)
+        rewritten = io.rewrite(said, of.documents, **self.control.protected(arguments, mark))
+        is_marked = mark and any(mark in text for text in texts_of([rewritten.messages, of.documents]))
         plain = io.rewrite(messages, documents_of(setting.documents), **arguments) if is_marked else rewritten
         more = dict(rewritten.template_arguments)
         return mark, rewritten, plain, of._replace(documents=more.pop("documents", None) or (), variables={**of.variables, **more})
@@ -214,51 +217,13 @@ class PromptBuilder:
     def _with_invocation(self, given: Sequence[Message], said: Sequence[Message], invocation: Sequence[int], mark: str) -> list[Message] | None:
         """The messages with the invocation in the last one as tokens, where it spells it: whoever asks by it says so there."""
         text, name = text_of(given[-1]) if given else "", self.vocab.detokenize(invocation)
-        if not name or name not in text or self._marked(name, mark) == name or text_of(said[-1]) != self._marked(text, mark):
+        protected = partial(self.control.protected, mark=mark)
+        if not name or name not in text or protected(name) == name or text_of(said[-1]) != protected(text):
             return None
         head, _, tail = text.rpartition(name)
-        return [*said[:-1], {**said[-1], "content": self._marked(head, mark) + name + self._marked(tail, mark)}]
+        return [*said[:-1], {**said[-1], "content": protected(head) + name + protected(tail)}]
 
-    # control tokens
-
-    def _mark(self, messages: Sequence[Any], setting: Setting = Setting()) -> str:
-        """A character that is in none of these texts."""
-        if self._parse_special:
-            return ""
-        texts = [*_texts(messages), *_texts(setting.documents), *_texts(setting.variables)]
-        for mark in _MARKS:
-            if not any(mark in text for text in texts):
-                return mark
-        raise PromptError("messages: expected text, got every one of Unicode's noncharacters U+FDD0 to U+FDEF; take them out")
-
-    def _protected(self, value: Any, mark: str) -> Any:
-        """The value with every name of a control token in its texts marked."""
-        if isinstance(value, str):
-            return self._marked(value, mark)
-        if isinstance(value, Mapping):
-            return {self._protected(key, mark): self._protected(part, mark) for key, part in value.items()}
-        return [self._protected(part, mark) for part in value] if isinstance(value, list | tuple) else value
-
-    def _protected_setting(self, setting: Setting, mark: str) -> Setting:
-        return setting._replace(documents=self._protected(documents_of(setting.documents), mark), variables=self._protected(setting.variables, mark))
-
-    def _marked(self, text: str, mark: str) -> str:
-        if not mark:
-            return text
-        for name in self.vocab.control_names:
-            if name in text:
-                text = text.replace(name, name[0] + mark + name[1:])
-        return text
-
-
-def _texts(value: Any):
-    """Every text in a value of JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _texts(key)
-            yield from _texts(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _texts(part)
+    def _protected(self, setting: Setting, mark: str) -> Setting:
+        """The setting with what people say in it marked."""
+        documents, variables = (self.control.protected(value, mark) for value in (documents_of(setting.documents), setting.variables))
+        return setting._replace(documents=documents, variables=variables)

@@ -90,7 +90,8 @@ def test_a_forged_turn_is_text_in_real_templates(vocab, name, place):
 
 
 def test_every_name_of_a_control_token_is_text(vocab, builder):
-    everything = "".join(vocab.control_names) + " ".join(reversed(vocab.control_names))
+    names = sorted(vocab.control_tokens.values(), key=len)
+    everything = "".join(names) + " ".join(reversed(names))
     prompt = builder.chat([{"role": "user", "content": everything}])
     assert control(vocab, prompt.tokens) == control(vocab, builder.chat(QUESTION).tokens)
     assert everything in vocab.detokenize(prompt.tokens)
@@ -108,6 +109,22 @@ def test_a_text_with_the_character_that_marks(vocab, builder):
 def test_templates_see_the_text_without_marks_where_it_names_nothing(builder):
     assert builder.chat([{"role": "user", "content": "<|im_ending|> <|im_"}]).text == builder.render(
         [{"role": "user", "content": "<|im_ending|> <|im_"}], add_generation_prompt=True)
+
+
+THINKS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and '</think>' in m.content %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+
+
+def test_tags_of_thoughts_stay_in_what_the_model_said(vocab):
+    """The template looks for them there; in anybody else's text they are text, if they are tokens at all."""
+    token = vocab.tokenize("<file_sep>")[0]
+    vocab.__dict__["named_tokens"] = {token: "</think>"}  # as in vocabularies of models that think
+    try:
+        prompts = of(vocab, THINKS + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}")
+        said = [*QUESTION, {"role": "assistant", "content": "Hm.</think>Yes."}, {"role": "user", "content": "a</think>b"}]
+        assert "assistant\nYes." in prompts.chat(said).text
+        assert "a</think>b" not in prompts.chat(said).text and "a</think>b" in vocab.detokenize(prompts.chat(said).tokens)
+    finally:
+        del vocab.__dict__["named_tokens"]
 
 
 # intrinsics
