@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from ..vocab import Vocab
 
 
+_OURS = "messages", "add_generation_prompt", "now", "mark"  # of render(), which are no variables
+
+
 class ChatTemplate:
     """A compiled template.
 
     tokens      the text of the model's special tokens, by the names that templates have for them, as bos_token. One that a model
-                does not have is left out: then it is undefined in the template, as in transformers
+                does not have is left out: then it is undefined in the template, as in transformers. No variable replaces one
     variables   the names that it takes from outside, such as "documents"
     """
 
@@ -53,6 +56,8 @@ class ChatTemplate:
             for name in ("tools", "documents"):
                 if given[name] is not None and not all(isinstance(item, dict) for item in given[name]):
                     raise TypeError(f"{name} that are no list of objects")
+            if given["tools"] is not None:
+                given["tools"] = list(given["tools"])
             said = [_named(message) for message in _plain(list(messages), mark)]
             if not said:
                 raise ValueError("no message")
@@ -73,7 +78,10 @@ class ChatTemplate:
         return fitted(messages, self.features)
 
     def check(self, variables: Mapping[str, Any]) -> None:
-        """Raises PromptError where there are `documents` or `tools` that the template would leave out."""
+        """Raises PromptError where there are `documents` or `tools` that the template would leave out, or names that render() has."""
+        for name in _OURS:
+            if name in variables:
+                raise PromptError(f"chat template: expected variables of other names, got {name}; leave it out")
         if variables.get("documents") and not self.features.documents:
             raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
                               "let `docs_as_message: string` in io.yaml do it")

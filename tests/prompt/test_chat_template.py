@@ -164,7 +164,7 @@ def test_objects_reach_a_template_as_plain_data(messages, theirs):
 
 @pytest.mark.parametrize("variables", [
     {"tools": ["x"]}, {"tools": "x"}, {"tools": {"type": "function"}}, {"documents": ["x"]}, {"documents": [{"text": "x"}, 1]}, {"tools": 1}, {"documents": True},
-    {"tools": [], "documents": []}, {"x": Role.USER, "y": np.int32(1), "z": {2: (None, object())}},
+    {"tools": [], "documents": []}, {"tools": {}}, {"documents": {}}, {"x": Role.USER, "y": np.int32(1), "z": {2: (None, object())}},
 ], ids=str)
 def test_variables_are_taken_and_refused_as_by_transformers(variables, theirs):
     source = "{{ tools }}{{ documents }}{{ x }}{{ y }}{{ z }}"
@@ -241,6 +241,9 @@ def test_a_template_that_is_none():
 def test_what_would_be_left_out_is_refused():
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", TOKENS)
     template.check({"documents": [], "tools": None, "other": 1})
+    for name in ("messages", "add_generation_prompt", "now", "mark"):
+        with pytest.raises(PromptError, match=f"^chat template: expected variables of other names, got {name}; "):
+            template.check({name: None})
     for name in ("documents", "tools"):
         with pytest.raises(PromptError, match=f"^chat template: expected one that writes {name}, got one that does not; [^;]*$"):
             template.check({name: [{"text": "x"}]})
