@@ -43,7 +43,7 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool, now: datetime | None = None, mark: str = "", **variables: Any
     ) -> str:
-        """The text of the messages.
+        """The text of the messages. Where there are none, which apply_chat_template refuses, it is what the template makes of that.
 
         now         the time that the template takes for the present; else it is the present
         mark        a character of texts that is written as it is, also where a template wants ASCII or writes Python's repr
@@ -59,8 +59,6 @@ class ChatTemplate:
             if given["tools"] is not None:
                 given["tools"] = list(given["tools"])
             said = [_named(message) for message in _plain(list(messages), mark)]
-            if not said:
-                raise ValueError("no message")
             with rendering(now, mark):
                 return self._template.render({**given, "messages": said, "add_generation_prompt": add_generation_prompt, **self.tokens})
         except Exception as e:  # a template is a program, by whoever made the model
