@@ -2,7 +2,9 @@
 
 import ast
 import enum
+import gc
 import json
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -237,6 +239,27 @@ def test_what_a_template_does_wrong_is_one_line(source):
     with pytest.raises(PromptError, match="^chat template: expected messages that it accepts, got: .") as raised:
         render(source)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["{{ raise_exception('no') }}", "{{ messages[5].content.x }}", "{% for %}"])
+def test_an_error_holds_nobody(source):
+    """What is on the stack when a template fails is freed without the garbage collector."""
+    class Caller:
+        def call(self):
+            try:
+                render(source)
+            except PromptError:
+                return True
+
+    caller = Caller()
+    gone = weakref.ref(caller)
+    gc.disable()
+    try:
+        assert caller.call()
+        del caller
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_template_that_is_none():
