@@ -1,10 +1,12 @@
 """Text to tokens and back."""
 
+import gguf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
+from alora_gguf.vocab import load_vocab
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -46,7 +48,6 @@ def test_arrays_are_tokens(shared):
 
 def test_a_vocabulary_without_its_model_says_so(base_q4):
     from alora_gguf import ClosedError
-    from alora_gguf.vocab import load_vocab
 
     with load_vocab(base_q4) as vocab:
         assert vocab.detokenize(vocab.tokenize("Hello.")) == "Hello."
@@ -55,3 +56,34 @@ def test_a_vocabulary_without_its_model_says_so(base_q4):
         with pytest.raises(ClosedError, match="was closed"):
             use()
     assert vocab.check([5]) == [5]  # what the model is not needed for
+
+
+def special_tokens(path, model, tokens, types, **ids):
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model(model)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    if model == "llama":
+        writer.add_token_scores([0.0] * len(tokens))
+    else:
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_merges(["a b"])
+    for name, token in ids.items():
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
+    with load_vocab(path) as vocab:
+        return vocab.special_tokens
+
+
+def test_special_tokens_are_those_that_the_vocabulary_has(tmp_path):
+    """Where a vocabulary names none, libllama takes 11, which is a word here."""
+    words, path = [f"w{i}" for i in range(12)], tmp_path / "vocab.gguf"
+    assert special_tokens(path, "gpt2", [*words, "ab"], [1] * 13) == {}
+    named = {"bos": 12, "eos": 13, "unknown": 14, "seperator": 15, "padding": 16, "cls": 17, "mask": 18}
+    text = ["<b>", "<e>", "<u>", "<s>", "<p>", "<c>", "<m>"]
+    assert special_tokens(path, "gpt2", [*words, *text, "ab"], [1] * 12 + [3, 3, 2, 3, 4, 3, 3, 1], **named) == {
+        "bos_token": "<b>", "eos_token": "<e>", "unk_token": "<u>", "sep_token": "<s>", "pad_token": "<p>", "cls_token": "<c>", "mask_token": "<m>"}
+    spm = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    assert special_tokens(path, "llama", spm, [2, 3, 3, *[6] * 256]) == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    assert special_tokens(path, "llama", spm, [2, 3, 3, *[6] * 256], unknown=10**6, padding=0)["pad_token"] == "<unk>"

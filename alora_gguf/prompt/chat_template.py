@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from ..vocab import Vocab
 
 
+_OURS = "messages", "add_generation_prompt", "now", "mark"  # of render(), which are no variables
+
+
 class ChatTemplate:
     """A compiled template.
 
     tokens      the text of the model's special tokens, by the names that templates have for them, as bos_token. One that a model
-                does not have is left out: then it is undefined in the template, as in transformers
+                does not have is left out: then it is undefined in the template, as in transformers. No variable replaces one
     variables   the names that it takes from outside, such as "documents"
     """
 
@@ -40,7 +43,7 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool, now: datetime | None = None, mark: str = "", **variables: Any
     ) -> str:
-        """The text of the messages.
+        """The text of the messages. Where there are none, which apply_chat_template refuses, it is what the template makes of that.
 
         now         the time that the template takes for the present; else it is the present
         mark        a character of texts that is written as it is, also where a template wants ASCII or writes Python's repr
@@ -53,6 +56,8 @@ class ChatTemplate:
             for name in ("tools", "documents"):
                 if given[name] is not None and not all(isinstance(item, dict) for item in given[name]):
                     raise TypeError(f"{name} that are no list of objects")
+            if given["tools"] is not None:
+                given["tools"] = list(given["tools"])
             said = [_named(message) for message in _plain(list(messages), mark)]
             with rendering(now, mark):
                 return self._template.render({**given, "messages": said, "add_generation_prompt": add_generation_prompt, **self.tokens})
@@ -71,7 +76,10 @@ class ChatTemplate:
         return fitted(messages, self.features)
 
     def check(self, variables: Mapping[str, Any]) -> None:
-        """Raises PromptError where there are `documents` or `tools` that the template would leave out."""
+        """Raises PromptError where there are `documents` or `tools` that the template would leave out, or names that render() has."""
+        for name in _OURS:
+            if name in variables:
+                raise PromptError(f"chat template: expected variables of other names, got {name}; leave it out")
         if variables.get("documents") and not self.features.documents:
             raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
                               "let `docs_as_message: string` in io.yaml do it")

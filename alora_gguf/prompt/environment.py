@@ -21,6 +21,7 @@ def sandbox() -> ImmutableSandboxedEnvironment:
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
     env.filters["tojson"] = _tojson
     env.globals.update(raise_exception=_raise, strftime_now=_strftime_now, dict=_Dict(), namespace=_Namespace)
+    env.handle_exception = _as_it_is
     return env
 
 
@@ -33,6 +34,11 @@ def rendering(now: datetime | None, mark: str):
     finally:
         _NOW.reset(before[0])
         _MARK.reset(before[1])
+
+
+def _as_it_is(source: str | None = None) -> None:
+    """Jinja would make up frames that hold the error and are held by it, and with them whoever called, with a model, until a collection."""
+    raise  # it is called where an error is handled
 
 
 class _Generation(Extension):

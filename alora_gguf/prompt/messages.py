@@ -77,7 +77,7 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
     given = {name: value for name, value in message.items() if value is not None and value != "" and value != [] and value != {}}
     for name in given:
         if name not in _FIELDS:
-            raise PromptError(f"{where}: expected some of {', '.join(_FIELDS)}, got {name}; leave it out, no chat template gets it")
+            raise PromptError(f"{where}: expected some of {', '.join(_FIELDS)}, got {name!r:.60}; leave it out, no chat template gets it")
     role = given.get("role")
     if role == "developer":  # OpenAI's newer name of it
         role, message = "system", {**message, "role": "system"}
@@ -110,9 +110,9 @@ def _text(content: Any, where: str) -> str | None:
         raise PromptError(f"{where}: expected text or a list of parts, got {type(content).__name__}; give text")
     texts = []
     for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        kind = part.get("type") if isinstance(part, Mapping) else type(part)
         if kind != "text" or not isinstance(part.get("text"), str):
-            raise PromptError(f"{where}[{i}]: expected a part of type text, got {kind if kind != 'text' else 'one without text'}; "
+            raise PromptError(f"{where}[{i}]: expected a part of type text, got {'one without text' if kind == 'text' else repr(kind)[:60]}; "
                               "only text can be read")
         texts.append(part["text"])
     return "".join(texts)
@@ -141,7 +141,7 @@ def _call(call: Any, where: str, features: Features) -> dict[str, Any]:
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise PromptError(f"{where}: expected JSON, got: {e}; give an object") from e
     if not isinstance(value, dict):
         raise PromptError(f"{where}: expected an object, got {type(value).__name__}; give an object")

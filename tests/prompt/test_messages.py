@@ -226,19 +226,22 @@ def test_arguments_are_an_object_or_json(arguments):
     ({"role": "user", "content": 1}, r"messages\[1\].content: expected text or a list of parts, got int; "),
     ({"role": "user", "content": b"x"}, r"messages\[1\].content: expected text or a list of parts, got bytes; "),
     ({"role": "user", "content": {"x": 1}}, r"messages\[1\].content: expected text or a list of parts, got dict; "),
-    ({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}, r"messages\[1\].content\[1\]: expected a part of type text, got image_url; "),
-    ({"role": "user", "content": ["x"]}, r"messages\[1\].content\[0\]: expected a part of type text, got str; "),
+    ({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}, r"messages\[1\].content\[1\]: expected a part of type text, got 'image_url'; "),
+    ({"role": "user", "content": ["x"]}, r"messages\[1\].content\[0\]: expected a part of type text, got <class 'str'>; "),
     ({"role": "user", "content": [{"type": "text"}]}, r"messages\[1\].content\[0\]: expected a part of type text, got one without text; "),
-    ({"role": "user", "content": "x", "weight": 0}, r"messages\[1\]: expected some of role, .*, got weight; "),
-    ({"role": "user", "content": "x", "function_call": {"name": "f"}}, r"messages\[1\]: expected some of role, .*, got function_call; "),
+    ({"role": "user", "content": "x", "weight": 0}, r"messages\[1\]: expected some of role, .*, got 'weight'; "),
+    ({"role": "user", "content": "x", "function_call": {"name": "f"}}, r"messages\[1\]: expected some of role, .*, got 'function_call'; "),
     ({"role": "assistant", "content": "x", "reasoning": ["x"]}, r"messages\[1\]: expected a thought that is text, got list; "),
+    ({"role": "user", "content": "x", "line\nbreak": 0}, r"messages\[1\]: expected some of role, .*, got 'line\\nbreak'; "),
+    ({"role": "user", "content": [{"type": "line\nbreak"}]}, r"messages\[1\].content\[0\]: expected a part of type text, got 'line\\nbreak'; "),
     ({"role": "assistant", "tool_calls": "x"}, r"messages\[1\].tool_calls: expected a list, got str; "),
     ({"role": "assistant", "tool_calls": ["x"]}, r"messages\[1\].tool_calls\[0\]: expected a function with a name, got 'x'; "),
     ({"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}, r"messages\[1\].tool_calls\[0\]: expected a function with a name, got "),
     (call("{x"), r"messages\[1\].tool_calls\[0\].function.arguments: expected JSON, got: "),
+    (call('{"x": ' + "[" * 100_000), r"messages\[1\].tool_calls\[0\].function.arguments: expected JSON, got: "),
     (call("[1]"), r"messages\[1\].tool_calls\[0\].function.arguments: expected an object, got list; "),
     (call([1]), r"messages\[1\].tool_calls\[0\].function.arguments: expected an object, got list; "),
-], ids=range(18))  # fmt: skip
+], ids=range(21))  # fmt: skip
 def test_what_would_not_be_written_is_refused_by_name(message, complaint):
     with pytest.raises(PromptError, match=f"^{complaint}") as raised:
         fitted([FIRST, message], ALL)

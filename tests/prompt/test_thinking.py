@@ -96,6 +96,7 @@ def test_tags_that_are_written_around_a_thought(start, end):
 
 @pytest.mark.parametrize("source", [
     "{{ messages }}", "{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{% endfor %}", WRITES % ("x", "<note>", "</note>"), WRITES % ("x", "", "</think-tank>"),
+    WRITES % ("x", "</my:thought>", "<my:thought>"), WRITES % ("x", "<my:thought>", "<my:thought>"), WRITES % ("x", "<my:thought>", ": "),
     "{# <think></think> #}{{ messages[0].content }}", "{{ messages[0].content }}<|think|><|content|>", "{{ messages[0].content }}<response></response>", "<|end|>{{ messages[0].content }}<|eom|>",
 ])  # fmt: skip
 def test_what_is_no_thought(source):
