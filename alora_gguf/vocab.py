@@ -119,26 +119,29 @@ class Vocab:
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token; a control token's are its name with `special`, else none."""
-        size = 64
         with self.lifetime:
-            while True:
-                out = ctypes.create_string_buffer(size)
-                n = llama_cpp.llama_token_to_piece(self._ptr, token, out, size, 0, special)
-                if n >= 0:
-                    return out.raw[:n]
-                size = -n
+            return self._token_bytes(token, special)
 
     def token_text(self, token: int) -> str:
         """The text of one token by itself; bytes that are no whole characters become U+FFFD."""
         return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
-        with self.lifetime:  # one end for all of them
-            return b"".join(self.token_bytes(t, special=special) for t in tokens).decode("utf-8", errors="replace")
+        with self.lifetime:
+            return b"".join(self._token_bytes(t, special) for t in tokens).decode("utf-8", errors="replace")
 
     def is_eog(self, token: int) -> bool:
         with self.lifetime:
             return llama_cpp.llama_vocab_is_eog(self._ptr, token)
+
+    def _token_bytes(self, token: int, special: bool) -> bytes:
+        size = 64
+        while True:
+            out = ctypes.create_string_buffer(size)
+            n = llama_cpp.llama_token_to_piece(self._ptr, token, out, size, 0, special)
+            if n >= 0:
+                return out.raw[:n]
+            size = -n
 
     def check(self, tokens: Sequence[int]) -> list[int]:
         """The tokens as a list. Raises PromptError unless they are one or more tokens of this vocabulary."""

@@ -265,7 +265,12 @@ def test_a_likelihood_is_of_the_adapters_own_probabilities(model):
     ('"What is it?"', {"question": "What is it?"}, "What is it?"),
 ))
 def test_a_result_is_shown_to_people_by_its_fields(text, result, shown):
-    assert finding(SimpleNamespace(text=text, result=result)) == shown
+    assert finding(SimpleNamespace(text=text, result=result, error=None)) == shown
+
+
+def test_an_error_is_shown_to_people_as_one():
+    error = ResultError("ferry.io.yaml: output: expected JSON, got '{\x1b[2J'; give it more max_tokens")
+    assert finding(SimpleNamespace(text="{", result=None, error=error)) == f"error: {str(error)}".replace("\x1b", "\\x1b")
 
 
 def test_json_that_was_cut_short_is_an_error_and_a_cancelled_call_is_none(model):

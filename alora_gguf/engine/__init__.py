@@ -6,6 +6,7 @@ text       tokens to text, up to a stop string, with their log probabilities
 loop       the thread that owns the context: admits, fills batches, decodes, samples
 pace       how much of the time work in the background may take
 channel    from the loop to whoever waits: blocking or asyncio
+call       what somebody waits for: its requests, from before they are made, and how they are ended from outside
 
 Every conversation lives in the same cells (kv_unified): there a fork is a tag and copies nothing. The
 price is that a token has to look at the masked cells of other conversations, and skip them. Measured

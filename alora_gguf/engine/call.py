@@ -67,8 +67,8 @@ class Call(Generic[Item]):
     def abandon(self) -> None:
         """Nobody wants it any more: it ends, and nothing of it is kept. If it was cancelled before, that holds: what came is."""
         if not self.cancelled:
+            self.on_drop()  # before it ends, so that nobody keeps it at its end
             self.cancel()
-            self.on_drop()
 
     def result(self) -> Any:
         """After the channel's end. Raises what the call failed with, to each caller an error of its own."""

@@ -410,13 +410,13 @@ LEAVING = {
         try:
             async with asyncio.timeout(0.1):
                 await stream
-        except TimeoutError:
+        except asyncio.TimeoutError:
             pass
     """,
     "wait_for": """
         try:
             await asyncio.wait_for(stream, 0.1)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             pass
     """,
     "break": """
@@ -460,6 +460,8 @@ LEAVING = {
 @pytest.mark.parametrize("way", LEAVING)
 def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
     """The engine stands still until the event loop lets it go on: a way that made the event loop wait would never end."""
+    if way == "a time limit" and sys.version_info < (3, 11):
+        pytest.skip("asyncio.timeout is Python 3.11's")
     alone("""
     async def read(stream):
         async for piece in stream:
@@ -561,6 +563,39 @@ def test_cancel_keeps_what_has_come(alone):
             chat.ask("and then", **SHORT)
             assert len(chat.messages) == 4 * (n + 1)
             assert chat.messages[-3]["content"] == stream.result.text
+    """)
+
+
+def test_a_call_can_be_ended_before_it_has_begun(alone):
+    """While its prompt is made on another thread."""
+    alone("""
+    async def main():
+        render, go_on = model.render, threading.Event()
+        def rendering(*args, **kwargs):
+            go_on.wait()
+            return render(*args, **kwargs)
+        for end in (lambda s: s.cancel(), lambda s: s.close(), lambda s: s.throw(KeyError("why"))):
+            for watch in ([], ["A"]):
+                for begin in (lambda c: c.ask("go on", stream=True, watch=watch, **ENDLESS), lambda c: c.invoke("A", stream=True, **ENDLESS),
+                              lambda c: c.invoke_all(["A", "B"], stream=True, **ENDLESS)):
+                    chat = model.conversation(messages=[QUESTION])
+                    go_on.clear()
+                    model.render = rendering
+                    stream = begin(chat)
+                    end(stream)
+                    asyncio.get_running_loop().call_soon(go_on.set)
+                    try:
+                        got = await stream
+                    except KeyError:
+                        got = None
+                    model.render = render
+                    for reply in got.values() if isinstance(got, dict) else [got] if got else []:
+                        assert (reply.finish_reason, reply.text) == ("cancelled", "")
+                    assert (await chat.ask("why", stream=True, **SHORT)).text == chat.messages[-1]["content"]
+                    assert len(chat.messages) == 3
+    with opened() as model:
+        asyncio.run(main())
+        assert is_idle(model)
     """)
 
 

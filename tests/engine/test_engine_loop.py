@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import INVOCATIONS, first_logprobs
 
-from alora_gguf import AloraError, ContextFullError, ClosedError, PromptError
+from alora_gguf import AloraError, ClosedError, ContextFullError, DecodeError, PromptError
 from alora_gguf.engine.loop import TILE
 
 TEXT = list(range(300, 340))
@@ -179,3 +179,31 @@ def test_closing_the_model_ends_what_is_under_way(open_model):
         stream.result  # noqa: B018
     with pytest.raises(ClosedError):
         model.generate(TEXT)
+
+
+@pytest.mark.parametrize("end", ["a decode that fails", "close"])
+def test_an_error_that_ends_several_calls_is_each_ones_own(open_model, monkeypatch, end):
+    model = open_model()
+    try:
+        streams = [model.generate(TEXT[i:], max_tokens=400, temperature=0, grammar="root ::= [a-z ]*", stream=True) for i in range(3)]
+        for stream in streams:
+            next(stream)
+        if end == "close":
+            model.close()
+        else:
+            def fail(spans):
+                monkeypatch.undo()
+                raise DecodeError("decode: expected success, got status -1")
+
+            monkeypatch.setattr(model.context, "decode", fail)
+        errors = []
+        for stream in [*streams, streams[0]]:  # and each time anew
+            with pytest.raises((ClosedError, DecodeError)) as raised:
+                stream.result  # noqa: B018
+            errors.append(raised.value)
+        assert len({id(error) for error in errors}) == 4
+        assert len({(type(error), str(error)) for error in errors}) == 1
+        if end != "close":
+            assert model.generate(TEXT, max_tokens=2).tokens
+    finally:
+        model.close()

@@ -68,3 +68,17 @@ def test_who_goes_away_leaves_no_place_taken(late):
 
     gate = asyncio.run(run())
     assert (gate.n_running, gate.n_waiting) == (1, 0)
+
+
+def test_those_that_are_sent_away_each_get_a_problem_of_their_own():
+    async def run():
+        gate = Gate(1, 9)
+        await gate.enter()
+        waiting = [asyncio.ensure_future(gate.enter()) for _ in range(3)]
+        await asyncio.sleep(0)
+        gate.refuse(Problem(503, "server: it is going down", code="late"))
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    problems = asyncio.run(run())
+    assert {(type(p), p.status, p.code, str(p)) for p in problems} == {(Problem, 503, "late", "server: it is going down")}
+    assert len({id(p) for p in problems}) == 3
