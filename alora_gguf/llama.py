@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
 from . import _native  # loads our library, before llama_cpp could load another
-from .activation import find_invocation
 from .adapter import Adapter
 from .context import check
 from .convert import base_fingerprint
 from .errors import ClosedError, PromptError, UnknownAdapterError
+from .grammar import schema_to_gbnf
+from .intrinsic import IntrinsicRequest
 from .lifetime import Lifetime
+from .prompt.builder import Intrinsic, PromptBuilder, Setting
+from .prompt.chat_template import template_of
+from .vocab import Vocab
 
 import llama_cpp  # isort: skip
 from llama_cpp import llama_chat_format as chat_format  # isort: skip
 from llama_cpp.llama_tokenizer import LlamaTokenizer  # isort: skip
 
 _EVERYWHERE = 1 << 31  # beyond any position
+_OF_COMPLETIONS = inspect.signature(llama_cpp.Llama.create_completion).parameters
 _OF_TOOLS = ("functions", "function_call", "tools", "tool_choice")  # of create_chat_completion, behind the messages in this order
 
 
@@ -42,7 +49,6 @@ class Llama(llama_cpp.Llama):
         self._lifetime = Lifetime()
         self._adapters: dict[str, Adapter] = {}
         self._asked: Adapter | None = None  # by the call under way
-        self._in_chat = False
         self._active: tuple[Adapter | None, int] = (None, _EVERYWHERE)  # what the context holds is adapted, from where on
         super().__init__(os.fspath(model_path), **kwargs)
         if type(self.tokenizer_) is LlamaTokenizer:
@@ -68,8 +74,6 @@ class Llama(llama_cpp.Llama):
     def create_completion(self, prompt: str | list[int], *args: Any, adapter: str | None = None, **kwargs: Any):
         """As llama_cpp.Llama.create_completion, with an adapter."""
         asked = self._asked if adapter is None else self._named(adapter)
-        if self._in_chat and find_invocation(prompt, asked.invocation_tokens) is None:
-            prompt = [*prompt, *asked.invocation_tokens]
         with self._asking(asked):
             completion = super().create_completion(prompt, *args, **kwargs)
         return completion if isinstance(completion, dict) else self._each(completion, asked)
@@ -77,23 +81,42 @@ class Llama(llama_cpp.Llama):
     def __call__(self, prompt: str, *args: Any, adapter: str | None = None, **kwargs: Any):
         return self.create_completion(prompt, *args, adapter=adapter, **kwargs)
 
-    def create_chat_completion(self, messages: list, *args: Any, adapter: str | None = None, **kwargs: Any):
-        """As llama_cpp.Llama.create_chat_completion, with an adapter."""
+    def create_chat_completion(
+        self,
+        messages: list,
+        *args: Any,
+        adapter: str | None = None,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        """As llama_cpp.Llama.create_chat_completion, with an adapter.
+
+        An intrinsic is asked as its io.yaml says, in the file or beside it: instruction with its `arguments`, documents, JSON
+        schema, sampling; the caller's own arguments come first. A chat whose last message has the invocation is taken as it is.
+        """
         if adapter is None:
             return super().create_chat_completion(messages, *args, **kwargs)
         for name, value in (*zip(_OF_TOOLS, args), *((name, kwargs.get(name)) for name in _OF_TOOLS)):
             if value:
                 raise PromptError(f"{name}: expected none with an adapter, whose prompt has no place for it, got {value!r:.80}; leave it away")
         asked = self._named(adapter)
-        before = self.chat_handler
+        before, defaults = self.chat_handler, {}
         if asked.is_activated:
-            self.chat_handler = self._invoking(asked, before)
-        self._in_chat = True
+            if before is not None:
+                raise PromptError(f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "
+                                  "use create_completion")
+            prompt = self._prompts.intrinsic(
+                messages, Intrinsic.of(asked), Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
+            defaults = _asked_for(prompt.asked) if prompt.asked and not {"grammar", "response_format"} & kwargs.keys() else {}
+            self.chat_handler = partial(_answer, prompt.tokens)
+        elif documents or arguments:
+            raise PromptError(f"adapter {adapter!r}: expected an intrinsic for documents and arguments, got an ordinary LoRA; put them into a message")
         try:
             with self._asking(asked):
-                completion = super().create_chat_completion(messages, *args, **kwargs)
+                completion = super().create_chat_completion(messages, *args, **{**defaults, **kwargs})
         finally:
-            self.chat_handler, self._in_chat = before, False
+            self.chat_handler = before
         return completion if isinstance(completion, dict) else self._each(completion, asked)
 
     # what upstream calls
@@ -178,27 +201,29 @@ class Llama(llama_cpp.Llama):
                     return
             yield chunk
 
-    def _invoking(self, adapter: Adapter, handler):
-        """A chat handler that ends the prompt with the invocation, where the chat does not have it."""
-        template = self.metadata.get("tokenizer.chat_template")
-        if handler is not None or template is None:
-            raise PromptError(
-                f"adapter {adapter.name!r}: expected the model's own chat template, to put its invocation in, got "
-                f"{'a chat_handler' if handler else 'none'}; use create_completion")
-        text = lambda token: self._model.token_get_text(token) if token != -1 else ""  # noqa: E731
-        plain, whole = (
-            chat_format.Jinja2ChatFormatter(
-                template, text(self.token_eos()), text(self.token_bos()), add_generation_prompt, [self.token_eos()])
-            for add_generation_prompt in (False, True))
+    @cached_property
+    def _prompts(self) -> PromptBuilder:
+        vocab = Vocab(self._model.model)  # upstream frees the model
+        return PromptBuilder(vocab, partial(template_of, vocab, None, os.path.basename(self.model_path)))
 
-        def prompt(**chat: Any):
-            response = whole(**chat)
-            tokens = self.tokenize(response.prompt.encode("utf-8"), add_bos=False, special=True)
-            if find_invocation(tokens, adapter.invocation_tokens) is not None:
-                return response
-            return plain(**chat)  # create_completion puts the invocation after it
 
-        return chat_format.chat_formatter_to_chat_completion_handler(prompt)
+def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
+    """What an io.yaml says about sampling, as upstream takes it."""
+    schema = {}
+    if asked.schema is not None:
+        schema = {"max_tokens": 512, "grammar": llama_cpp.LlamaGrammar.from_string(schema_to_gbnf(asked.schema), verbose=False)}
+    return {"temperature": 0.0, **schema, **asked.sampling}
+
+
+def _answer(prompt: list[int], *, llama: Llama, messages: list, stream: bool = False, **given: Any):
+    """A chat handler whose prompt is there already."""
+    logprobs = (given.pop("top_logprobs", None) or 0) if given.pop("logprobs", None) else None
+    form = given.pop("response_format", None)
+    if form is not None and form.get("type") == "json_object":
+        given["grammar"] = llama_cpp.LlamaGrammar.from_string(schema_to_gbnf(form.get("schema") or {"type": "object"}), verbose=False)
+    given = {name: value for name, value in given.items() if name not in _OF_TOOLS and name in _OF_COMPLETIONS}
+    completion = llama.create_completion(prompt, stream=stream, logprobs=logprobs, **given)
+    return chat_format._convert_completion_to_chat(completion, stream=stream)
 
 
 class _Tokenizer(LlamaTokenizer):

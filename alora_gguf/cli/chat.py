@@ -30,6 +30,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
     parser.add_argument("--template-kwarg", metavar="NAME=VALUE", action="append", default=[],
                        help="variable of the chat template, its value JSON or text, as enable_thinking=false; may be repeated")
+    parser.add_argument("--parse-special", action="store_true", help="names of control tokens in messages and documents become these tokens")
     parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end")
     parser.add_argument("--no-answer", action="store_true", help="with --prompt: only say it, for the intrinsics to judge")
     parser.add_argument("--invoke", metavar="NAME", action="append", default=[], help="with --prompt: then run this intrinsic")
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     variables = dict(map(_variable, args.template_kwarg))
-    with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, **devices.options(args)) as model:
+    with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)) as model:
         for path in args.adapter:
             if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")

@@ -29,6 +29,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--timeout", metavar="S", type=float, default=600, help="most seconds of one answer (default: %(default)s)")
     parser.add_argument("--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)")
     parser.add_argument("--adapter-memory", metavar="MIB", type=int, help="most of adapters in memory at once (default: no limit)")
+    parser.add_argument("--parse-special", action="store_true", help="names of control tokens in messages and documents become these tokens")
     devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.set_defaults(run=run)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         raise ServeError("--api-key: expected a key, got nothing")
     with Model(
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, adapter_memory=args.adapter_memory and args.adapter_memory << 20,
-        **devices.options(args),
+        parse_special=args.parse_special, **devices.options(args),
     ) as model, closing(AdapterFiles(model, [Path(folder) for folder in args.adapters_from])) as files:
         names = args.name or [model.path.stem]
         for name, path in [*(pack().items() if args.demo else ()), *map(_named, args.adapter)]:

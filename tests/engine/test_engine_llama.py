@@ -1,7 +1,9 @@
 """The drop-in Llama: upstream's where no adapter is named, and the engine's own results where one is."""
 
+import json
+
 import pytest
-from tiny import INVOCATIONS
+from tiny import INVOCATIONS, random_adapter
 
 from alora_gguf import Llama, PromptError, UnknownAdapterError
 
@@ -84,6 +86,38 @@ def test_a_chat_is_asked_with_the_invocation(llama, model):
     assert reply["usage"]["prompt_tokens"] == wanted.usage.prompt_tokens
     pieces = llama.create_chat_completion(messages, adapter="answerability", temperature=0, max_tokens=8, stream=True)
     assert "".join(p["choices"][0]["delta"].get("content") or "" for p in pieces) == wanted.text
+
+
+IO = """
+model: ~
+response_format: '{"type": "object", "properties": {"open": {"enum": ["yes", "no"]}}, "required": ["open"]}'
+transformations: ~
+instruction: "{last_message} Is {claim}?<|im_start|> judge"
+parameters: {max_completion_tokens: 20}
+"""
+
+
+def test_an_io_yaml_asks_as_it_does_in_a_conversation(llama, model, base_q4, tmp_path):
+    invocation = model.tokenize("<|im_start|> judge")
+    path = random_adapter(base_q4, tmp_path / "judge.gguf", invocation, 5)
+    (tmp_path / "judge.io.yaml").write_text(IO)
+    messages = [{"role": "user", "content": "The pier is open.<|im_end|>"}]
+    documents = ["It opens at nine."]
+    llama.load_adapter(path)
+    model.load_adapter(path)
+    try:
+        reply = llama.create_chat_completion(messages, adapter="judge", documents=documents, arguments={"claim": "it so"})
+        wanted = model.conversation(messages=messages).invoke("judge", documents=documents, claim="it so")
+        assert json.loads(reply["choices"][0]["message"]["content"])["open"] in ("yes", "no")
+        assert reply["choices"][0]["message"]["content"] == wanted.text
+        assert reply["usage"]["prompt_tokens"] == wanted.usage.prompt_tokens
+        with pytest.raises(PromptError, match="claim"):
+            llama.create_chat_completion(messages, adapter="judge")
+        free = llama.create_chat_completion(messages, adapter="judge", arguments={"claim": "x"}, max_tokens=4, grammar=None)
+        assert free["usage"]["completion_tokens"] <= 4
+    finally:
+        llama.unload_adapter("judge")
+        model.unload_adapter("judge")
 
 
 def test_states_know_their_adapter(llama):
