@@ -9,7 +9,8 @@ from tiny import bytes_vocabulary, llama, random_adapter
 from alora_gguf import ContextFullError, Model, PromptError
 from alora_gguf.sampling import SamplingParams
 from alora_gguf.serve.adapter_files import AdapterFiles
-from alora_gguf.serve.prompt import Prompt
+from alora_gguf.prompt.builder import Prompt
+from alora_gguf.serve.prompt import Prepared
 from alora_gguf.serve.service import Limits, Service
 
 GREEDY = {"temperature": 0, "max_tokens": 3}
@@ -66,14 +67,14 @@ def test_what_cannot_begin_leaves_nothing_behind(service, fails):
         if fails == "make":
             raise PromptError("messages: expected others")
         tokens = [3] * 1000 if fails == "begin" else [10**6] if fails == "choice" else [3]
-        return [(Prompt(tokens), SamplingParams(max_tokens=2))]
+        return [(Prepared(Prompt(tokens)), SamplingParams(max_tokens=2))]
 
     async def fail():
         async with service.generating(1, make, streams=False, space=None):
             pass
 
     async def works():
-        async with service.generating(2, lambda: [(Prompt([3]), SamplingParams(max_tokens=2))] * 2, streams=False, space=None) as generation:
+        async with service.generating(2, lambda: [(Prepared(Prompt([3])), SamplingParams(max_tokens=2))] * 2, streams=False, space=None) as generation:
             assert service.gate.n_running == 2 and len(service._running) == 1
             return await generation.ended()
 
