@@ -105,7 +105,7 @@ class Watcher:
     def _look(self, text: str) -> None:
         n_chars, n_tokens = self._places[-1]
         if self._every is not None:
-            if n_tokens - self._n_tokens_judged >= self._every:
+            if n_chars > self._n_judged and n_tokens - self._n_tokens_judged >= self._every:  # of a thought there is nothing to judge
                 self._judge(text, self._places[-1])
             return
         ends = [m.end() for m in _SENTENCE_END.finditer(text[:n_chars], self._n_judged) if text[: m.end()].strip()]

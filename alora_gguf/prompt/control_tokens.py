@@ -35,6 +35,7 @@ class ControlTokens:
                        if not name.isspace() and (name in template.source or _TAG.fullmatch(name))}
         self._tokens = {**vocab.control_tokens, **of_template}
         self._names = _longest_first(self._tokens.values())
+        self._begins = re.compile(f"[{re.escape(''.join({name[0] for name in self._names}))}]" if self._names else "(?!)")  # most texts name nothing
         thinking = template.features.thinking
         tags = "\n".join((thinking.start, thinking.end, thinking.turn, thinking.answer, thinking.answer_end)) if thinking else ""
         self._in_answers = tuple(name for name in self._names if name not in tags)  # a template looks for the tags of thoughts there
@@ -61,11 +62,11 @@ class ControlTokens:
         """The text of generated tokens as it stands in a later prompt: names of tokens as they are, what only spells one marked."""
         runs = itertools.groupby(tokens, lambda token: token in self._tokens)
         mark = self.mark()
-        return "".join(self._vocab.detokenize(run) if named else _marked(self._vocab.detokenize(run), mark, self._names) for named, run in runs)
+        return "".join(self._vocab.detokenize(run) if named else self.protected(self._vocab.detokenize(run), mark) for named, run in runs)
 
     def _protected(self, value: Any, mark: str, names: Sequence[str]) -> Any:
         if isinstance(value, str):
-            return _marked(value, mark, names)
+            return _marked(value, mark, names) if mark and self._begins.search(value) else value
         if isinstance(value, Mapping):
             return {self._protected(key, mark, names): self._protected(part, mark, names) for key, part in value.items()}
         return [self._protected(part, mark, names) for part in value] if isinstance(value, list | tuple) else value
@@ -85,7 +86,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def _marked(text: str, mark: str, names: Sequence[str]) -> str:
-    for name in names if mark else ():
+    for name in names:
         if name in text:
             text = text.replace(name, name[0] + mark + name[1:])
     return text
