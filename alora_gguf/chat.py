@@ -143,9 +143,10 @@ class Chat:
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
             replies = self._fill_in(stream, names) if as_table else stream.result
         if not as_table:
-            self._screen.line(finding(replies[names[0]]), "finding")
+            reply = replies[names[0]]
+            self._screen.line(finding(reply), "error" if reply.error else "finding")
         found = [{"after": len(self._conversation.messages), "name": name, "text": finding(reply)}
-                 for name, reply in replies.items() if reply.finish_reason != "cancelled"]
+                 for name, reply in replies.items() if reply.finish_reason != "cancelled" and reply.error is None]
         self._conversation.notes["findings"] = [*self._findings(), *found]
         self._cost(list(replies.values()), began)
 

@@ -207,7 +207,7 @@ def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
     """Documents as granite-common and chat templates take them. Raises PromptError."""
-    if isinstance(documents, str | Mapping):
+    if not isinstance(documents, Sequence | None) or isinstance(documents, str):
         raise PromptError(f"documents: expected a list of texts, got {documents!r:.80}")
     made = [{"text": d} if isinstance(d, str) else dict(d) if isinstance(d, Mapping) else {} for d in documents or ()]
     for i, document in enumerate(made):

@@ -104,7 +104,7 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
         as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
         print(printable_json({
             "reply": reply and as_json(reply),
-            "invocations": {name: {**as_json(r), "result": r.result} for name, r in verdicts.items()},
+            "invocations": {name: {**as_json(r), "result": r.result, **({"error": str(r.error)} if r.error else {})} for name, r in verdicts.items()},
         }))
     else:
         screen = Screen(sys.stdout)
@@ -114,4 +114,4 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
             screen.line(reply.text)
         for name, verdict in verdicts.items():
             screen.line(f"{name}: {finding(verdict)}")
-    return 0
+    return 2 if any(verdict.error for verdict in verdicts.values()) else 0

@@ -35,7 +35,8 @@ def files(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("calls")
     vocabulary = bytes_vocabulary(folder / "vocabulary.gguf")
     base = llama(vocabulary, folder / "base.gguf")
-    adapters = [random_adapter(base, folder / f"{name}.gguf", invocation, seed) for seed, (name, invocation) in enumerate({"A": [291, 292], "B": [293]}.items())]
+    adapters = [random_adapter(base, folder / f"{name}.gguf", invocation, seed)
+                for seed, (name, invocation) in enumerate({"A": [291, 292], "B": [293]}.items())]
     return [base, llama(vocabulary, folder / "pooling.gguf", pooling=1), *adapters, folder]
 
 
@@ -229,12 +230,15 @@ def test_what_loses_the_model_on_the_loops_own_thread(alone):
     """The last who knows it is a callback, which is let go of there: it is freed, and nobody waits for ever."""
     alone("""
     model = opened()
+    loop, stands, go_on = model.loop, threading.Event(), threading.Event()
+    threading.Thread(target=loop.call, args=(lambda: (stands.set(), go_on.wait()),)).start()
+    stands.wait()
     stream = model.generate("why", stream=True, **SHORT)
     request = stream._call._under_way[0]
     request.on_piece = lambda piece, put=request.on_piece, model=model: put(piece)
-    loop = model.loop
     del model, request
-    assert stream.result.text or True
+    go_on.set()
+    assert stream.result.finish_reason in ("stop", "length")
     loop._thread.join(60)
     assert not loop._thread.is_alive()
     """)
