@@ -166,7 +166,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
 
 def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
     """While a prompt is rendered there is no stream yet that could be cancelled."""
-    render, calls = shared.render, []
+    render, calls = shared.prompts.render, []
 
     def interrupted(*args, **options):
         calls.append(args)
@@ -174,6 +174,6 @@ def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return render(*args, **options)
 
-    monkeypatch.setattr(shared, "render", interrupted)
+    monkeypatch.setattr(shared.prompts, "render", interrupted)
     text = talk("Hello", "/answerability")
     assert re.fullmatch(r"<stopped>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)

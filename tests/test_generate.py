@@ -18,10 +18,10 @@ def test_text_ends_before_the_stop_string_however_it_is_cut(pieces, stop):
     text = TextUntilStop([stop])
     heard = ""
     for piece in pieces:
-        heard += text.push(piece.encode())
+        heard += "".join(text.push(piece.encode()))
         if text.stopped:
             break
-    heard += text.flush()
+    heard += "".join(text.flush())
     whole = "".join(pieces)
     assert heard == text.text == whole.split(stop)[0]
     assert text.stopped == (stop in whole)
@@ -32,19 +32,19 @@ def test_nothing_of_any_stop_string_is_ever_heard(pieces, stops):
     text = TextUntilStop(stops)
     heard = ""
     for piece in pieces:
-        heard += text.push(piece.encode())
+        heard += "".join(text.push(piece.encode()))
         assert not any(stop in heard for stop in stops)
         if text.stopped:
             break
-    heard += text.flush()
+    heard += "".join(text.flush())
     assert "".join(pieces).startswith(heard)
     assert text.stopped == any(stop in "".join(pieces) for stop in stops)
 
 
 def test_tokens_that_cannot_begin_a_stop_string_are_not_held_back():
     text = TextUntilStop(["</end>"])
-    assert [text.push(p.encode()) for p in ("one <", "two </e", "n", "ds</", "en")] == ["", "one <", "", "two </en", ""]
-    assert text.flush() == "ds</en"
+    assert ["".join(text.push(p.encode())) for p in ("one <", "two </e", "n", "ds</", "en")] == ["", "one <", "", "two </en", ""]
+    assert text.flush() == ["ds</en"]
 
 
 class Replay:
@@ -53,7 +53,7 @@ class Replay:
     def __init__(self, tokens):
         self.tokens = list(tokens)
 
-    def sample(self, context, index):
+    def sample(self, context, index, *, constrained):
         return self.tokens.pop(0)
 
     def free(self):

@@ -574,7 +574,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
     """While its prompt is made on another thread."""
     alone("""
     async def main():
-        render, go_on = model.render, threading.Event()
+        render, go_on = model.prompts.render, threading.Event()
         def rendering(*args, **kwargs):
             go_on.wait()
             return render(*args, **kwargs)
@@ -584,7 +584,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
                               lambda c: c.invoke_all(["A", "B"], stream=True, **ENDLESS)):
                     chat = model.conversation(messages=[QUESTION])
                     go_on.clear()
-                    model.render = rendering
+                    model.prompts.render = rendering
                     stream = begin(chat)
                     end(stream)
                     asyncio.get_running_loop().call_soon(go_on.set)
@@ -592,7 +592,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
                         got = await stream
                     except KeyError:
                         got = None
-                    model.render = render
+                    model.prompts.render = render
                     for reply in got.values() if isinstance(got, dict) else [got] if got else []:
                         assert (reply.finish_reason, reply.text) == ("cancelled", "")
                     assert (await chat.ask("why", stream=True, **SHORT)).text == chat.messages[-1]["content"]
