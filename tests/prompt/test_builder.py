@@ -4,7 +4,7 @@ from datetime import datetime
 
 import gguf
 import pytest
-from real_templates import FOLDER, said, source_of
+from real_templates import FOLDER, each_template, said, source_of
 
 from alora_gguf import PromptError
 from alora_gguf.intrinsic import IntrinsicIO
@@ -191,6 +191,24 @@ def test_an_instruction_where_two_turns_of_a_user_are_refused(vocab, judge, mess
     assert prompts.chat(messages, Setting(documents)).tokens
     plain = prompts.intrinsic(messages, judge._replace(io=None), Setting(documents))
     assert plain.tokens[plain.start :] == judge.invocation
+
+
+@each_template
+def test_documents_and_an_instruction_on_real_templates(vocab, judge, name):
+    """Wherever the last turn is, and whether the template knows documents or not: every text is there, and the invocation behind them."""
+    prompts = of(vocab, source_of(name))
+    if not prompts.template.features.question:
+        pytest.skip("it takes no plain question")
+    first, answer, second = said("user: Is the pier open?", "assistant: Since Monday.", "user: And the boat?")
+    for messages in ([first], [first, answer], [first, answer, second]):
+        for documents in ((), ("It opens at nine.",)):
+            plain = prompts.chat(messages, Setting(documents))
+            prompt = prompts.intrinsic(messages, judge, Setting(documents), arguments={"claim": "Xclaimx"})
+            assert prompt.tokens[prompt.start :][: len(judge.invocation)] == judge.invocation
+            for made, texts in ((plain, []), (prompt, ["Xclaimx"])):
+                text = vocab.detokenize(made.tokens)
+                assert all(t in text for t in [*documents, *(m["content"] for m in messages), *texts]), text
+            assert vocab.detokenize(prompt.tokens[: prompt.start]).count("Since Monday.") >= (answer in messages)
 
 
 # the history
