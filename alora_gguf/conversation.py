@@ -16,7 +16,7 @@ from .adapter import Adapter
 from .engine.cache import Activation
 from .engine.call import Call
 from .engine.request import Request
-from .engine.text import Piece
+from .engine.piece import Piece
 from .errors import AloraError, ClosedError, PromptError
 from .intrinsic import IntrinsicRequest, documents_of
 from .prompt.builder import Intrinsic, Prompt, Setting

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .engine.channel import in_event_loop
-from .engine.text import TokenLogprob
+from .engine.piece import TokenLogprob
 
 if TYPE_CHECKING:
     from .engine.call import Call

@@ -18,7 +18,8 @@ from ..reply import Reply, Usage
 from ..sampling import Sampler, SamplingParams
 from ..vocab import Vocab
 from .cache import Activation, Branch, Cache
-from .text import Piece, TextUntilStop, TokenLogprob
+from .piece import Piece, TokenLogprob
+from .text import TextUntilStop
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking

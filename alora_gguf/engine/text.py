@@ -4,37 +4,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .piece import Piece, TokenLogprob
 from .thought import Part, Thoughts
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """One token of a reply, with the natural logarithm of its probability before any sampler.
-
-    `text` is what the token adds to the reply: "" for the first bytes of a character that the next
-    token ends. `top` has the most likely tokens in its place, the likeliest first.
-    """
-
-    text: str
-    token: int
-    logprob: float
-    top: tuple[TokenLogprob, ...] = ()
-
-
-class Piece(str):
-    """Text as it comes. With logprobs=True it knows the TokenLogprobs that it is made of.
-
-    kind   "text" of the answer, or "reasoning": what the model thinks before it answers
-    """
-
-    logprobs: tuple[TokenLogprob, ...] = ()
-    kind: str = "text"
 
 
 class TextUntilStop:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
-    from .text import TokenLogprob
+    from .piece import TokenLogprob
 
 _BEGIN, _THOUGHT, _BETWEEN, _ANSWER = range(4)
 

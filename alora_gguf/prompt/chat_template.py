@@ -68,7 +68,7 @@ class ChatTemplate:
     def features(self) -> Features:
         """What it can write. Found out once, when it is first asked for, in some dozens of small renderings."""
         if self._features is None:
-            self._features = features_of(self)
+            self._features = features_of(self.render, self.source)
         return self._features
 
     def fit(self, messages: Sequence[Mapping[str, Any]]) -> list[Message]:

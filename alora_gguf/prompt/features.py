@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import PromptError
 from .thinking import Thinking, thinking_said, thinking_written
-
-if TYPE_CHECKING:
-    from .chat_template import ChatTemplate
 
 _NOW = datetime(2026, 1, 1)
 # words that are in no template, and that no filter changes
@@ -68,8 +65,8 @@ class Features:
         return self.thinking is not None and self.thinking.thinks_in(prompt)
 
 
-def features_of(template: ChatTemplate) -> Features:
-    probe = _Probe(template)
+def features_of(render: Callable[..., str], source: str) -> Features:
+    probe = _Probe(render, source)
     question = probe.find_form()
     calls = {text: probe.writes_call(text) for text in (False, True)}
     text_arguments = calls[True] and not calls[False]
@@ -99,8 +96,8 @@ def features_of(template: ChatTemplate) -> Features:
 class _Probe:
     """Renders conversations of words, in the form that the template takes."""
 
-    def __init__(self, template: ChatTemplate):
-        self.template = template
+    def __init__(self, render: Callable[..., str], source: str):
+        self.render, self.source = render, source
         self.typed, self.absent = False, {}
 
     def find_form(self) -> bool:
@@ -129,7 +126,7 @@ class _Probe:
         if self.typed:
             messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} if isinstance(m.get("content"), str) else m for m in messages]
         try:
-            return self.template.render(messages, now=_NOW, **{"add_generation_prompt": True, **self.absent, **variables})
+            return self.render(messages, now=_NOW, **{"add_generation_prompt": True, **self.absent, **variables})
         except PromptError:
             return ""
 
@@ -153,7 +150,7 @@ class _Probe:
     def thinking(self) -> Thinking | None:
         before, _, rest = self.thought(reasoning=_THOUGHT).partition(_THOUGHT)
         between, _, behind = rest.partition(_ANSWER)
-        return (thinking_written(before, between, behind) if rest else None) or thinking_said(self.template.source)
+        return (thinking_written(before, between, behind) if rest else None) or thinking_said(self.source)
 
 
 def _ordered(text: str, *words: str) -> bool:

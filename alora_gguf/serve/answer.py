@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..engine.text import Piece, TokenLogprob
+from ..engine.piece import Piece, TokenLogprob
 from ..reply import Reply
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine.channel import Channel
 from ..engine.request import Request
-from ..engine.text import Piece
+from ..engine.piece import Piece
 from ..model import Model
 from ..reply import Reply
 from ..sampling import SamplingParams

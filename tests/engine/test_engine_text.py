@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.engine.text import TextUntilStop, TokenLogprob
+from alora_gguf.engine.piece import TokenLogprob
+from alora_gguf.engine.text import TextUntilStop
 
 TEXT = st.text(alphabet="ab.é漢🙂", max_size=20)
 

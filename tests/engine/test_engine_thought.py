@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.engine.text import TextUntilStop, TokenLogprob
+from alora_gguf.engine.piece import TokenLogprob
+from alora_gguf.engine.text import TextUntilStop
 from alora_gguf.prompt.thinking import Thinking
 
 PLAIN = Thinking("<think>", "</think>")
