@@ -49,6 +49,7 @@ def summary(done: Conversion) -> str:
     ]
     if done.invocation_tokens:
         lines.append(("invocation", f"{done.invocation_text!r} {done.invocation_tokens}"))
+    lines += [("note", note) for note in done.notes]
     return "\n".join(f"{label:<11}{printable(text, limit=1000)}" for label, text in lines)
 
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,12 @@ from .peft.reslora import CONFIG as RESLORA
 from .peft.reslora import read_reslora
 from .gguf.tensor_types import OUTTYPES
 from .text import complaint
-from .gguf.writer import write_gguf
+from .gguf.writer import TensorHeader, write_gguf
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none."""
+    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none. notes: what is odd about the adapter."""
 
     outfile: Path
     name: str
@@ -51,6 +51,7 @@ class Conversion:
     n_bytes: int
     seconds: float
     written: bool
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
@@ -91,7 +92,8 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     described = metadata.describe_adapter(alpha, tokens, base_model, card)
     keys = metadata.adapter_keys(described, tensors[0].type.file_type, __version__)
     headers = [tensor.header for tensor in tensors]
-    data = _reported(tensor_data(tensors), sum(header.n_bytes for header in headers), progress)
+    changing: set[str] = set()
+    data = _reported(_watched(headers, tensor_data(tensors), changing), sum(header.n_bytes for header in headers), progress)
     if dry_run:
         deque(data, maxlen=0)  # the values are checked as they pass
         n_bytes = 0
@@ -114,11 +116,21 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
         n_bytes=n_bytes,
         seconds=time.perf_counter() - start,
         written=not dry_run,
+        notes=[] if changing else [complaint(adapters[0].path, "lora_B", "weights that change something", "zeros alone",
+                                             "train it, or save it after training; it answers as the base does")],
     )
 
 
 def _read_adapter(folder: Path) -> PeftAdapter:
     return read_reslora(folder) if (folder / RESLORA).exists() else read_peft_adapter(folder)
+
+
+def _watched(headers: Sequence[TensorHeader], data: Iterator[np.ndarray], changing: set[str]) -> Iterator[np.ndarray]:
+    """The same data; `changing` gets the names of those that make a difference to the base: all but lora_a and zeros."""
+    for header, values in zip(headers, data):
+        if not header.name.endswith(".lora_a") and values.any():
+            changing.add(header.name)
+        yield values
 
 
 def _reported(data: Iterator[np.ndarray], total: int, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:

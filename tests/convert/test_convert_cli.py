@@ -109,3 +109,15 @@ def test_nothing_heavy_is_imported(tiny, base, tmp_path):
     done = subprocess.run([sys.executable, "-c", IMPORTS, str(folder), str(tmp_path / "out.gguf"), str(base)],
                           capture_output=True, text=True, check=True)
     assert done.stdout == "[] False\n"
+
+
+def test_an_adapter_that_changes_nothing_is_noted(tiny, base, tmp_path, capsys):
+    """As one that was saved before its training: it converts, and says so."""
+    zeros = {name: tensor.clip(0, 0) if ".lora_B." in name else tensor for name, tensor in tiny.adapter_tensors().items()}
+    folder = tiny.write_adapter(tmp_path / "zeros", zeros)
+    assert cli.main([str(folder), str(tmp_path / "out.gguf"), "--base", str(base)]) == 0
+    assert "note       " in (said := capsys.readouterr().out) and "lora_B: expected weights that change something, got zeros alone" in said
+    assert cli.main([str(folder), str(tmp_path / "out.gguf"), "--base", str(base), "--json", "--dry-run"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+    assert cli.main([str(tiny.write_adapter(tmp_path / "a")), str(tmp_path / "out.gguf"), "--base", str(base), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
