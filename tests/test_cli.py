@@ -51,6 +51,28 @@ def test_without_an_answer_the_question_itself_is_judged(alora, answerability):
     assert (code, json.loads(out)) == (0, {"reply": None, "invocations": {}})
 
 
+@pytest.mark.parametrize("given, value", [
+    ("enable_thinking=false", ("enable_thinking", False)), ("effort=high", ("effort", "high")), ("n=3", ("n", 3)), ("equation=a=b", ("equation", "a=b")),
+    ('tags=["x"]', ("tags", ["x"])), ("empty=", ("empty", "")),
+])  # fmt: skip
+def test_template_variables_are_json_or_text(given, value):
+    from alora_gguf.cli.chat import variable
+
+    assert variable(given) == value
+
+
+def test_a_failed_intrinsic_is_told_and_ends_otherwise(alora, answerability, tmp_path):
+    """The others' results are there."""
+    whole, cut = (tmp_path / f"{name}.gguf" for name in ("whole", "cut"))
+    for path in (whole, cut):
+        path.symlink_to(answerability)
+    (tmp_path / "cut.io.yaml").write_text('model: ~\nresponse_format: \'{"enum": ["answerable", "unanswerable"]}\'\n'
+                                          "transformations: ~\nparameters: {max_completion_tokens: 1}\n")
+    code, out, err = alora("chat", "--adapter", whole, cut, "--prompt", PASSAGE, "--no-answer", "--invoke", "whole", "--invoke", "cut", "--json")
+    results = json.loads(out)["invocations"]
+    assert (code, err) == (2, "") and "error" not in results["whole"] and "response_format" in results["cut"]["error"]
+
+
 def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
     (tmp_path / "ferry.txt").write_text("The ferry takes two hours.")
     saved = tmp_path / "chat"
@@ -110,6 +132,9 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--json"], "expected --prompt TEXT"),
     (["chat", "--prompt", "x", "--temperature", "-1"], "temperature: expected a number from 0 on, got -1.0"),
     (["chat", "--prompt", "x", "--max-tokens", "0"], "max_tokens: expected a whole number from 1 on, got 0"),
+    (["chat", "--prompt", "x", "--template-kwarg", "thinking"], "--template-kwarg thinking: expected NAME=VALUE"),
+    (["chat", "--prompt", "x", "--template-kwarg", "a b=1"], "--template-kwarg a b=1: expected NAME=VALUE"),
+    (["chat", "--prompt", "x", "--template-kwarg", "messages=[]"], "expected names of the template's variables other than messages"),
     (["chat", "--prompt", "x\udce9"], "text: expected Unicode text"),
     (["chat", "--prompt", "so " * 300, "--ctx", "256"], "expected at most 256 tokens"),
     (["chat", "--ctx", "-1"], "n_ctx: expected"),
@@ -118,7 +143,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--doc", "nothing"], "nothing: expected a text file, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
-], ids=range(17))  # fmt: skip
+], ids=range(20))  # fmt: skip
 def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
     (tmp_path / "text.gguf").write_text("no adapter")
     files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}

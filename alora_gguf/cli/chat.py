@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
-    variables = dict(map(_variable, args.template_kwarg))
+    variables = dict(map(variable, args.template_kwarg))
     with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)) as model:
         for path in args.adapter:
             if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
 
-def _variable(given: str) -> tuple[str, Any]:
+def variable(given: str) -> tuple[str, Any]:
     """NAME=VALUE; what is no JSON is text."""
     name, equals, value = given.partition("=")
     if not (name.isidentifier() and equals):
