@@ -14,7 +14,7 @@ from .convert.text import printable
 from .errors import ForeignLibraryError
 
 LIB_DIR = Path(__file__).parent / "lib"
-ABI_VERSION = 2  # of native/alora.h
+ABI_VERSION = 3  # of native/alora.h
 
 logger = logging.getLogger("alora_gguf.llama")
 logger.addHandler(logging.NullHandler())

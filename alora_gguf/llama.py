@@ -133,7 +133,7 @@ class Llama(llama_cpp.Llama):
     def _activate(self) -> None:
         """Before each decode, because upstream's way of cutting the context back ends what is active there."""
         ctx, (adapter, start) = self._ctx.ctx, self._active
-        check(_native.alora_seq_deactivate(ctx, 0, None))
+        check(_native.alora_seq_deactivate(ctx, 0, 0))
         if adapter is not None:
             check(_native.alora_seq_activate(ctx, 0, adapter.ptr, start, 1.0))
 

@@ -16,7 +16,8 @@
 #include <sys/mman.h>
 #endif
 
-static std::atomic<uint64_t> next_id { 1 };
+// An index, or a handle that a caller cut to an int, is none of these.
+static std::atomic<uint64_t> next_id { (1ull << 32) + 1 };
 
 [[noreturn]] static void refuse(alora_status status, const std::string & path, const std::string & what) {
     throw alora_error(status, path + ": " + what);

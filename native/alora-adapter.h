@@ -98,7 +98,7 @@ struct alora_adapter {
     // An upper bound of what this adapter adds to a graph, nodes and leafs.
     uint32_t n_nodes() const;
 
-    const uint64_t    id; // never used twice in a process
+    const uint64_t    id; // its handle, never used twice in a process
     const std::string path;
 
     std::map<alora_weight_key, alora_pair> pairs;

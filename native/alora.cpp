@@ -22,9 +22,9 @@
 static thread_local std::string last_error;
 
 static std::mutex adapters_mutex;
-static std::map<const alora_adapter *, alora_adapter_ptr> adapters;
+static std::map<alora_adapter_id, alora_adapter_ptr> adapters;
 
-static alora_adapter_ptr find_adapter(const alora_adapter * adapter) {
+static alora_adapter_ptr find_adapter(alora_adapter_id adapter) {
     std::lock_guard<std::mutex> lock(adapters_mutex);
     const auto it = adapters.find(adapter);
     return it == adapters.end() ? nullptr : it->second;
@@ -65,10 +65,11 @@ static alora_context & live(llama_context * ctx) {
     return *res;
 }
 
-static alora_adapter_ptr live(const alora_adapter * adapter) {
+static alora_adapter_ptr live(alora_adapter_id adapter) {
     auto res = find_adapter(adapter);
     if (!res) {
-        throw alora_error(ALORA_ERROR_ADAPTER, "adapter: expected a loaded adapter, got NULL or one that was freed");
+        throw alora_error(ALORA_ERROR_ADAPTER, "adapter: expected one that is loaded, got " +
+                (adapter ? std::to_string(adapter) + ", which is none or was freed" : "none") + "; load it again");
     }
     return res;
 }
@@ -102,23 +103,23 @@ const char * alora_last_error(void) {
     return last_error.c_str();
 }
 
-int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter ** adapter) {
+int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter_id * adapter) {
     return guarded([&]() -> int32_t {
         if (!path || !adapter) {
             throw alora_error(ALORA_ERROR_ARGUMENT, "path, adapter: expected pointers, got NULL");
         }
-        *adapter = nullptr;
+        *adapter = 0;
         const auto & alora = live(ctx);
-        auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
+        const auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
 
         std::lock_guard<std::mutex> lock(adapters_mutex);
-        *adapter = loaded.get();
-        adapters[loaded.get()] = std::move(loaded);
+        adapters.emplace(loaded->id, loaded);
+        *adapter = loaded->id;
         return ALORA_OK;
     });
 }
 
-int32_t alora_adapter_free(alora_adapter * adapter) {
+int32_t alora_adapter_free(alora_adapter_id adapter) {
     return guarded([&]() -> int32_t {
         if (!adapter) {
             return ALORA_OK;
@@ -128,7 +129,7 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
             std::lock_guard<std::mutex> lock(adapters_mutex);
             adapters.erase(adapter);
         }
-        alora_contexts_forget(adapter);
+        alora_contexts_forget(freed.get());
         freed.reset();
 #ifdef __GLIBC__
         malloc_trim(0); // what was allocated to load and to use it: each thread's heap keeps tens of megabytes of that else
@@ -137,12 +138,16 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
     });
 }
 
-uint64_t alora_adapter_size(const alora_adapter * adapter) {
-    const auto found = find_adapter(adapter);
-    return found ? found->n_bytes() : 0;
+uint64_t alora_adapter_size(alora_adapter_id adapter) {
+    uint64_t res = 0;
+    guarded([&]() -> int32_t {
+        res = live(adapter)->n_bytes();
+        return ALORA_OK;
+    });
+    return res;
 }
 
-int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter, llama_pos start, float scale) {
+int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter_id adapter, llama_pos start, float scale) {
     return guarded([&]() -> int32_t {
         auto & alora = live(ctx);
         const auto found = live(adapter);
@@ -158,7 +163,7 @@ int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapt
     });
 }
 
-int32_t alora_seq_deactivate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter) {
+int32_t alora_seq_deactivate(llama_context * ctx, llama_seq_id seq_id, alora_adapter_id adapter) {
     return guarded([&]() -> int32_t {
         auto & alora = live(ctx);
         check_seq(ctx, seq_id);
@@ -175,7 +180,7 @@ int32_t alora_seq_activations(llama_context * ctx, llama_seq_id seq_id, alora_ac
         }
         const auto & acts = alora.activations(seq_id);
         for (size_t i = 0; i < acts.size() && i < (size_t) n_max; ++i) {
-            out[i] = { acts[i].adapter.get(), acts[i].start, acts[i].scale };
+            out[i] = { acts[i].adapter->id, acts[i].start, acts[i].scale };
         }
         return (int32_t) acts.size();
     });

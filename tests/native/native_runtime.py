@@ -122,14 +122,14 @@ class Runtime:
     # adapters
 
     def load(self, path: Path) -> int:
-        out = ctypes.c_void_p()
+        out = ctypes.c_uint64()
         _check(_native.alora_adapter_load(self.ctx, str(path).encode(), ctypes.byref(out)))
         return out.value
 
     def activate(self, seq: int, adapter: int, start: int = 0, scale: float = 1.0) -> None:
         _check(_native.alora_seq_activate(self.ctx, seq, adapter, start, scale))
 
-    def deactivate(self, seq: int, adapter: int | None = None) -> int:
+    def deactivate(self, seq: int, adapter: int = 0) -> int:
         return _check(_native.alora_seq_deactivate(self.ctx, seq, adapter))
 
     def activations(self, seq: int) -> list[tuple[int, int, float]]:
@@ -138,7 +138,7 @@ class Runtime:
         return [(a.adapter, a.start, a.scale) for a in out[:n]]
 
 
-def free(adapter: int | None) -> None:
+def free(adapter: int) -> None:
     _check(_native.alora_adapter_free(adapter))
 
 
