@@ -4,6 +4,7 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-adapter.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-attention.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-barrier.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-cells.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-context.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-cpu.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-fused.cpp
