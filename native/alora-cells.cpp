@@ -102,17 +102,18 @@ llama_pos alora_cells::start_after(llama_seq_id seq_id, llama_pos start, const a
     }
 
     const bool shared = cells == cells_of(shift.seq_id);
-    bool      any   = false, any_from = false;
-    bool      moves = false;   // the cell beside it: the first one from it on, else the last one before it
-    llama_pos before = -1;      // the last one of those before it, when all have moved
-    llama_pos from   = POS_MAX; // the first one of those from it on
+    bool      any_from = false;
+    llama_pos beside   = -1;      // where the first one from it on is, else the last one before it
+    bool      moves    = false;   // all that are there
+    llama_pos before   = -1;      // the last one of those before it, when all have moved
+    llama_pos from     = POS_MAX; // the first one of those from it on
     for (const auto & [pos, i] : cells->seq_pos_get(seq_id)) {
         const bool taken = shared && shift.takes(pos) && cells->seq_has(i, shift.seq_id);
         const llama_pos to = taken ? shift.to(pos) : pos;
-        if (!any_from) {
-            moves = taken;
+        if (!any_from || pos == beside) {
+            moves  = taken && (moves || pos != beside);
+            beside = pos;
         }
-        any      = true;
         any_from = any_from || pos >= start;
         if (to < 0) {
             continue;
@@ -123,7 +124,7 @@ llama_pos alora_cells::start_after(llama_seq_id seq_id, llama_pos start, const a
             from = std::min(from, to);
         }
     }
-    if (any && (any_from ? from == POS_MAX : before < 0)) {
+    if (beside >= 0 && (any_from ? from == POS_MAX : before < 0)) {
         return -1;
     }
     llama_pos res = moves ? shift.to(start) : start;

@@ -217,10 +217,11 @@ void alora_context::end_lost() {
 void alora_context::end_empty(llama_seq_id seq_id) {
     const alora_cells cells(ctx->get_memory());
     for (size_t i = 0; i < table.size(); ++i) {
-        if ((seq_id < 0 || seq_id == (llama_seq_id) i) && !table[i].acts.empty() && cells.last((llama_seq_id) i) < 0) {
-            table[i].acts.clear();
+        if ((seq_id < 0 || seq_id == (llama_seq_id) i) && cells.last((llama_seq_id) i) >= 0) {
+            return;
         }
     }
+    clear(seq_id);
 }
 
 std::vector<alora_context::activation> alora_context::copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) const {
@@ -346,7 +347,7 @@ alora_state_read::~alora_state_read() {
 }
 
 void alora_state_read::read_tensor(ggml_tensor * tensor, size_t offset, size_t size) {
-    came = true;
+    came = came || size > 0;
     io.read_tensor(tensor, offset, size);
 }
 

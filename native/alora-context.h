@@ -87,7 +87,7 @@ struct alora_context {
     // before and after whatever may take cells away
     void note_last();
     void end_lost();
-    void end_empty(llama_seq_id seq_id); // what is active without a cell; -1: on every sequence
+    void end_empty(llama_seq_id seq_id); // of a sequence that has no cell; -1: of every one, if none has
 
     // before
     std::vector<activation> copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) const; // what dst will have

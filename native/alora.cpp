@@ -65,6 +65,19 @@ static alora_context & live(llama_context * ctx) {
     return *res;
 }
 
+// Where no graph could have an adapter: ggml or llama.cpp would end the process, or adapt what has no position.
+static void check_adaptable(llama_context * ctx) {
+    const auto & model = ctx->get_model();
+    if (llama_model_has_encoder(&model)) {
+        throw alora_error(ALORA_ERROR_MISMATCH, std::string("ctx: expected a model that only decodes, got ") + llm_arch_name(model.arch) +
+                ", which has an encoder; no adapter can be active there");
+    }
+    if (model.split_mode() == LLAMA_SPLIT_MODE_TENSOR) {
+        throw alora_error(ALORA_ERROR_MISMATCH, "ctx: expected a model of whole weights for an adapter, got one loaded with "
+                "LLAMA_SPLIT_MODE_TENSOR; load it with LLAMA_SPLIT_MODE_LAYER");
+    }
+}
+
 static alora_adapter_ptr live(alora_adapter_id adapter) {
     auto res = find_adapter(adapter);
     if (!res) {
@@ -110,6 +123,7 @@ int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter
         }
         *adapter = 0;
         const auto & alora = live(ctx);
+        check_adaptable(ctx);
         const auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
 
         std::lock_guard<std::mutex> lock(adapters_mutex);
@@ -150,6 +164,7 @@ uint64_t alora_adapter_size(alora_adapter_id adapter) {
 int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter_id adapter, llama_pos start, float scale) {
     return guarded([&]() -> int32_t {
         auto & alora = live(ctx);
+        check_adaptable(ctx);
         const auto found = live(adapter);
         check_seq(ctx, seq_id);
         if (start < 0) {

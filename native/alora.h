@@ -29,7 +29,7 @@ enum alora_status {
     ALORA_ERROR_ADAPTER  = -2, // not a loaded adapter
     ALORA_ERROR_ARGUMENT = -3, // sequence, start, scale or buffer out of range
     ALORA_ERROR_FILE     = -4, // the adapter file cannot be read or is damaged
-    ALORA_ERROR_MISMATCH = -5, // the adapter does not fit the model of this context
+    ALORA_ERROR_MISMATCH = -5, // the adapter does not fit the model of this context, or none does
     ALORA_ERROR_MEMORY   = -6, // no memory for the adapter's tensors on its device
 };
 
@@ -57,6 +57,8 @@ LLAMA_API const char * alora_last_error(void);
 // pair of tensors beside the weight that it adapts. Every pair must have the shape of a weight
 // that this model's graph multiplies through its adapted paths; anything else is refused.
 // The adapter may be used with every context of the same model. On error *adapter is 0.
+// Refused are contexts without a memory of positions, models with an encoder, whose passes have none either, and
+// weights that are split within (LLAMA_SPLIT_MODE_TENSOR).
 LLAMA_API int32_t alora_adapter_load(
         struct llama_context * ctx,
         const char           * path,
@@ -71,9 +73,17 @@ LLAMA_API uint64_t alora_adapter_size(alora_adapter_id adapter);
 
 // From position `start` on, adapt the tokens of `seq_id` by `adapter`, times `scale`. Several
 // adapters may be active on one sequence; the same adapter again moves its start and scale.
-// The activation ends when llama_memory_* takes away the cells from `start` on (seq_rm, seq_keep,
-// clear, loading a state), moves with them (seq_add, seq_div) and is copied with them (seq_cp; what
-// the destination had before ends).
+//
+// The start is a place between cells: those before it, and those from it on. It follows them through llama_memory_*:
+//   - the activation ends when the last cell from its start on is taken away, or the sequence's last one, and when
+//     the sequence is given up as a whole: seq_rm(seq, -1, -1), seq_keep of another, clear. A call that takes no cell
+//     away ends nothing;
+//   - seq_add and seq_div move the start as they move the first cell from it on, or, where there is none yet, the last
+//     one before it, but never past a cell. Cells that sequences share move for all of them;
+//   - seq_cp brings it along, with a range from its first copied cell on. What the destination had stays, unless it had
+//     no cell and gets the whole sequence, or the copy takes the place of its cells (streams, recurrent states);
+//   - a state has no activations: loading one ends those of what it replaces. One of LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+//     is taken for an earlier state of the same sequence, and ends what begins behind it.
 LLAMA_API int32_t alora_seq_activate(
         struct llama_context * ctx,
         llama_seq_id           seq_id,

@@ -81,10 +81,10 @@ def test_the_struct_is_cs(pristine, tmp_path):
 HOSTILE = """
 import ctypes, json, sys
 from native_runtime import Runtime, _native as n, llama_cpp, prompt
-dense, encoder, hybrid, file = sys.argv[1:]
+dense, encoder, hybrid, both, file, of_both = sys.argv[1:]
 out = ctypes.c_uint64()
 buffer = (n.alora_activation * 4)()
-runtime, no_memory, other = Runtime(dense), Runtime(encoder), Runtime(hybrid)
+runtime, no_memory, other, encodes = Runtime(dense), Runtime(encoder), Runtime(hybrid), Runtime(both)
 ctx, adapter = runtime.ctx, runtime.load(file)
 gone = Runtime(dense); gone_ctx = gone.ctx; gone.close()
 gone_adapter = runtime.load(file); assert n.alora_adapter_free(gone_adapter) == 0
@@ -123,6 +123,9 @@ call("argument no buffer", n.alora_seq_activations(ctx, 0, None, 4))
 call("argument negative buffer", n.alora_seq_activations(ctx, 0, buffer, -1))
 call("mismatch: load", n.alora_adapter_load(other.ctx, path, ctypes.byref(out)))
 call("mismatch: activate", n.alora_seq_activate(other.ctx, 0, adapter, 0, 1.0))
+call("mismatch: load into an encoder", n.alora_adapter_load(encodes.ctx, of_both.encode(), ctypes.byref(out)))
+assert out.value == 0
+call("mismatch: activate in an encoder", n.alora_seq_activate(encodes.ctx, 0, adapter, 0, 1.0))
 
 # nothing of all this has left anything, and what is merely extreme is taken
 assert runtime.activations(0) == []
@@ -140,8 +143,9 @@ def hostile(zoo, tmp_path_factory):
     from native_models import write_adapter
 
     file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
+    of_both = write_adapter(zoo.path(), "t5", zoo.adapter("both", weights=["token_embd.weight"]))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid")), file],
+    done = subprocess.run([sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid", "both")), file, of_both],
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     return json.loads(done.stdout)
