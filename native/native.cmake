@@ -2,6 +2,7 @@
 set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-adapter.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-adapter-file.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-attention.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-barrier.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-cells.cpp
