@@ -13,8 +13,8 @@
 #include <map>
 #include <mutex>
 
-// Nodes for this many adapters on every weight are budgeted from the start; more are reserved when
-// they are first active together.
+// Nodes for this many adapters on every weight are budgeted with the first activation; more are reserved
+// when they are first active together.
 static constexpr uint32_t N_ADAPTERS_BUDGET = 4;
 
 //
@@ -81,8 +81,6 @@ alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("A
     plan->weights = &weights;
     reserve_plan = current = plan;
 
-    n_nodes_budget = N_ADAPTERS_BUDGET * 12u * (uint32_t) ctx->get_model().n_tensors();
-
     std::lock_guard<std::mutex> lock(contexts_mutex);
     contexts[ctx] = this;
 }
@@ -128,7 +126,9 @@ void alora_context::activate(llama_seq_id seq_id, const alora_adapter_ptr & adap
     }
     acts.push_back({ adapter, start, scale });
     if (n_nodes > n_nodes_budget) {
-        n_nodes_budget = std::max(n_nodes, 2*n_nodes_budget);
+        // a context of the base alone pays for none
+        const uint32_t more = n_nodes_budget ? 2*n_nodes_budget : N_ADAPTERS_BUDGET * 12u * (uint32_t) ctx->get_model().n_tensors();
+        n_nodes_budget = std::max(n_nodes, more);
         need_reserve   = true;
     }
 }
