@@ -17,11 +17,13 @@ from alora_gguf._library import take_error
 tokens = (llama_cpp.llama_token * 20)(*prompt(1, 20))
 batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))
 
-for name in ("llama_encode", "llama_decode"):
+for name, reserves in [(name, reserves) for name in ("llama_encode", "llama_decode") for reserves in (False, True)]:
     call = getattr(llama_cpp, name)
     child = os.fork()
     if not child:
         with Runtime(sys.argv[1], n_ctx=256) as runtime:
+            if reserves:  # before it computes
+                llama_cpp.llama_set_adapter_cvec(runtime.ctx, None, 0, 0, 0, 0)
             has = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
             before = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (has << 10, before[1]))
@@ -41,7 +43,7 @@ def test_memory_that_ends_is_a_status_of_encode_and_decode(zoo):
     done = subprocess.run([sys.executable, "-c", ENDS, zoo.base("encoder")], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in lines] == ["llama_encode", "llama_decode"]
+    assert [name for name, *_ in lines] == ["llama_encode"] * 2 + ["llama_decode"] * 2
     assert all(int(status) < 0 and "expected memory to compute in, got: " in line for _, status, line in lines), lines
 
 
