@@ -20,6 +20,7 @@
 #include <new>
 
 static thread_local std::string last_error;
+static thread_local bool no_memory = false; // not even for the error's text
 
 static std::mutex adapters_mutex;
 static std::map<alora_adapter_id, alora_adapter_ptr> adapters;
@@ -36,20 +37,30 @@ static std::string one_line(std::string text) {
     return text;
 }
 
+static void set_error(const char * what) noexcept {
+    try {
+        last_error = one_line(what);
+        no_memory  = false;
+    } catch (const std::exception &) {
+        no_memory = true;
+    }
+}
+
 // No exception crosses the C surface.
 template <typename F>
-static int32_t guarded(F && f) {
+static int32_t guarded(F && f) noexcept {
+    last_error.clear();
+    no_memory = false;
     try {
-        last_error.clear();
         return f();
     } catch (const alora_error & e) {
-        last_error = one_line(e.what());
+        set_error(e.what());
         return e.status;
     } catch (const std::bad_alloc &) {
-        last_error = "expected memory, got none";
+        no_memory = true;
         return ALORA_ERROR_MEMORY;
     } catch (const std::exception & e) {
-        last_error = one_line(e.what());
+        set_error(e.what());
         return ALORA_ERROR_FILE;
     }
 }
@@ -99,21 +110,23 @@ int32_t alora_abi_version(void) {
 }
 
 int32_t alora_load_backends(void) {
-    static std::mutex mutex;
-    std::lock_guard<std::mutex> lock(mutex);
+    return guarded([]() -> int32_t {
+        static std::mutex mutex;
+        std::lock_guard<std::mutex> lock(mutex);
 #ifndef _WIN32
-    Dl_info self;
-    if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
-        const std::string path = self.dli_fname;
-        const size_t slash = path.rfind('/');
-        ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
-    }
+        Dl_info self;
+        if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
+            const std::string path = self.dli_fname;
+            const size_t slash = path.rfind('/');
+            ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
+        }
 #endif
-    return ggml_backend_reg_count();
+        return ggml_backend_reg_count();
+    });
 }
 
 const char * alora_last_error(void) {
-    return last_error.c_str();
+    return no_memory ? "expected memory, got none" : last_error.c_str();
 }
 
 int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter_id * adapter) {

@@ -47,7 +47,7 @@ LLAMA_API int32_t alora_abi_version(void);
 
 // Loads ggml's backends where they are modules beside libllama (GGML_BACKEND_DL), of the CPU's the best for
 // this processor; elsewhere, and a second time, it does nothing. To be called before a model is loaded.
-// Returns how many backends there are.
+// Returns how many backends there are, or a negative alora_status.
 LLAMA_API int32_t alora_load_backends(void);
 
 // The calling thread's last error, one line, never NULL. Valid until its next alora_ call.
@@ -76,8 +76,8 @@ LLAMA_API uint64_t alora_adapter_size(alora_adapter_id adapter);
 //
 // The start is a place between cells: those before it, and those from it on. It follows them through llama_memory_*:
 //   - the activation ends when the last cell from its start on is taken away, or the sequence's last one, and when
-//     the sequence is given up as a whole: seq_rm(seq, -1, -1), seq_keep of another, clear. A call that takes no cell
-//     away ends nothing;
+//     the sequence is given up as a whole: seq_rm(seq, -1, -1), seq_keep of another, clear. Any other call that takes
+//     no cell away ends nothing;
 //   - seq_add and seq_div move the start as they move the first cell from it on, or, where there is none yet, the last
 //     one before it, but never past a cell. Cells that sequences share move for all of them;
 //   - seq_cp brings it along, with a range from its first copied cell on. What the destination had stays, unless it had
