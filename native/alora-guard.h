@@ -2,10 +2,13 @@
 
 // What an exception becomes before it would leave llama.cpp's C surface, where it ends the process.
 
+#include "llama-cparams.h"
 #include "llama-impl.h"
+#include "llama-memory.h"
 
 #include "ggml.h"
 
+#include <array>
 #include <exception>
 #include <new>
 
@@ -16,6 +19,28 @@ struct alora_again {
 
     explicit alora_again(bool & flag) : flag(flag) {}
     ~alora_again() { flag = flag || std::uncaught_exceptions() > n_exceptions; }
+};
+
+// Gives back the cells of a batch that an exception ended: llama.cpp puts them in to try whether they fit, and takes
+// them out again only if all goes well. A recurrent state stays as it is.
+struct alora_rollback {
+    llama_memory_i * memory; // may be nullptr
+    const llama_seq_id n_seqs;
+    const int n_exceptions = std::uncaught_exceptions();
+    std::array<llama_pos, LLAMA_MAX_SEQ> last;
+
+    alora_rollback(llama_memory_i * memory, uint32_t n_seqs) : memory(memory), n_seqs(memory ? (llama_seq_id) n_seqs : 0) {
+        for (llama_seq_id i = 0; i < this->n_seqs; ++i) {
+            last[i] = memory->seq_pos_max(i);
+        }
+    }
+    ~alora_rollback() {
+        for (llama_seq_id i = 0; i < n_seqs && std::uncaught_exceptions() > n_exceptions; ++i) {
+            if (memory->seq_pos_max(i) > last[i]) {
+                memory->seq_rm(i, last[i] + 1, -1);
+            }
+        }
+    }
 };
 
 // Logs it, and says whether memory ended.
