@@ -150,7 +150,7 @@ with Model(sys.argv[1], n_ctx=2048, n_threads=1) as model:
 @pytest.mark.skipif(sys.platform != "linux", reason="sizes by /proc")
 def test_memory_that_ends_while_computing_is_one_line(base_q4):
     """Cells that were tried are gone again, and the graph takes more than a MiB; with more room the same context computes."""
-    limits = ["0", "20", "60", "100", "150", "300", "600", "1000"]
+    limits = ["0", "60", "100", "300", "1000"]
     done = subprocess.run([sys.executable, "-c", COMPUTES, str(base_q4), *limits], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
