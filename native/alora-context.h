@@ -5,8 +5,6 @@
 #include "alora-adapter.h"
 #include "alora-cells.h"
 
-#include "llama-io.h"
-
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -90,7 +88,7 @@ struct alora_context {
     void end_empty(llama_seq_id seq_id); // of a sequence that has no cell; -1: of every one, if none has
 
     // before
-    std::vector<activation> copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) const; // what dst will have
+    std::vector<activation> copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1, bool whole) const; // what dst will have
     void shift(const alora_shift & shift);
 
     // after
@@ -160,63 +158,9 @@ struct alora_ubatch_scope {
 };
 
 //
-// hooks of llama_memory_*, which know the memory but not its context; none throws through the C surface
-//
-
-void alora_memory_clear   (llama_memory_i * mem) noexcept;
-void alora_memory_seq_keep(llama_memory_i * mem, llama_seq_id seq_id) noexcept; // after it
-void alora_memory_seq_add (llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) noexcept;
-void alora_memory_seq_div (llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) noexcept;
-
-// A removal can fail (recurrent memories cannot be cut), and what it has removed shows only
-// afterwards: applied when the scope ends.
-struct alora_memory_seq_rm {
-    alora_memory_seq_rm(llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1) noexcept;
-    ~alora_memory_seq_rm();
-
-private:
-    alora_context * alora;
-    llama_seq_id    seq_id;
-    bool            whole;
-};
-
-// Room for what the copy has is made before it. Without room there is no copy, so that the next decode on it
-// fails: a copy without its activations would answer wrongly.
-struct alora_memory_seq_cp {
-    alora_memory_seq_cp(llama_memory_i * mem, llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) noexcept;
-    ~alora_memory_seq_cp();
-
-    bool ok = true;
-
-private:
-    alora_context * alora;
-    llama_seq_id    dst;
-    std::vector<alora_context::activation> acts;
-};
-
-// Around the reading of a state: sees whether cells came, and applies that when it ends, also by an exception.
-class alora_state_read : public llama_io_read_i {
-public:
-    alora_state_read(alora_context & alora, llama_io_read_i & io, llama_seq_id seq_id, llama_state_seq_flags flags);
-    ~alora_state_read() override;
-
-    void   read       (void * dst, size_t size) override { io.read(dst, size); }
-    void   read_tensor(ggml_tensor * tensor, size_t offset, size_t size) override;
-    void   discard    () override { io.discard(); }
-    size_t n_bytes    () override { return io.n_bytes(); }
-
-private:
-    alora_context &   alora;
-    llama_io_read_i & io;
-    llama_seq_id      seq_id; // -1: the whole state
-    bool              partial;
-    bool              came = false;
-    const int         n_exceptions;
-};
-
-//
 // live contexts
 //
 
-alora_context * alora_context_find(const llama_context * ctx); // nullptr if not live
+alora_context * alora_context_find(const llama_context * ctx);   // nullptr if not live
+alora_context * alora_context_of  (const llama_memory_i * mem);  // nullptr if no adapter was ever active there
 void            alora_contexts_forget(const alora_adapter * adapter);
