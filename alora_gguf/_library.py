@@ -14,7 +14,7 @@ from .convert.text import printable
 from .errors import ForeignLibraryError
 
 LIB_DIR = Path(__file__).parent / "lib"
-ABI_VERSION = 2  # of native/alora.h
+ABI_VERSION = 3  # of native/alora.h
 
 logger = logging.getLogger("alora_gguf.llama")
 logger.addHandler(logging.NullHandler())
@@ -50,7 +50,7 @@ def _import_llama_cpp():
     if got != ABI_VERSION:
         raise ForeignLibraryError(
             f"{lib._lib._name}: expected native interface {ABI_VERSION}, got {got}; install the package again")
-    if lib._lib.alora_load_backends() == 0:
+    if lib._lib.alora_load_backends() <= 0:
         raise ForeignLibraryError(f"{lib._lib._name}: expected ggml's backends beside it, got none that this processor runs; install the package again")
     return lib
 

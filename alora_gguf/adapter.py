@@ -28,7 +28,7 @@ class Adapter:
     """Made by Model.load_adapter and Model.register_adapter.
 
     uid           a number for the file and what is in it; cells in the cache know it
-    ptr           its alora_adapter *, None while it is not in memory
+    ptr           its alora_adapter_id, None while it is not in memory
     fingerprint   gives that of the base model; None: whatever base it was made for
     io_yaml       file in place of the io.yaml beside or in the adapter
     """
@@ -120,12 +120,12 @@ class Adapter:
         if self._stat_now() != self._stat:
             raise AdapterFileError(f"{self.path}: expected the file that was named {self.name!r}, got one that has changed; load it again")
         self.metadata  # noqa: B018  the base has to be the right one
-        ptr = ctypes.c_void_p()
-        status = _native.alora_adapter_load(context, os.fsencode(self.path), ctypes.byref(ptr))
+        handle = ctypes.c_uint64()
+        status = _native.alora_adapter_load(context, os.fsencode(self.path), ctypes.byref(handle))
         if status != _native.OK:
             error = {_native.ERROR_FILE: AdapterFileError, _native.ERROR_MISMATCH: AdapterMismatchError}.get(status, DecodeError)
             raise error(_native.alora_last_error().decode("utf-8", errors="replace"))
-        self.ptr = ptr.value
+        self.ptr = handle.value
         self.n_bytes = _native.alora_adapter_size(self.ptr)
 
     def free(self) -> None:

@@ -172,11 +172,11 @@ class Context:
         return False
 
     def activate(self, seq_id: int, adapter: int, start: int, scale: float = 1.0) -> None:
-        """From position `start` on, `adapter` (an alora_adapter *) is active on the sequence."""
+        """From position `start` on, `adapter` (its alora_adapter_id) is active on the sequence."""
         check(_native.alora_seq_activate(self.ptr, seq_id, adapter, start, scale))
 
     def deactivate(self, seq_id: int) -> None:
-        check(_native.alora_seq_deactivate(self.ptr, seq_id, None))
+        check(_native.alora_seq_deactivate(self.ptr, seq_id, 0))
 
     def activations(self, seq_id: int) -> list[tuple[int, int, float]]:
         """(adapter, start, scale) of each adapter that is active on the sequence."""

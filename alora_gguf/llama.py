@@ -178,7 +178,7 @@ class Llama(llama_cpp.Llama):
         """Before each decode, because upstream's way of cutting the context back ends what is active there. Raises ClosedError."""
         self._lifetime.check()
         ctx, (adapter, start) = self._ctx.ctx, self._active
-        check(_native.alora_seq_deactivate(ctx, 0, None))
+        check(_native.alora_seq_deactivate(ctx, 0, 0))
         if adapter is not None:
             check(_native.alora_seq_activate(ctx, 0, adapter.ptr, start, 1.0))
 

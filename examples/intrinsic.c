@@ -35,7 +35,7 @@ int main(int argc, char ** argv) {
     params.n_threads = params.n_threads_batch = (int32_t) sysconf(_SC_NPROCESSORS_ONLN);
     struct llama_context * ctx = llama_init_from_model(model, params);
     CHECK(ctx, "%s: expected room for %d cells", argv[1], N_CTX);
-    struct alora_adapter * adapter;
+    alora_adapter_id adapter;
     CHECK(alora_adapter_load(ctx, argv[2], &adapter) == ALORA_OK, "%s", alora_last_error());
 
     struct gguf_context * file = gguf_init_from_file(argv[2], (struct gguf_init_params) { true, NULL });

@@ -82,8 +82,10 @@ struct alora_pages {
     const size_t size;
 };
 
+class alora_adapter_file;
+
 struct alora_adapter {
-    // Throws alora_error.
+    // Loads a file. Throws alora_error.
     alora_adapter(const char * path, const char * arch, const alora_weights & weights);
 
     alora_adapter(const alora_adapter &) = delete;
@@ -98,17 +100,27 @@ struct alora_adapter {
     // An upper bound of what this adapter adds to a graph, nodes and leafs.
     uint32_t n_nodes() const;
 
-    const uint64_t    id; // never used twice in a process
+    const uint64_t    id; // its handle, never used twice in a process
     const std::string path;
 
     std::map<alora_weight_key, alora_pair> pairs;
     std::vector<alora_block> blocks;
 
-    std::vector<ggml_context_ptr>             ctxs;
-    std::vector<std::unique_ptr<alora_pages>> pages; // of some of the buffers
-    std::vector<ggml_backend_buffer_ptr>      bufs;
+    std::map<ggml_backend_buffer_type_t, ggml_context_ptr> ctxs; // of its tensors, one for each kind of memory
+    std::vector<std::unique_ptr<alora_pages>>              pages; // of some of the buffers
+    std::vector<ggml_backend_buffer_ptr>                   bufs;
 
 private:
+    // One of the file's tensors and one of the device's, whose values are the file's less a number.
+    struct copied { ggml_tensor * src; ggml_tensor * dst; float minus; };
+
+    // It is made in three steps: its pairs, each with a weight of `weights`, from tensors without memory;
+    // the memory; the values.
+    std::vector<copied> match(const alora_adapter_file & file, const alora_weights & weights);
+    void allocate();
+    void copy(alora_adapter_file & file, const std::vector<copied> & copies);
+
+    size_t block_of(const alora_block & block);
     ggml_backend_buffer_t alloc(ggml_context * ctx, ggml_backend_buffer_type_t buft); // nullptr: no memory
 };
 

@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
+#include <exception>
 #include <map>
 #include <mutex>
 
-// Nodes for this many adapters on every weight are budgeted from the start; more are reserved when
-// they are first active together.
+// Nodes for this many adapters on every weight are budgeted with the first activation; more are reserved
+// when they are first active together.
 static constexpr uint32_t N_ADAPTERS_BUDGET = 4;
 
 //
@@ -38,7 +38,7 @@ void alora_contexts_forget(const alora_adapter * adapter) {
     }
 }
 
-static alora_context * find_by_memory(const llama_memory_i * mem) {
+alora_context * alora_context_of(const llama_memory_i * mem) {
     std::lock_guard<std::mutex> lock(contexts_mutex);
     for (const auto & [_, alora] : contexts) {
         if (alora->memory == mem) {
@@ -80,8 +80,6 @@ alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("A
     plan->weights = &weights;
     reserve_plan = current = plan;
 
-    n_nodes_budget = N_ADAPTERS_BUDGET * 12u * (uint32_t) ctx->get_model().n_tensors();
-
     std::lock_guard<std::mutex> lock(contexts_mutex);
     contexts[ctx] = this;
 }
@@ -92,52 +90,57 @@ alora_context::~alora_context() {
 }
 
 void alora_context::activate(llama_seq_id seq_id, const alora_adapter_ptr & adapter, llama_pos start, float scale) {
+    if (table.empty()) {
+        table.resize(ctx->n_seq_max()); // which it does not know yet when this is made with it
+    }
     if (!resolved.count(adapter->id)) {
         resolved.emplace(adapter->id, adapter->resolve(weights));
-        touch();
-        std::lock_guard<std::mutex> lock(contexts_mutex);
-        used.insert(adapter->id);
-        memory = ctx->get_memory();
+        try {
+            touch();
+            std::lock_guard<std::mutex> lock(contexts_mutex);
+            used.insert(adapter->id);
+            memory = ctx->get_memory();
+        } catch (...) {
+            resolved.erase(adapter->id);
+            throw;
+        }
     }
 
-    auto & acts = table[seq_id];
+    auto & acts = table[seq_id].acts;
     const auto it = std::find_if(acts.begin(), acts.end(), [&](const activation & a) { return a.adapter == adapter; });
     if (it != acts.end()) {
         it->start = start;
         it->scale = scale;
         return;
     }
-    acts.push_back({ adapter, start, scale });
 
-    std::set<const alora_adapter *> distinct;
-    uint32_t n_nodes = 0;
-    for (const auto & [_, others] : table) {
-        for (const auto & a : others) {
+    std::set<const alora_adapter *> distinct { adapter.get() };
+    uint32_t n_nodes = adapter->n_nodes();
+    for (const auto & seq : table) {
+        for (const auto & a : seq.acts) {
             if (distinct.insert(a.adapter.get()).second) {
                 n_nodes += a.adapter->n_nodes();
             }
         }
     }
+    acts.push_back({ adapter, start, scale });
     if (n_nodes > n_nodes_budget) {
-        n_nodes_budget = std::max(n_nodes, 2*n_nodes_budget);
+        // a context of the base alone pays for none
+        const uint32_t more = n_nodes_budget ? 2*n_nodes_budget : N_ADAPTERS_BUDGET * 12u * (uint32_t) ctx->get_model().n_tensors();
+        n_nodes_budget = std::max(n_nodes, more);
         need_reserve   = true;
     }
 }
 
 int alora_context::deactivate(llama_seq_id seq_id, const alora_adapter * adapter) {
-    const auto it = table.find(seq_id);
-    if (it == table.end()) {
+    if (!is_seq(seq_id)) {
         return 0;
     }
-    auto & acts = it->second;
+    auto & acts = table[seq_id].acts;
     const size_t before = acts.size();
     acts.erase(std::remove_if(acts.begin(), acts.end(),
             [&](const activation & a) { return !adapter || a.adapter.get() == adapter; }), acts.end());
-    const int res = (int) (before - acts.size());
-    if (acts.empty()) {
-        table.erase(it);
-    }
-    return res;
+    return (int) (before - acts.size());
 }
 
 void alora_context::forget(const alora_adapter * adapter) {
@@ -145,8 +148,8 @@ void alora_context::forget(const alora_adapter * adapter) {
         ctx->synchronize(); // a device may still compute with its tensors
         touch();
     }
-    for (const auto seq_id : active_seqs()) {
-        deactivate(seq_id, adapter);
+    for (size_t seq_id = 0; seq_id < table.size(); ++seq_id) {
+        deactivate((llama_seq_id) seq_id, adapter);
     }
 }
 
@@ -165,143 +168,96 @@ void alora_context::touch() {
 
 const std::vector<alora_context::activation> & alora_context::activations(llama_seq_id seq_id) const {
     static const std::vector<activation> none;
-    const auto it = table.find(seq_id);
-    return it == table.end() ? none : it->second;
-}
-
-std::vector<llama_seq_id> alora_context::active_seqs() const {
-    std::vector<llama_seq_id> res;
-    for (const auto & [seq_id, _] : table) {
-        res.push_back(seq_id);
-    }
-    return res;
+    return is_seq(seq_id) ? table[seq_id].acts : none;
 }
 
 //
 // cells
 //
 
-static llama_pos first_pos(llama_pos p0) { return p0 < 0 ? 0 : p0; }
-static llama_pos end_pos  (llama_pos p1) { return p1 < 0 ? std::numeric_limits<llama_pos>::max() : p1; }
-
 void alora_context::clear() {
-    table.clear();
+    clear(-1);
 }
 
-void alora_context::seq_end(llama_seq_id seq_id, llama_pos p0) {
-    if (seq_id < 0) {
-        for (const auto seq : active_seqs()) {
-            seq_end(seq, p0);
+void alora_context::clear(llama_seq_id seq_id) {
+    for (size_t i = 0; i < table.size(); ++i) {
+        if (seq_id < 0 || seq_id == (llama_seq_id) i) {
+            table[i].acts.clear();
         }
-        return;
-    }
-    const auto it = table.find(seq_id);
-    if (it == table.end()) {
-        return;
-    }
-    auto & acts = it->second;
-    acts.erase(std::remove_if(acts.begin(), acts.end(),
-            [&](const activation & a) { return a.start >= p0; }), acts.end());
-    if (acts.empty()) {
-        table.erase(it);
     }
 }
 
-void alora_context::seq_cp(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) {
-    GGML_UNUSED(p0);
-    if (src == dst) {
-        return;
-    }
-    const auto acts = activations(src);
-    table.erase(dst);
-    for (const auto & a : acts) {
-        if (a.start < end_pos(p1)) {
-            table[dst].push_back(a);
+void alora_context::note_last() {
+    const alora_cells cells(ctx->get_memory());
+    for (size_t i = 0; i < table.size(); ++i) {
+        if (!table[i].acts.empty()) {
+            table[i].last = cells.last((llama_seq_id) i);
         }
     }
+}
+
+void alora_context::end_lost() {
+    const alora_cells cells(ctx->get_memory());
+    for (size_t i = 0; i < table.size(); ++i) {
+        auto & [acts, before] = table[i];
+        if (acts.empty() || before < 0) {
+            continue;
+        }
+        const llama_pos last = cells.last((llama_seq_id) i);
+        acts.erase(std::remove_if(acts.begin(), acts.end(), [&, before = before](const activation & a) {
+            return last < 0 || (a.start <= before && a.start > last);
+        }), acts.end());
+    }
+}
+
+void alora_context::end_empty(llama_seq_id seq_id) {
+    const alora_cells cells(ctx->get_memory());
+    for (size_t i = 0; i < table.size(); ++i) {
+        if ((seq_id < 0 || seq_id == (llama_seq_id) i) && cells.last((llama_seq_id) i) >= 0) {
+            return;
+        }
+    }
+    clear(seq_id);
+}
+
+std::vector<alora_context::activation> alora_context::copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1, bool whole) const {
+    const alora_cells cells(ctx->get_memory());
+    if (cells.copy_replaces(src, dst)) {
+        return activations(src);
+    }
+    // the destination's own: with its cells, which stay, and without any, if it gets but a part
+    auto res = cells.last(dst) < 0 && whole ? std::vector<activation>() : activations(dst);
+    for (auto a : activations(src)) {
+        const bool has = std::any_of(res.begin(), res.end(), [&](const activation & own) { return own.adapter == a.adapter; });
+        const bool to_come = a.start > cells.last(src) && a.start >= p0 && a.start < p1;
+        a.start = std::max(a.start, p0);
+        if (!has && (to_come || cells.any(src, a.start, p1))) {
+            res.push_back(a);
+        }
+    }
+    return res;
+}
+
+void alora_context::shift(const alora_shift & shift) {
+    const alora_cells cells(ctx->get_memory());
+    for (size_t i = 0; i < table.size(); ++i) {
+        auto & acts = table[i].acts;
+        for (auto & a : acts) {
+            a.start = cells.start_after((llama_seq_id) i, a.start, shift);
+        }
+        acts.erase(std::remove_if(acts.begin(), acts.end(), [](const activation & a) { return a.start < 0; }), acts.end());
+    }
+}
+
+void alora_context::replace(llama_seq_id seq_id, std::vector<activation> && acts) {
+    table[seq_id].acts = std::move(acts);
 }
 
 void alora_context::seq_keep(llama_seq_id seq_id) {
-    for (const auto other : active_seqs()) {
-        if (other != seq_id) {
-            table.erase(other);
-        }
-    }
-}
-
-void alora_context::seq_add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) {
-    for (const auto seq : active_seqs()) {
-        if (seq_id < 0 || seq == seq_id) {
-            for (auto & a : table[seq]) {
-                if (a.start >= first_pos(p0) && a.start < end_pos(p1)) {
-                    a.start = std::max(0, a.start + delta);
-                } else if (a.start < first_pos(p0)) {
-                    // its cells from p0 on move down, over the start that it had
-                    a.start = std::min(a.start, std::max(0, first_pos(p0) + delta));
-                }
-            }
-        }
-    }
-}
-
-void alora_context::seq_div(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) {
-    for (const auto seq : active_seqs()) {
-        if (seq_id < 0 || seq == seq_id) {
-            for (auto & a : table[seq]) {
-                if (d > 1 && a.start >= first_pos(p0) && a.start < end_pos(p1)) {
-                    a.start /= d;
-                }
-            }
-        }
-    }
-}
-
-void alora_memory_clear(llama_memory_i * mem) {
-    if (auto * alora = find_by_memory(mem)) {
-        alora->clear();
-    }
-}
-
-void alora_memory_seq_cp(llama_memory_i * mem, llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1) {
-    if (auto * alora = find_by_memory(mem)) {
-        alora->seq_cp(src, dst, p0, p1);
-    }
-}
-
-void alora_memory_seq_keep(llama_memory_i * mem, llama_seq_id seq_id) {
-    if (auto * alora = find_by_memory(mem)) {
-        alora->seq_keep(seq_id);
-    }
-}
-
-void alora_memory_seq_add(llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) {
-    if (auto * alora = find_by_memory(mem)) {
-        alora->seq_add(seq_id, p0, p1, delta);
-    }
-}
-
-void alora_memory_seq_div(llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) {
-    if (auto * alora = find_by_memory(mem)) {
-        alora->seq_div(seq_id, p0, p1, d);
-    }
-}
-
-alora_memory_seq_rm::alora_memory_seq_rm(llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1)
-    : alora(find_by_memory(mem)), mem(mem), p0(first_pos(p0)), p1(end_pos(p1)) {
-    if (!alora) {
-        return;
-    }
-    for (const auto seq : alora->active_seqs()) {
-        if ((seq_id < 0 || seq == seq_id) && mem->seq_pos_max(seq) < this->p1) {
-            seqs.push_back(seq);
-        }
-    }
-}
-
-alora_memory_seq_rm::~alora_memory_seq_rm() {
-    for (const auto seq : seqs) {
-        if (mem->seq_pos_max(seq) < p0) {
-            alora->seq_end(seq, p0);
+    // streams of other sequences stay, but where there is a recurrent state it went for all
+    for (size_t i = 0; i < table.size(); ++i) {
+        if (seq_id != (llama_seq_id) i && !table[i].acts.empty() && ctx->get_memory()->seq_pos_max((llama_seq_id) i) < 0) {
+            table[i].acts.clear();
         }
     }
 }
@@ -310,12 +266,21 @@ alora_memory_seq_rm::~alora_memory_seq_rm() {
 // graphs
 //
 
-bool alora_context::begin(const llama_ubatch & ubatch) {
+bool alora_context::begin(const llama_ubatch & ubatch) noexcept {
     current = nullptr;
-    if (table.empty()) {
+    if (std::all_of(table.begin(), table.end(), [](const sequence & seq) { return seq.acts.empty(); })) {
         return true;
     }
+    try {
+        current = plan_of(ubatch);
+        return true;
+    } catch (const std::exception & e) {
+        LLAMA_LOG_ERROR("%s: %s\n", __func__, e.what());
+        return false;
+    }
+}
 
+alora_plan_ptr alora_context::plan_of(const llama_ubatch & ubatch) const {
     // by id, so that the order of the slots, and with it the graph, depends on nothing else
     std::map<uint64_t, alora_slot> slots;
     std::vector<uint8_t> is_active(ubatch.n_tokens);
@@ -336,10 +301,9 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
         const auto acts = active(ubatch.seq_id[i][0]);
         for (int s = 1; s < ubatch.n_seq_id[i]; ++s) {
             if (active(ubatch.seq_id[i][s]) != acts) {
-                LLAMA_LOG_ERROR("%s: token %u at position %d: expected the same adapters for all its sequences, "
-                        "got others for sequence %d than for %d; decode it once a sequence\n", __func__, i, pos,
-                        ubatch.seq_id[i][s], ubatch.seq_id[i][0]);
-                return false;
+                throw alora_error(ALORA_ERROR_ARGUMENT, "token " + std::to_string(i) + " at position " + std::to_string(pos) +
+                        ": expected the same adapters for all its sequences, got others for sequence " + std::to_string(ubatch.seq_id[i][s]) +
+                        " than for " + std::to_string(ubatch.seq_id[i][0]) + "; decode it once a sequence");
             }
         }
         is_active[i] = !acts.empty();
@@ -355,19 +319,19 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
         }
     }
 
-    if (!slots.empty()) {
-        auto plan = std::make_shared<alora_plan>();
-        plan->weights    = &weights;
-        plan->ops_only   = ops_only;
-        plan->all_active = std::count(is_active.begin(), is_active.end(), 1) == ubatch.n_tokens;
-        plan->active     = std::move(is_active);
-        plan->touched    = touched;
-        for (auto & [_, slot] : slots) {
-            plan->slots.push_back(std::move(slot));
-        }
-        current = plan;
+    if (slots.empty()) {
+        return nullptr;
     }
-    return true;
+    auto plan = std::make_shared<alora_plan>();
+    plan->weights    = &weights;
+    plan->ops_only   = ops_only;
+    plan->all_active = std::count(is_active.begin(), is_active.end(), 1) == ubatch.n_tokens;
+    plan->active     = std::move(is_active);
+    plan->touched    = touched;
+    for (auto & [_, slot] : slots) {
+        plan->slots.push_back(std::move(slot));
+    }
+    return plan;
 }
 
 void alora_context::end() {

@@ -3,6 +3,7 @@
 // What is active on the sequences of one llama_context, and what that means for a ubatch.
 
 #include "alora-adapter.h"
+#include "alora-cells.h"
 
 #include <cstdint>
 #include <memory>
@@ -11,7 +12,6 @@
 #include <vector>
 
 struct llama_context;
-struct llama_memory_i;
 struct llama_ubatch;
 
 struct alora_context;
@@ -72,26 +72,36 @@ struct alora_context {
     void forget    (const alora_adapter * adapter);                      // on every sequence
 
     const std::vector<activation> & activations(llama_seq_id seq_id) const;
-    std::vector<llama_seq_id>       active_seqs() const;
+
+    bool is_seq(llama_seq_id seq_id) const { return seq_id >= 0 && (size_t) seq_id < table.size(); }
 
     //
-    // what happens to the cells happens to the activations
+    // what happens to the cells happens to the activations (alora.h says how); nothing of it throws, but for the copy
     //
 
     void clear();
-    void seq_end (llama_seq_id seq_id, llama_pos p0); // its cells (-1: all sequences' cells) from p0 on are gone
-    void seq_cp  (llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1);
+    void clear(llama_seq_id seq_id); // -1: every sequence
+
+    // before and after whatever may take cells away
+    void note_last();
+    void end_lost();
+    void end_empty(llama_seq_id seq_id); // of a sequence that has no cell; -1: of every one, if none has
+
+    // before
+    std::vector<activation> copied(llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1, bool whole) const; // what dst will have
+    void shift(const alora_shift & shift);
+
+    // after
+    void replace (llama_seq_id seq_id, std::vector<activation> && acts);
     void seq_keep(llama_seq_id seq_id);
-    void seq_add (llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);
-    void seq_div (llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d);
 
     //
     // graphs
     //
 
     // Between begin and end, plan() is that of the ubatch; else that of a reserve.
-    // False, with the reason in the log, if two sequences of one token disagree.
-    bool begin(const llama_ubatch & ubatch);
+    // False, with the reason in the log, if two sequences of one token disagree or memory ends.
+    bool begin(const llama_ubatch & ubatch) noexcept;
     void end();
 
     alora_plan_ptr plan() const { return current; }
@@ -118,8 +128,14 @@ private:
 
     std::shared_ptr<const std::vector<bool>> touched; // the weights of all of these
 
-    // no entry is empty
-    std::unordered_map<llama_seq_id, std::vector<activation>> table;
+    struct sequence {
+        std::vector<activation> acts;
+        llama_pos               last = -1; // its last cell, noted before a call
+    };
+
+    std::vector<sequence> table; // by llama_seq_id; empty before the first activation
+
+    alora_plan_ptr plan_of(const llama_ubatch & ubatch) const; // throws
 
     alora_plan_ptr reserve_plan;
     alora_plan_ptr current;
@@ -142,32 +158,9 @@ struct alora_ubatch_scope {
 };
 
 //
-// hooks of llama_memory_*, which know the memory but not its context
-//
-
-void alora_memory_clear   (llama_memory_i * mem);
-void alora_memory_seq_cp  (llama_memory_i * mem, llama_seq_id src, llama_seq_id dst, llama_pos p0, llama_pos p1);
-void alora_memory_seq_keep(llama_memory_i * mem, llama_seq_id seq_id);
-void alora_memory_seq_add (llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);
-void alora_memory_seq_div (llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d);
-
-// A removal can fail (recurrent memories cannot be cut), and what it has removed shows only
-// afterwards: applied when the scope ends.
-struct alora_memory_seq_rm {
-    alora_memory_seq_rm(llama_memory_i * mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1);
-    ~alora_memory_seq_rm();
-
-private:
-    alora_context * alora = nullptr;
-    llama_memory_i * mem;
-    llama_pos p0;
-    llama_pos p1;
-    std::vector<llama_seq_id> seqs; // those whose last cell lies in [p0, p1)
-};
-
-//
 // live contexts
 //
 
-alora_context * alora_context_find(const llama_context * ctx); // nullptr if not live
+alora_context * alora_context_find(const llama_context * ctx);   // nullptr if not live
+alora_context * alora_context_of  (const llama_memory_i * mem);  // nullptr if no adapter was ever active there
 void            alora_contexts_forget(const alora_adapter * adapter);

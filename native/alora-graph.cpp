@@ -88,7 +88,10 @@ void llm_graph_input_alora::fill(const input & inp, size_t i_slot, const llama_u
             buffer.insert(buffer.end(), block.rank, block.mask ? (scale != 0.0f ? 1.0f : 0.0f) : block.scale*scale);
         }
     }
-    GGML_ASSERT(buffer.size() == (size_t) ggml_nelements(inp.scales));
+    if (buffer.size() != (size_t) ggml_nelements(inp.scales)) {
+        throw alora_error(ALORA_ERROR_MISMATCH, "adapted rows: expected " + std::to_string(ggml_nelements(inp.scales)) + " scales, got " +
+                std::to_string(buffer.size()) + "; this model's graph cannot have this adapter");
+    }
     ggml_backend_tensor_set(inp.scales, buffer.data(), 0, buffer.size()*sizeof(float));
     if (inp.rows) {
         ggml_backend_tensor_set(inp.rows, rows.data(), 0, rows.size()*sizeof(int32_t));
@@ -169,7 +172,10 @@ ggml_tensor * llm_graph_input_alora::build_pair(ggml_context * ctx0, input & inp
 }
 
 bool llm_graph_input_alora::is_outputs(int64_t n_rows) const {
-    GGML_ASSERT((n_rows == n_tokens || n_rows == n_outputs) && "rows are neither the tokens nor the outputs of the ubatch");
+    if (n_rows != n_tokens && n_rows != n_outputs) {
+        throw alora_error(ALORA_ERROR_MISMATCH, "adapted rows: expected the ubatch's " + std::to_string(n_tokens) + " tokens or " +
+                std::to_string(n_outputs) + " outputs, got " + std::to_string(n_rows) + "; this model's graph cannot have this adapter");
+    }
     return n_rows != n_tokens;
 }
 

@@ -78,7 +78,7 @@ private:
 
     void see(ggml_tensor * w, alora_role role, int64_t n_rows);
 
-    // Whether the rows are those of the outputs. After the last attention block only these are left.
+    // Whether the rows are those of the outputs. After the last attention block only these are left. Throws if they are neither.
     bool is_outputs(int64_t n_rows) const;
 
     // The node that fuses all that can be added to `res`, the product of `w`; nullptr where that is for plain ops.

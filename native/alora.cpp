@@ -20,11 +20,12 @@
 #include <new>
 
 static thread_local std::string last_error;
+static thread_local bool no_memory = false; // not even for the error's text
 
 static std::mutex adapters_mutex;
-static std::map<const alora_adapter *, alora_adapter_ptr> adapters;
+static std::map<alora_adapter_id, alora_adapter_ptr> adapters;
 
-static alora_adapter_ptr find_adapter(const alora_adapter * adapter) {
+static alora_adapter_ptr find_adapter(alora_adapter_id adapter) {
     std::lock_guard<std::mutex> lock(adapters_mutex);
     const auto it = adapters.find(adapter);
     return it == adapters.end() ? nullptr : it->second;
@@ -36,20 +37,30 @@ static std::string one_line(std::string text) {
     return text;
 }
 
+static void set_error(const char * what) noexcept {
+    try {
+        last_error = one_line(what);
+        no_memory  = false;
+    } catch (const std::exception &) {
+        no_memory = true;
+    }
+}
+
 // No exception crosses the C surface.
 template <typename F>
-static int32_t guarded(F && f) {
+static int32_t guarded(F && f) noexcept {
+    last_error.clear();
+    no_memory = false;
     try {
-        last_error.clear();
         return f();
     } catch (const alora_error & e) {
-        last_error = one_line(e.what());
+        set_error(e.what());
         return e.status;
     } catch (const std::bad_alloc &) {
-        last_error = "expected memory, got none";
+        no_memory = true;
         return ALORA_ERROR_MEMORY;
     } catch (const std::exception & e) {
-        last_error = one_line(e.what());
+        set_error(e.what());
         return ALORA_ERROR_FILE;
     }
 }
@@ -65,10 +76,24 @@ static alora_context & live(llama_context * ctx) {
     return *res;
 }
 
-static alora_adapter_ptr live(const alora_adapter * adapter) {
+// Where no graph could have an adapter: ggml or llama.cpp would end the process, or adapt what has no position.
+static void check_adaptable(llama_context * ctx) {
+    const auto & model = ctx->get_model();
+    if (llama_model_has_encoder(&model)) {
+        throw alora_error(ALORA_ERROR_MISMATCH, std::string("ctx: expected a model that only decodes, got ") + llm_arch_name(model.arch) +
+                ", which has an encoder; no adapter can be active there");
+    }
+    if (model.split_mode() == LLAMA_SPLIT_MODE_TENSOR) {
+        throw alora_error(ALORA_ERROR_MISMATCH, "ctx: expected a model of whole weights for an adapter, got one loaded with "
+                "LLAMA_SPLIT_MODE_TENSOR; load it with LLAMA_SPLIT_MODE_LAYER");
+    }
+}
+
+static alora_adapter_ptr live(alora_adapter_id adapter) {
     auto res = find_adapter(adapter);
     if (!res) {
-        throw alora_error(ALORA_ERROR_ADAPTER, "adapter: expected a loaded adapter, got NULL or one that was freed");
+        throw alora_error(ALORA_ERROR_ADAPTER, "adapter: expected one that is loaded, got " +
+                (adapter ? std::to_string(adapter) + ", which is none or was freed" : "none") + "; load it again");
     }
     return res;
 }
@@ -85,40 +110,43 @@ int32_t alora_abi_version(void) {
 }
 
 int32_t alora_load_backends(void) {
-    static std::mutex mutex;
-    std::lock_guard<std::mutex> lock(mutex);
+    return guarded([]() -> int32_t {
+        static std::mutex mutex;
+        std::lock_guard<std::mutex> lock(mutex);
 #ifndef _WIN32
-    Dl_info self;
-    if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
-        const std::string path = self.dli_fname;
-        const size_t slash = path.rfind('/');
-        ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
-    }
+        Dl_info self;
+        if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
+            const std::string path = self.dli_fname;
+            const size_t slash = path.rfind('/');
+            ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
+        }
 #endif
-    return ggml_backend_reg_count();
+        return ggml_backend_reg_count();
+    });
 }
 
 const char * alora_last_error(void) {
-    return last_error.c_str();
+    return no_memory ? "expected memory, got none" : last_error.c_str();
 }
 
-int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter ** adapter) {
+int32_t alora_adapter_load(llama_context * ctx, const char * path, alora_adapter_id * adapter) {
     return guarded([&]() -> int32_t {
         if (!path || !adapter) {
             throw alora_error(ALORA_ERROR_ARGUMENT, "path, adapter: expected pointers, got NULL");
         }
-        *adapter = nullptr;
+        *adapter = 0;
         const auto & alora = live(ctx);
-        auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
+        check_adaptable(ctx);
+        const auto loaded = std::make_shared<alora_adapter>(path, llm_arch_name(ctx->get_model().arch), alora.weights);
 
         std::lock_guard<std::mutex> lock(adapters_mutex);
-        *adapter = loaded.get();
-        adapters[loaded.get()] = std::move(loaded);
+        adapters.emplace(loaded->id, loaded);
+        *adapter = loaded->id;
         return ALORA_OK;
     });
 }
 
-int32_t alora_adapter_free(alora_adapter * adapter) {
+int32_t alora_adapter_free(alora_adapter_id adapter) {
     return guarded([&]() -> int32_t {
         if (!adapter) {
             return ALORA_OK;
@@ -128,7 +156,7 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
             std::lock_guard<std::mutex> lock(adapters_mutex);
             adapters.erase(adapter);
         }
-        alora_contexts_forget(adapter);
+        alora_contexts_forget(freed.get());
         freed.reset();
 #ifdef __GLIBC__
         malloc_trim(0); // what was allocated to load and to use it: each thread's heap keeps tens of megabytes of that else
@@ -137,14 +165,19 @@ int32_t alora_adapter_free(alora_adapter * adapter) {
     });
 }
 
-uint64_t alora_adapter_size(const alora_adapter * adapter) {
-    const auto found = find_adapter(adapter);
-    return found ? found->n_bytes() : 0;
+uint64_t alora_adapter_size(alora_adapter_id adapter) {
+    uint64_t res = 0;
+    guarded([&]() -> int32_t {
+        res = live(adapter)->n_bytes();
+        return ALORA_OK;
+    });
+    return res;
 }
 
-int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter, llama_pos start, float scale) {
+int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapter_id adapter, llama_pos start, float scale) {
     return guarded([&]() -> int32_t {
         auto & alora = live(ctx);
+        check_adaptable(ctx);
         const auto found = live(adapter);
         check_seq(ctx, seq_id);
         if (start < 0) {
@@ -158,7 +191,7 @@ int32_t alora_seq_activate(llama_context * ctx, llama_seq_id seq_id, alora_adapt
     });
 }
 
-int32_t alora_seq_deactivate(llama_context * ctx, llama_seq_id seq_id, alora_adapter * adapter) {
+int32_t alora_seq_deactivate(llama_context * ctx, llama_seq_id seq_id, alora_adapter_id adapter) {
     return guarded([&]() -> int32_t {
         auto & alora = live(ctx);
         check_seq(ctx, seq_id);
@@ -175,7 +208,7 @@ int32_t alora_seq_activations(llama_context * ctx, llama_seq_id seq_id, alora_ac
         }
         const auto & acts = alora.activations(seq_id);
         for (size_t i = 0; i < acts.size() && i < (size_t) n_max; ++i) {
-            out[i] = { acts[i].adapter.get(), acts[i].start, acts[i].scale };
+            out[i] = { acts[i].adapter->id, acts[i].start, acts[i].scale };
         }
         return (int32_t) acts.size();
     });

@@ -2,12 +2,15 @@
 set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-adapter.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-adapter-file.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-attention.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-barrier.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-cells.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-context.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-cpu.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-fused.cpp
-    ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp)
+    ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-memory.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
 set_source_files_properties(${ALORA_SOURCES} PROPERTIES
     SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra>")

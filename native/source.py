@@ -21,7 +21,8 @@ import tempfile
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-PATCH = NATIVE / "llama.cpp.patch"
+# One for each purpose, applied in this order: the line numbers of each are those of the tree that those before it leave.
+PATCHES = tuple(NATIVE / "patches" / f"{name}.patch" for name in ("alora", "masked-cells", "grammar-limits", "decode-errors"))
 
 # The pin. CONTRIBUTING.md has the recipe for moving it.
 PACKAGE = "llama-cpp-python"
@@ -105,18 +106,26 @@ def check(tree: Path) -> None:
                           f"use the llama.cpp vendored in {PACKAGE} {VERSION}")
 
 
-def load_patch():
+def load_patch(path: Path):
     try:
         import patch_ng
     except ImportError:
-        raise SourceError(f"{PATCH.name}: expected the Python package patch-ng to apply it, got none; "
+        raise SourceError(f"{path.name}: expected the Python package patch-ng to apply it, got none; "
                           "pip install patch-ng") from None
-    return patch_ng.fromfile(str(PATCH))
+    patch = patch_ng.fromfile(str(path))
+    if not patch or not patch.items:
+        raise SourceError(f"{path.name}: expected a patch, got a file with no hunk that can be read; take it from the repository again")
+    return patch
 
 
-def apply_patch(tree: Path, reverse: bool = False) -> None:
-    """Applies (or takes back) the patch without fuzz; where it is applied already, nothing changes."""
-    patch = load_patch()
+def touched(path: Path) -> list[str]:
+    """The files that a patch changes."""
+    return re.findall(r"^\+\+\+ b/(.+)$", path.read_text(), re.MULTILINE)
+
+
+def apply_patch(tree: Path, path: Path, reverse: bool = False) -> None:
+    """Applies (or takes back) one patch without fuzz."""
+    patch = load_patch(path)
     errors: list[str] = []
     logger, handler = logging.getLogger("patch_ng"), logging.Handler(logging.ERROR)
     handler.emit = lambda record: errors.append(record.getMessage())
@@ -124,14 +133,27 @@ def apply_patch(tree: Path, reverse: bool = False) -> None:
     done = patch.revert(root=str(tree)) if reverse else patch.apply(root=str(tree))
     logger.removeHandler(handler)
     if not done:
-        raise SourceError(f"{PATCH.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got: {errors[-1]}; "
+        raise SourceError(f"{path.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got: {errors[-1]}; "
                           "CONTRIBUTING.md says how to move to another llama.cpp")
+
+
+def apply_patches(tree: Path, reverse: bool = False) -> None:
+    """Applies all patches in their order (or takes them back); where they are applied already, nothing changes.
+
+    Each knows its lines only in the tree that it was made for, so a tree that calls our code gives all back first.
+    """
+    ours = any(b"alora" in (tree / name).read_bytes() for path in PATCHES for name in touched(path) if (tree / name).is_file())
+    for path in reversed(PATCHES) if ours else ():
+        apply_patch(tree, path, reverse=True)
+    for path in () if reverse else PATCHES:
+        apply_patch(tree, path)
 
 
 def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> None:
     """Makes `out` the checked and patched source, unless it is that already. A `source` is always looked at again."""
     stamp_file = out / ".alora"
-    stamp = f"{SHA256}\n{'pristine' if pristine else sha256(PATCH)}\n{' '.join(NEEDED)}\n"
+    stamp = "".join(f"{line}
+" for line in (SHA256, *(["pristine"] if pristine else map(sha256, PATCHES)), " ".join(NEEDED)))
     if not source and stamp_file.is_file() and stamp_file.read_text() == stamp:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +165,7 @@ def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> No
             unpack(download(out.parent), tree)
         check(tree)
         if not pristine:
-            apply_patch(tree)
+            apply_patches(tree)
         stamp_file.unlink(missing_ok=True)
         replace(tree, out)
         if not source:

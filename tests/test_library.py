@@ -31,7 +31,7 @@ def test_ours_first_and_llama_cpp_after_it(unpatched_lib):
 import os
 from alora_gguf import Model
 from llama_cpp import llama_cpp
-assert llama_cpp._lib.alora_abi_version() == 2
+assert llama_cpp._lib.alora_abi_version() == 3
 print(os.environ["LLAMA_CPP_LIB_PATH"])
 """, LLAMA_CPP_LIB_PATH=str(unpatched_lib))
     assert done.stdout.strip() == str(unpatched_lib), done.stderr  # a child process decides for itself

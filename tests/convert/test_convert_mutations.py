@@ -126,7 +126,7 @@ def through_the_reader(path):
     model.logits([([5, 1, 2, 7], "a")])
 
 def directly(path):
-    ptr = ctypes.c_void_p()
+    ptr = ctypes.c_uint64()
     if _native.alora_adapter_load(model.context.ptr, str(path).encode(), ctypes.byref(ptr)) != _native.OK:
         raise AloraError(_native.alora_last_error().decode("utf-8", "replace"))
     _native.alora_adapter_free(ptr)

@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
         abort();
     }
     const std::string path = "/proc/self/fd/" + std::to_string(fd);
-    alora_adapter * adapter = nullptr;
+    alora_adapter_id adapter = 0;
     if (alora_adapter_load(ctx, path.c_str(), &adapter) == ALORA_OK) {
         if (alora_seq_activate(ctx, 0, adapter, 1, 1.0f) != ALORA_OK) {
             abort();

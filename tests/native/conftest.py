@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from native_runtime import Runtime
-from native_models import TinyAdapter, TinyModel, bert, granite_hybrid, llama, merged, random_adapter, write_adapter, write_model
+from native_models import (
+    TinyAdapter, TinyModel, bert, gemma3, granite_hybrid, llama, mamba, merged, random_adapter, t5, write_adapter, write_model)
 
 MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert(),
-          "wide": llama(n_dim=32)}
+          "wide": llama(n_dim=32), "recurrent": mamba(), "windows": gemma3(), "both": t5()}
 
 
 class Zoo:

@@ -82,6 +82,49 @@ def granite_hybrid() -> TinyModel:
         "ssm.group_count": n_group})
 
 
+def mamba() -> TinyModel:
+    """Two layers of Mamba 2: a recurrent state and no attention."""
+    d_inner, d_state, n_group, n_heads, d_conv = 2 * N_EMBD, 16, 1, 4, 4
+    d_xbc = d_inner + 2 * n_group * d_state
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
+    for blk in ("blk.0.", "blk.1."):
+        shapes |= {blk + "attn_norm.weight": (N_EMBD,), blk + "ssm_in.weight": (d_inner + d_xbc + n_heads, N_EMBD),
+                   blk + "ssm_conv1d.weight": (d_xbc, d_conv), blk + "ssm_conv1d.bias": (d_xbc,), blk + "ssm_dt.bias": (n_heads,),
+                   blk + "ssm_a": (n_heads, 1), blk + "ssm_d": (n_heads, 1), blk + "ssm_norm.weight": (n_group, d_inner // n_group),
+                   blk + "ssm_out.weight": (N_EMBD, d_inner)}
+    tensors = random_tensors(shapes)
+    tensors |= {name: -np.abs(values) - np.float32(0.5) for name, values in tensors.items() if name.endswith("ssm_a")}
+    return TinyModel("mamba2", tensors, {
+        "block_count": 2, "ssm.conv_kernel": d_conv, "ssm.inner_size": d_inner, "ssm.state_size": d_state, "ssm.time_step_rank": n_heads,
+        "ssm.group_count": n_group})
+
+
+def gemma3(window: int = 4) -> TinyModel:
+    """Six layers, of which all but the last see `window` tokens back; the head is tied."""
+    n_dim = N_EMBD // N_HEAD
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
+    for i in range(6):
+        shapes |= attention(i) | dense(i) | {f"blk.{i}.{name}.weight": (n,) for name, n in (
+            ("attn_q_norm", n_dim), ("attn_k_norm", n_dim), ("post_attention_norm", N_EMBD), ("post_ffw_norm", N_EMBD))}
+    return TinyModel("gemma3", random_tensors(shapes), {
+        "feed_forward_length": N_FF, "attention.key_length": n_dim, "attention.value_length": n_dim, "attention.head_count": N_HEAD,
+        "attention.head_count_kv": N_HEAD_KV, "block_count": 6, "attention.sliding_window": window})
+
+
+def t5() -> TinyModel:
+    """An encoder and a decoder of one layer each, which share the embeddings."""
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output.weight": (N_VOCAB, N_EMBD), "dec.output_norm.weight": (N_EMBD,), "enc.output_norm.weight": (N_EMBD,)}
+    for side, parts in (("enc", ("attn",)), ("dec", ("attn", "cross_attn"))):
+        for part in parts:
+            shapes |= {f"{side}.blk.0.{part}_{n}.weight": (N_EMBD, N_EMBD) for n in "qkvo"} | {f"{side}.blk.0.{part}_norm.weight": (N_EMBD,)}
+        shapes |= {f"{side}.blk.0.attn_rel_b.weight": (32, N_HEAD), f"{side}.blk.0.ffn_norm.weight": (N_EMBD,),
+                   f"{side}.blk.0.ffn_up.weight": (N_FF, N_EMBD), f"{side}.blk.0.ffn_down.weight": (N_EMBD, N_FF)}
+    return TinyModel("t5", random_tensors(shapes), {
+        "feed_forward_length": N_FF, "attention.head_count": N_HEAD, "attention.key_length": N_EMBD // N_HEAD,
+        "attention.value_length": N_EMBD // N_HEAD, "block_count": 1, "attention.relative_buckets_count": 32,
+        "attention.layer_norm_epsilon": 1e-6, "decoder_start_token_id": 0})
+
+
 def bert() -> TinyModel:
     """An encoder: its context has no memory."""
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "position_embd.weight": (256, N_EMBD), "token_types.weight": (2, N_EMBD),

@@ -41,13 +41,14 @@ class Runtime:
 
     def __init__(
             self, path: Path, n_ctx: int = 512, n_ubatch: int = 512, n_seq_max: int = 16, unified: bool = True, model=None,
-            flash: GGMLQuantizationType | None = None, on_node: Callable[[int], None] | None = None):
+            flash: GGMLQuantizationType | None = None, on_node: Callable[[int], None] | None = None, swa_full: bool = True):
         self.model = model or llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         assert self.model, path
         self._owns_model = not model
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max, params.kv_unified = n_ctx, n_ctx, n_ubatch, n_seq_max, unified
         params.type_k = params.type_v = flash or 0
+        params.swa_full = swa_full
         params.flash_attn_type = flash is not None
         params.n_threads = params.n_threads_batch = 1
         params.no_perf = False
@@ -106,14 +107,21 @@ class Runtime:
     def clear(self) -> None:
         llama_cpp.llama_memory_clear(self.memory, True)
 
-    def save(self, seq: int) -> ctypes.Array:
-        state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(self.ctx, seq))()
-        assert llama_cpp.llama_state_seq_get_data(self.ctx, state, len(state), seq) == len(state)
+    def save(self, seq: int, flags: int = 0) -> ctypes.Array:
+        state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size_ext(self.ctx, seq, flags))()
+        assert llama_cpp.llama_state_seq_get_data_ext(self.ctx, state, len(state), seq, flags) == len(state)
         return state
 
-    def restore(self, seq: int, state: ctypes.Array) -> int:
+    def restore(self, seq: int, state: ctypes.Array, flags: int = 0) -> int:
         """Bytes read; 0 if the state was refused."""
-        return llama_cpp.llama_state_seq_set_data(self.ctx, state, len(state), seq)
+        return llama_cpp.llama_state_seq_set_data_ext(self.ctx, state, len(state), seq, flags)
+
+    def save_all(self) -> ctypes.Array:
+        state = (ctypes.c_uint8 * llama_cpp.llama_state_get_size(self.ctx))()
+        return (ctypes.c_uint8 * llama_cpp.llama_state_get_data(self.ctx, state, len(state))).from_buffer(state)
+
+    def restore_all(self, state: ctypes.Array) -> int:
+        return llama_cpp.llama_state_set_data(self.ctx, state, len(state))
 
     @property
     def n_reused(self) -> int:
@@ -122,14 +130,14 @@ class Runtime:
     # adapters
 
     def load(self, path: Path) -> int:
-        out = ctypes.c_void_p()
+        out = ctypes.c_uint64()
         _check(_native.alora_adapter_load(self.ctx, str(path).encode(), ctypes.byref(out)))
         return out.value
 
     def activate(self, seq: int, adapter: int, start: int = 0, scale: float = 1.0) -> None:
         _check(_native.alora_seq_activate(self.ctx, seq, adapter, start, scale))
 
-    def deactivate(self, seq: int, adapter: int | None = None) -> int:
+    def deactivate(self, seq: int, adapter: int = 0) -> int:
         return _check(_native.alora_seq_deactivate(self.ctx, seq, adapter))
 
     def activations(self, seq: int) -> list[tuple[int, int, float]]:
@@ -138,7 +146,7 @@ class Runtime:
         return [(a.adapter, a.start, a.scale) for a in out[:n]]
 
 
-def free(adapter: int | None) -> None:
+def free(adapter: int) -> None:
     _check(_native.alora_adapter_free(adapter))
 
 

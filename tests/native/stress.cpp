@@ -21,7 +21,7 @@
 static const llama_seq_id N_SEQ = 3;
 
 // Two prompts, the second one adapted from its third token on, and a token after a copy of that. The logits of all.
-static std::vector<float> said(llama_context * ctx, alora_adapter * adapter, float scale) {
+static std::vector<float> said(llama_context * ctx, alora_adapter_id adapter, float scale) {
     auto * memory = llama_get_memory(ctx);
     const int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(ctx)));
     std::vector<float> res;
@@ -73,7 +73,7 @@ int main(int argc, char ** argv) {
         CHECK(ctx);
         std::vector<float> first;
         for (int i = 0; i < n_rounds; ++i) {
-            alora_adapter * adapter = nullptr;
+            alora_adapter_id adapter = 0;
             CHECK(alora_adapter_load(ctx, path, &adapter) == ALORA_OK);
             const auto logits = said(ctx, adapter, 0.5f);
             if (i == 0) {

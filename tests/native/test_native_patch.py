@@ -1,4 +1,4 @@
-"""The pinned source and the patch: applied exactly, once, and taken back without a trace; a wrong source stops."""
+"""The pinned source and the patches: applied exactly, once, and taken back without a trace; a wrong source stops."""
 
 import importlib.util
 import io
@@ -28,33 +28,37 @@ source = load_module()
 
 
 class Hunk:
-    """Lines of one hunk of the patch, and where they begin (from 1) before and after it."""
+    """Lines of one hunk of a patch, and where they begin (from 1) before and after it."""
 
-    def __init__(self, path: str, header: str, lines: list[str]):
-        self.path, self.lines = path, lines
+    def __init__(self, patch: Path, path: str, header: str, lines: list[str]):
+        self.patch, self.path, self.lines = patch, path, lines
         self.old_start, self.new_start = map(int, re.match(r"@@ -(\d+),\d+ \+(\d+),\d+ @@", header).groups())
         self.old = [line[1:] for line in lines if line[0] in " -"]
         self.new = [line[1:] for line in lines if line[0] in " +"]
 
 
-def hunks() -> list[Hunk]:
-    out, path = [], None
-    for line in source.PATCH.read_text().splitlines():
-        if line.startswith("+++ b/"):
-            path = line[6:]
-        elif line.startswith("@@"):
-            out.append((path, line, []))
-        elif out and path and not line.startswith("--- "):
-            out[-1][2].append(line)
+def hunks(*patches: Path) -> list[Hunk]:
+    """Of the patches, default: of all in their order."""
+    out = []
+    for patch in patches or source.PATCHES:
+        path = None
+        for line in patch.read_text().splitlines():
+            if line.startswith("+++ b/"):
+                path = line[6:]
+            elif line.startswith("@@") and path:
+                out.append((patch, path, line, []))
+            elif path and not line.startswith("--- "):
+                out[-1][3].append(line)
     return [Hunk(*fields) for fields in out]
 
 
 TOUCHED = sorted({hunk.path for hunk in hunks()})
+each_patch = pytest.mark.parametrize("patch", source.PATCHES, ids=lambda p: p.stem)
 
 
 @pytest.fixture
 def tree(pristine, tmp_path) -> Path:
-    """The files that the patch touches, as they came."""
+    """The files that the patches touch, as they came."""
     for name in TOUCHED:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(pristine / name, tmp_path / name)
@@ -69,22 +73,29 @@ def times(tree: Path) -> dict[str, int]:
     return {str(p.relative_to(tree)): p.stat().st_mtime_ns for p in tree.rglob("*") if p.is_file()}
 
 
-# the patch
+# the patches
+
+
+def test_every_patch_file_is_applied():
+    assert sorted(source.PATCHES) == sorted((REPO / "native" / "patches").iterdir())
 
 
 def test_every_hunk_is_where_it_says_it_is(tree):
-    """No fuzz and no offset: before in the pristine file, after in the patched one."""
-    before = {name: (tree / name).read_text().splitlines() for name in TOUCHED}
-    source.apply_patch(tree)
-    after = {name: (tree / name).read_text().splitlines() for name in TOUCHED}
-    for h in hunks():
-        assert before[h.path][h.old_start - 1 :][: len(h.old)] == h.old
-        assert after[h.path][h.new_start - 1 :][: len(h.new)] == h.new
+    """No fuzz and no offset: before in the tree that the patches before it left, after in the patched one."""
+    lines = lambda: {name: (tree / name).read_text().splitlines() for name in TOUCHED}  # noqa: E731
+    for patch in source.PATCHES:
+        before = lines()
+        source.apply_patch(tree, patch)
+        after = lines()
+        assert {name for name in TOUCHED if before[name] != after[name]} == set(source.touched(patch))
+        for h in hunks(patch):
+            assert before[h.path][h.old_start - 1 :][: len(h.old)] == h.old
+            assert after[h.path][h.new_start - 1 :][: len(h.new)] == h.new
 
 
-def test_it_only_adds_lines(tree):
+def test_they_only_add_lines(tree):
     before = {name: (tree / name).read_text().splitlines() for name in TOUCHED}
-    source.apply_patch(tree)
+    source.apply_patches(tree)
     assert not [line for h in hunks() for line in h.lines if line[0] == "-"]
     for name in TOUCHED:
         added = [line for h in hunks() if h.path == name for line in h.lines if line[0] == "+"]
@@ -95,39 +106,78 @@ def test_it_only_adds_lines(tree):
 
 
 def test_twice_is_once(tree):
-    source.apply_patch(tree)
+    source.apply_patches(tree)
     once = contents(tree)
-    source.apply_patch(tree)
+    source.apply_patches(tree)
     assert contents(tree) == once
+
+
+@pytest.mark.parametrize("n", range(len(source.PATCHES)))
+def test_a_tree_with_some_of_them_gets_the_rest(tree, n):
+    for patch in source.PATCHES[:n]:
+        source.apply_patch(tree, patch)
+    some = contents(tree)
+    source.apply_patches(tree)
+    whole = contents(tree)
+    assert whole != some
+    source.apply_patches(tree, reverse=True)
+    source.apply_patches(tree)
+    assert contents(tree) == whole
 
 
 def test_the_reverse_restores_every_byte(tree):
     before = contents(tree)
-    source.apply_patch(tree)
+    source.apply_patches(tree, reverse=True)
+    assert contents(tree) == before
+    source.apply_patches(tree)
     assert contents(tree) != before
-    source.apply_patch(tree, reverse=True)
+    source.apply_patches(tree, reverse=True)
     assert contents(tree) == before
 
 
-@pytest.mark.parametrize("hunk", hunks(), ids=lambda h: f"{Path(h.path).name}:{h.old_start}")
+@pytest.mark.parametrize("gone", ["masked-cells", "grammar-limits", "decode-errors"])
+def test_each_can_go_alone(tree, monkeypatch, gone):
+    """All but the first, which is what they are for: the others still apply without fuzz."""
+    lines = {patch.stem: {line for h in hunks(patch) for line in h.lines if line[0] == "+"} for patch in source.PATCHES}
+    monkeypatch.setattr(source, "PATCHES", tuple(p for p in source.PATCHES if p.stem != gone))
+    source.apply_patches(tree)
+    now = {f"+{line}" for text in contents(tree).values() for line in text.decode().splitlines()}
+    for stem, added in lines.items():
+        assert (added <= now) == (stem != gone)
+
+
+@pytest.mark.parametrize("hunk", hunks(), ids=lambda h: f"{h.patch.stem}:{Path(h.path).name}:{h.old_start}")
 def test_a_line_of_context_that_changed_stops_it(tree, hunk):
+    for patch in source.PATCHES[: source.PATCHES.index(hunk.patch)]:
+        source.apply_patch(tree, patch)
     path = tree / hunk.path
     lines = path.read_text().splitlines(keepends=True)
     at = hunk.old_start - 1 + next(i for i, line in enumerate(hunk.old) if line)
     lines[at] = "// " + lines[at]
     path.write_text("".join(lines))
+    with pytest.raises(source.SourceError, match=f"{hunk.patch.name}: expected .* without fuzz, got: .*{hunk.path}"):
+        source.apply_patch(tree, hunk.patch)
     with pytest.raises(source.SourceError, match=f"without fuzz, got: .*{hunk.path}"):
-        source.apply_patch(tree)
+        source.apply_patches(tree)
 
 
-def test_its_header_names_every_file_it_touches():
-    header = source.PATCH.read_text().split("--- a/")[0]
-    assert sorted(re.findall(r"^  ((?:ggml/)?src/\S+)", header, re.MULTILINE)) == TOUCHED
+def test_a_file_without_a_hunk_stops_it(tree, monkeypatch, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("patch") / "empty.patch"
+    empty.write_text("Why: nothing.\n")
+    monkeypatch.setattr(source, "PATCHES", (*source.PATCHES, empty))
+    assert "empty.patch: expected a patch" in refused(lambda: source.apply_patches(tree))
+
+
+@each_patch
+def test_its_header_says_why_for_what_until_when_and_names_every_file(patch):
+    header = patch.read_text().split("--- a/")[0]
+    assert all(re.search(rf"^{begin}", header, re.MULTILINE) for begin in ("Why: ", "Goes ", f"For: .*{re.escape(source.VERSION)}"))
+    assert sorted(re.findall(r"^  ((?:ggml/)?src/\S+)", header, re.MULTILINE)) == sorted(source.touched(patch))
 
 
 def test_a_patched_tree_calls_our_code_and_a_pristine_one_does_not(pristine, tree):
     assert b"alora" not in b"".join(contents(tree).values())
-    source.apply_patch(tree)
+    source.apply_patches(tree)
     for name in TOUCHED:
         assert "alora" in (tree / name).read_text().lower()
 
@@ -177,8 +227,8 @@ def test_another_patch_rewrites_only_what_changes(folder, monkeypatch):
     before = times(out)
     (out / "src/left-over.cpp").write_text("int left_over;")
     other = folder / "other.patch"
-    other.write_text(source.PATCH.read_text().replace("+#include \"alora-graph.h\"", "+#include \"alora-graph.h\" // another"))
-    monkeypatch.setattr(source, "PATCH", other)
+    other.write_text(source.PATCHES[0].read_text().replace("+#include \"alora-graph.h\"", "+#include \"alora-graph.h\" // another"))
+    monkeypatch.setattr(source, "PATCHES", (other, *source.PATCHES[1:]))
     source.prepare(out)
     after = times(out)
     assert {name for name in after if after[name] != before.get(name)} == {"src/llama-graph.cpp", ".alora"}
@@ -189,8 +239,9 @@ def test_an_interrupted_run_is_done_again(folder, monkeypatch):
     out = folder / "llama.cpp"
     source.prepare(out)
     want = contents(out)
-    monkeypatch.setattr(source, "PATCH", shutil.copy(source.PATCH, folder / "other.patch"))
-    (folder / "other.patch").write_text("A comment.\n" + source.PATCH.read_text())
+    other = folder / "other.patch"
+    other.write_text("A comment.\n" + source.PATCHES[-1].read_text())
+    monkeypatch.setattr(source, "PATCHES", (*source.PATCHES[:-1], other))
     monkeypatch.setattr(source, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         source.prepare(out)
@@ -267,7 +318,7 @@ def test_from_a_checkout_a_copy_is_patched(checkout, tmp_path):
 
 
 def test_from_a_patched_checkout_nothing_is_patched_twice(checkout, tmp_path):
-    source.apply_patch(checkout)
+    source.apply_patches(checkout)
     source.prepare(tmp_path / "out", checkout)
     assert all((tmp_path / "out" / name).read_bytes() == (checkout / name).read_bytes() for name in TOUCHED)
 

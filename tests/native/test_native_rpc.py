@@ -1,4 +1,4 @@
-"""Layers on several servers; and a server that is lost at any byte: an error or the right logits, and the process goes on."""
+"""Layers on several servers; a server that is lost at any byte: an error or the right logits, and the process goes on; split weights."""
 
 import json
 import os
@@ -101,3 +101,17 @@ def test_a_server_that_is_lost_at_any_byte_gives_an_error_and_no_wrong_logit(zoo
         done = subprocess.run([sys.executable, "-c", LIVES, json.dumps(given)], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["errors"] > n  # of 2 n losses most come before the last result
+
+
+def test_weights_that_are_split_within_refuse_an_adapter_at_load(zoo):
+    """ggml ends the process where it computes with one."""
+    from alora_gguf import Model
+    from alora_gguf.errors import AdapterMismatchError
+
+    adapter = write_adapter(zoo.path(), zoo.model("dense").architecture, zoo.adapter("dense"))
+    with rpc_server() as first, rpc_server() as second, \
+            Model(zoo.base("dense"), n_ctx=256, n_gpu_layers=-1, rpc_servers=[first, second], split_mode=3, flash_attn=True) as model:
+        before = model.logits([([3, 4, 5], None)])[0]
+        with pytest.raises(AdapterMismatchError, match="expected a model of whole weights for an adapter, got .*LLAMA_SPLIT_MODE_TENSOR; load it with"):
+            model.load_adapter(adapter, "a", force=True)
+        assert (model.logits([([3, 4, 5], None)])[0] == before).all()

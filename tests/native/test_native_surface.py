@@ -16,8 +16,7 @@ BEFORE = {"alora_abi_version", "alora_load_backends"}  # asked before the rest i
 HEADER = Path(__file__).resolve().parents[2] / "native" / "alora.h"
 C_TYPES = {"int32_t": ctypes.c_int32, "llama_seq_id": ctypes.c_int32, "llama_pos": ctypes.c_int32, "float": ctypes.c_float,
            "uint64_t": ctypes.c_uint64, "const char *": ctypes.c_char_p, "struct llama_context *": ctypes.c_void_p,
-           "struct alora_adapter *": ctypes.c_void_p, "const struct alora_adapter *": ctypes.c_void_p,
-           "struct alora_adapter **": ctypes.POINTER(ctypes.c_void_p),
+           "alora_adapter_id": ctypes.c_uint64, "alora_adapter_id *": ctypes.POINTER(ctypes.c_uint64),
            "struct alora_activation *": ctypes.POINTER(_native.alora_activation)}
 
 
@@ -38,7 +37,7 @@ def prototypes() -> dict[str, tuple[str, list[str]]]:
 @pytest.mark.parametrize("language, standard", [("c", "c99"), ("c", "c11"), ("c++", "c++17")])
 def test_the_header_compiles(pristine, language, standard):
     include = ["-I", HEADER.parent, "-I", pristine / "include", "-I", pristine / "ggml" / "include"]
-    code = "#include \"alora.h\"\nint32_t (*free_)(struct alora_adapter *) = alora_adapter_free;\n"
+    code = "#include \"alora.h\"\nint32_t (*free_)(alora_adapter_id) = alora_adapter_free;\n"
     done = subprocess.run([os.environ.get("CC", "cc"), "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
                            *include, "-"], input=code, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -82,10 +81,10 @@ def test_the_struct_is_cs(pristine, tmp_path):
 HOSTILE = """
 import ctypes, json, sys
 from native_runtime import Runtime, _native as n, llama_cpp, prompt
-dense, encoder, hybrid, file = sys.argv[1:]
-out = ctypes.c_void_p()
+dense, encoder, hybrid, both, file, of_both = sys.argv[1:]
+out = ctypes.c_uint64()
 buffer = (n.alora_activation * 4)()
-runtime, no_memory, other = Runtime(dense), Runtime(encoder), Runtime(hybrid)
+runtime, no_memory, other, encodes = Runtime(dense), Runtime(encoder), Runtime(hybrid), Runtime(both)
 ctx, adapter = runtime.ctx, runtime.load(file)
 gone = Runtime(dense); gone_ctx = gone.ctx; gone.close()
 gone_adapter = runtime.load(file); assert n.alora_adapter_free(gone_adapter) == 0
@@ -99,7 +98,7 @@ def call(label, status):
 contexts = {"NULL": None, "freed": gone_ctx, "garbage": 0xdead0000beef, "odd": 1, "a model": runtime.model, "no memory": no_memory.ctx}
 for what, bad in contexts.items():
     call(f"context {what}: load", n.alora_adapter_load(bad, path, ctypes.byref(out)))
-    assert out.value is None
+    assert out.value == 0
     call(f"context {what}: activate", n.alora_seq_activate(bad, 0, adapter, 0, 1.0))
     call(f"context {what}: deactivate", n.alora_seq_deactivate(bad, 0, adapter))
     call(f"context {what}: activations", n.alora_seq_activations(bad, 0, buffer, 4))
@@ -108,11 +107,11 @@ for what, bad in {"freed": gone_adapter, "garbage": 0xdead0000beef, "odd": 1, "a
     call(f"adapter {what}: deactivate", n.alora_seq_deactivate(ctx, 0, bad))
     call(f"adapter {what}: free", n.alora_adapter_free(bad))
     assert n.alora_adapter_size(bad) == 0
-call("adapter NULL: activate", n.alora_seq_activate(ctx, 0, None, 0, 1.0))
-assert n.alora_adapter_size(None) == 0
+call("adapter none: activate", n.alora_seq_activate(ctx, 0, 0, 0, 1.0))
+assert n.alora_adapter_size(0) == 0
 for seq in (-1, 16, big, small):
     call(f"argument seq_id {seq}: activate", n.alora_seq_activate(ctx, seq, adapter, 0, 1.0))
-    call(f"argument seq_id {seq}: deactivate", n.alora_seq_deactivate(ctx, seq, None))
+    call(f"argument seq_id {seq}: deactivate", n.alora_seq_deactivate(ctx, seq, 0))
     call(f"argument seq_id {seq}: activations", n.alora_seq_activations(ctx, seq, buffer, 4))
 for start in (-1, small):
     call(f"argument start {start}", n.alora_seq_activate(ctx, 0, adapter, start, 1.0))
@@ -124,6 +123,9 @@ call("argument no buffer", n.alora_seq_activations(ctx, 0, None, 4))
 call("argument negative buffer", n.alora_seq_activations(ctx, 0, buffer, -1))
 call("mismatch: load", n.alora_adapter_load(other.ctx, path, ctypes.byref(out)))
 call("mismatch: activate", n.alora_seq_activate(other.ctx, 0, adapter, 0, 1.0))
+call("mismatch: load into an encoder", n.alora_adapter_load(encodes.ctx, of_both.encode(), ctypes.byref(out)))
+assert out.value == 0
+call("mismatch: activate in an encoder", n.alora_seq_activate(encodes.ctx, 0, adapter, 0, 1.0))
 
 # nothing of all this has left anything, and what is merely extreme is taken
 assert runtime.activations(0) == []
@@ -141,8 +143,9 @@ def hostile(zoo, tmp_path_factory):
     from native_models import write_adapter
 
     file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
+    of_both = write_adapter(zoo.path(), "t5", zoo.adapter("both", weights=["token_embd.weight"]))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid")), file],
+    done = subprocess.run([sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid", "both")), file, of_both],
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     return json.loads(done.stdout)
@@ -197,6 +200,33 @@ def test_deactivation_counts_what_ended(zoo, runtime):
     assert runtime.activations(0) == []
 
 
+def test_a_freed_handle_is_refused_by_every_call_whatever_was_loaded_since(zoo, runtime):
+    """The next adapter is made where the freed one was, and is not taken for it."""
+    old, adapter = [], zoo.adapter("dense")
+    for _ in range(20):
+        handle = zoo.load(runtime, "dense", adapter)
+        assert handle not in old
+        runtime.activate(0, handle)
+        for freed in old:
+            for call in (lambda: runtime.activate(1, freed), lambda: runtime.deactivate(0, freed), lambda: free(freed)):
+                with pytest.raises(Refused, match=f"expected one that is loaded, got {freed}") as refused:
+                    call()
+                assert refused.value.status == _native.ERROR_ADAPTER
+            assert _native.alora_adapter_size(freed) == 0 and str(freed) in _native.alora_last_error().decode()
+        assert runtime.activations(0) == [(handle, 0, 1.0)] and runtime.activations(1) == []
+        assert _native.alora_adapter_size(handle) > 0 and _native.alora_last_error() == b""
+        free(handle)
+        old.append(handle)
+
+
+def test_a_handle_cut_to_an_int_is_none(zoo, runtime):
+    handle = zoo.load(runtime, "dense", zoo.adapter("dense"))
+    for cut in (ctypes.c_int32(handle).value, ctypes.c_uint32(handle).value):
+        with pytest.raises(Refused):
+            free(cut)
+    free(handle)
+
+
 def test_the_size_is_that_of_its_tensors(zoo, runtime):
     adapter = zoo.adapter("dense")
     n_bytes = sum(x.nbytes for pair in adapter.pairs.values() for x in pair)
@@ -205,9 +235,9 @@ def test_the_size_is_that_of_its_tensors(zoo, runtime):
 
 def test_success_clears_the_last_error_and_freeing_nothing_is_one(runtime):
     with pytest.raises(Refused):
-        runtime.activate(0, None)
+        runtime.activate(0, 0)
     assert _native.alora_last_error()
-    free(None)
+    free(0)
     assert _native.alora_last_error() == b""
 
 
