@@ -358,6 +358,7 @@ bool alora_context::begin(const llama_ubatch & ubatch) {
     if (!slots.empty()) {
         auto plan = std::make_shared<alora_plan>();
         plan->weights    = &weights;
+        plan->memory     = memory;
         plan->ops_only   = ops_only;
         plan->all_active = std::count(is_active.begin(), is_active.end(), 1) == ubatch.n_tokens;
         plan->active     = std::move(is_active);

@@ -32,7 +32,8 @@ struct alora_slot {
 struct alora_plan {
     std::vector<alora_slot> slots; // by adapter id
 
-    const alora_weights * weights = nullptr;
+    const alora_weights *  weights = nullptr;
+    const llama_memory_i * memory  = nullptr; // the context's
     bool                  ops_only   = false; // nothing is fused
     bool                  all_active = false; // every token has an adapter
     std::vector<uint8_t>  active;             // by token, whether it has

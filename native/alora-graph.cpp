@@ -2,6 +2,8 @@
 
 #include "ggml-backend.h"
 
+#include <algorithm>
+
 llm_graph_input_alora * alora_graph_input(const llm_graph_params & params) {
     if (!params.alora) {
         return nullptr;
@@ -33,8 +35,11 @@ llm_graph_input_alora::layout::layout(const llm_graph_params & params) {
     }
 }
 
+static int n_threads_max(const llama_cparams & cparams) { return std::max(cparams.n_threads, cparams.n_threads_batch); }
+
 llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params)
-    : plan(params.alora), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload),
+    : plan(params.alora), res(params.res), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload),
+      n_threads(n_threads_max(params.cparams)),
       n_tokens(params.ubatch.n_tokens), n_outputs(params.n_outputs), n_computed(params) {
 }
 
@@ -46,7 +51,8 @@ bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
     if (attention_matters && plan->all_active != params.alora->all_active) {
         return false;
     }
-    plan = params.alora;
+    plan      = params.alora;
+    n_threads = n_threads_max(params.cparams);
     return true;
 }
 
@@ -54,10 +60,13 @@ void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
     const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
-    attention.begin(plan->active);
     for (const auto & [key, inp] : inputs) {
         fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
     }
+}
+
+void llm_graph_input_alora::set_attention(const llama_ubatch & ubatch) {
+    attention.begin(plan->active, ubatch, plan->memory, n_threads);
 }
 
 void llm_graph_input_alora::fill(const input & inp, size_t i_slot, const llama_ubatch & ubatch, bool outputs_only) const {
@@ -296,6 +305,20 @@ ggml_tensor * llm_graph_input_alora::build_rows(ggml_context * ctx0, ggml_tensor
     return res;
 }
 
+// Inputs are set in the order in which they were added: this one after the masks.
+class llm_graph_input_alora_attn : public llm_graph_input_i {
+public:
+    explicit llm_graph_input_alora_attn(llm_graph_input_alora * alora) : alora(alora) {}
+    virtual ~llm_graph_input_alora_attn() = default;
+
+    void set_input(const llama_ubatch * ubatch) override { alora->set_attention(*ubatch); }
+
+    bool can_reuse(const llm_graph_params &) override { return true; } // what matters the other one looks at
+
+private:
+    llm_graph_input_alora * alora; // of the same result
+};
+
 ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor * flash) {
     if (plan->slots.empty() || plan->ops_only || !attention.takes(flash)) {
         return flash;
@@ -307,6 +330,9 @@ ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor
         }
     }
     attention_matters = true;
+    if (attention.empty()) {
+        res->add_input(std::make_unique<llm_graph_input_alora_attn>(this));
+    }
     // a token of the base has the very attention that it has without the patch
     return attention.build(ctx0, flash, !plan->all_active, [&](ggml_tensor * node) {
         ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()

@@ -55,6 +55,9 @@ public:
     // flash, the node of ggml_flash_attn_ext, or one of alora_attention in its place
     ggml_tensor * build_attn(ggml_context * ctx0, ggml_tensor * flash);
 
+    // Once the inputs before it are set: the masks of the attention.
+    void set_attention(const llama_ubatch & ubatch);
+
 private:
     // What the plain ops of one adapter read about the rows that they compute.
     struct input {
@@ -102,9 +105,11 @@ private:
     bool            slots_matter      = false; // there are plain ops, and they are those of the plan's adapters
     bool            attention_matters = false; // adapted tokens have an attention of their own, and all are adapted or not all
 
+    llm_graph_result *   res;
     ggml_backend_sched_t sched;
     ggml_backend_t       backend_cpu;
     bool                 op_offload;
+    int                  n_threads;
 
     int64_t n_tokens;
     int64_t n_outputs;

@@ -7,10 +7,11 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-context.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-cpu.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-fused.cpp
-    ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp)
+    ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-sight.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
 set_source_files_properties(${ALORA_SOURCES} PROPERTIES
-    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra>")
+    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra;-ffp-contract=off>")
 target_include_directories(llama PRIVATE ${CMAKE_CURRENT_LIST_DIR})
 
 # the kernels for each instruction set; alora-cpu.cpp chooses among them at run time
@@ -32,7 +33,7 @@ foreach (kernel ${ALORA_KERNELS})
     target_compile_features(alora-kernel-${kernel} PRIVATE cxx_std_17)
     target_compile_definitions(alora-kernel-${kernel} PRIVATE
         ALORA_KERNEL_NAME=alora_kernel_${kernel} ALORA_ATTENTION_NAME=alora_attention_${kernel})
-    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}})
+    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}} $<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-ffp-contract=off>)
     target_include_directories(alora-kernel-${kernel} PRIVATE $<TARGET_PROPERTY:ggml,INTERFACE_INCLUDE_DIRECTORIES>)
     set_target_properties(alora-kernel-${kernel} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     target_sources(llama PRIVATE $<TARGET_OBJECTS:alora-kernel-${kernel}>)
