@@ -56,6 +56,11 @@ def _import_llama_cpp():
 
 
 llama_cpp = _import_llama_cpp()
+llama_cpp._lib.alora_kernels_name.restype = ctypes.c_char_p
+KERNELS = llama_cpp._lib.alora_kernels_name().decode()  # as native/alora.h has them
+NO_VECTORS = "kernels: expected those of a compiler with vectors, got scalar ones, some hundred times slower; build with GCC 9, clang 12 or newer"
+if KERNELS == "scalar":
+    logger.warning("%s", NO_VECTORS)
 
 
 def library(name: str) -> ctypes.CDLL:

@@ -33,6 +33,15 @@ llm_graph_input_alora::layout::layout(const llm_graph_params & params) {
         tokens .push_back(computed(n_tokens,  ubatch.n_tokens));
         outputs.push_back(computed(n_outputs, params.n_outputs));
     }
+    int64_t n_tokens = 0, n_outputs = 0;
+    for (size_t i = 0; i < params.alora->alone.size(); ++i) { // none while graphs are reserved
+        n_tokens  += params.alora->alone[i];
+        n_outputs += params.alora->alone[i] && ubatch.output && ubatch.output[i];
+    }
+    const bool all_outputs = params.n_outputs == ubatch.n_tokens; // as in set_input()
+    alone.n_tokens  = n_tokens ? computed(n_tokens, ubatch.n_tokens) : 0;
+    alone.n_outputs = all_outputs ? alone.n_tokens : n_outputs ? computed(n_outputs, params.n_outputs) : 0;
+    alone.all       = n_tokens == (int64_t) ubatch.n_tokens;
 }
 
 static int n_threads_max(const llama_cparams & cparams) { return std::max(cparams.n_threads, cparams.n_threads_batch); }
@@ -48,6 +57,9 @@ bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
     if (slots_matter && !(alora_plan::same_slots(*plan, *params.alora) && n_computed == layout(params))) {
         return false;
     }
+    if (rows_matter && !(n_computed.alone == layout(params).alone)) {
+        return false;
+    }
     if (attention_matters && plan->all_active != params.alora->all_active) {
         return false;
     }
@@ -60,6 +72,7 @@ void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
     const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
+    rows.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
     for (const auto & [key, inp] : inputs) {
         fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
     }
@@ -207,6 +220,18 @@ static bool has_even_rows(const ggml_tensor * t) {
     return t->nb[2] == t->ne[1]*t->nb[1] && t->nb[3] == t->ne[2]*t->nb[2];
 }
 
+ggml_tensor * llm_graph_input_alora::build_rows_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res) {
+    const bool is_product = res->op == GGML_OP_MUL_MAT && res->src[0] == w && res->src[1] == cur; // not one that was scaled, say
+    if (plan->ops_only || !is_product || cur->type != GGML_TYPE_F32 || !has_even_rows(cur) || ggml_n_dims(w) > 2 || !on_cpu(w, res, sched, op_offload) ||
+            alora_rows_alike(w)) {
+        return res;
+    }
+    rows_matter = true;
+    return rows.build(ctx0, w, cur, res, n_computed.alone, is_outputs(ggml_nrows(cur)), [&](ggml_tensor * node) {
+        ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()
+    });
+}
+
 ggml_tensor * llm_graph_input_alora::build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
         ggml_tensor * res, std::initializer_list<ggml_tensor *> args) {
     const auto weight = plan->weights->find({ w->name, role });
@@ -240,6 +265,7 @@ ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor *
     if (plan->slots.empty() || ggml_nelements(cur) == 0) {
         return res;
     }
+    res = build_rows_alone(ctx0, w, cur, res);
     if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_MATRIX, ggml_nrows(cur), res, { cur })) {
         return fused_res;
     }

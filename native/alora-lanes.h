@@ -18,7 +18,7 @@
 #include <arm_neon.h>
 #endif
 
-#if defined(__clang__) || __GNUC__ >= 9
+#if !defined(ALORA_SCALAR) && (defined(__clang__) || __GNUC__ >= 9)
 #define ALORA_VECTORS
 #endif
 

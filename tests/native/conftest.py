@@ -9,7 +9,7 @@ from native_runtime import Runtime
 from native_models import TinyAdapter, TinyModel, bert, granite_hybrid, llama, merged, random_adapter, write_adapter, write_model
 
 MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert(),
-          "wide": llama(n_dim=32)}
+          "wide": llama(n_dim=32), "one head each": llama(n_head_kv=4), "many heads": llama(n_dim=8, n_head=60, n_head_kv=1)}
 
 
 class Zoo:
