@@ -190,6 +190,9 @@ template <int N, typename Row> inline void scores_of_few(const alora_attention_a
             for (int64_t d = 0; d < p.dv; d += 64/Row::bytes) { // which are read next
                 __builtin_prefetch(p.v + cell*p.nb_v + d*Row::bytes);
             }
+            for (int64_t d = 0; d < p.dk; d += 64/Row::bytes) { // and those of the next head
+                __builtin_prefetch(cells[r] + (p.dk + d)*Row::bytes, 0, 2);
+            }
         }
         V acc[N][R][H] = {};
         for (int64_t d = 0; d < p.dk; d += 8) {

@@ -13,7 +13,6 @@
 
 static constexpr int64_t N_LANES  = 48;      // queries at once: they fill three of the widest vectors
 static constexpr size_t  N_PARTS  = 1 << 19; // floats a thread, at most
-static constexpr int64_t N_UNITS  = 4;       // a thread, from which on tokens are not shared
 
 static const char * at(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
     return (const char *) t->data + i1*t->nb[1] + i2*t->nb[2] + i3*t->nb[3];
@@ -44,7 +43,7 @@ struct alora_attention::node {
     // shapes
     int64_t dk, dv, n_head, n_head_kv, n_tokens; // of a stream
 
-    bool                 may_share = false; // tokens' segments are shared among threads
+    bool                 share = false; // threads take segments: for few tokens, whose cells are read in the order in which they lie
     std::atomic<int32_t> next { 0 };        // unit of work
 
     node(alora_attention * attention, const ggml_tensor * flash, bool mixed, const view * seen)
@@ -381,10 +380,10 @@ struct alora_attention::worker {
             n_part*(segment.before*self.n_head + team->n_tokens*(head_kv*self.n_shared() + slice));
     }
 
-    bool run_next(std::atomic<int32_t> & next, bool share) {
+    bool run_next(std::atomic<int32_t> & next) {
         const int64_t n_each = self.n_head_kv*self.n_slices();
         const int64_t unit   = next.fetch_add(1, std::memory_order_relaxed);
-        if (!share) {
+        if (!self.share) {
             const int64_t i = (int64_t) sight.teams.size() - 1 - unit/n_each; // the last ones see most
             if (i < 0) {
                 return false;
@@ -433,8 +432,8 @@ void alora_attention::begin(const std::vector<uint8_t> & active, const llama_uba
         const size_t n = sight.n_segment_tokens()*node.n_head*node.n_part();
         const bool all_see = std::all_of(sight.teams.begin(), sight.teams.end(), [](const alora_sight::team & team) { return team.n_segments > 0; });
         node.next = 0;
-        node.may_share = all_see && sight.segments.size() > sight.teams.size() && n_units < (size_t) (N_UNITS*n_threads) && n <= N_PARTS*n_threads;
-        if (node.may_share) {
+        node.share = all_see && sight.segments.size() > sight.teams.size() && n <= N_PARTS*n_threads;
+        if (node.share) {
             n_parts  = std::max(n_parts, n);
             n_groups = std::max(n_groups, n_units);
         }
@@ -465,6 +464,6 @@ void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userda
     }
     if (ith < attention.n_threads) {
         worker mine(self, dst, attention.scratch.data() + ith*attention.n_scratch);
-        while (mine.run_next(self.next, self.may_share && nth > 1)) {}
+        while (mine.run_next(self.next)) {}
     }
 }
