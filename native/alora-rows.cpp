@@ -94,13 +94,29 @@ bool alora_rows_alike(const ggml_tensor * w) {
 
 static char * row(const ggml_tensor * t, int64_t i) { return (char *) t->data + i*t->nb[1]; }
 
+// Whether our own kernel reads these values where they lie.
+static bool is_ours(const ggml_tensor * w) {
+    return (w->type == GGML_TYPE_F32 || w->type == GGML_TYPE_F16 || w->type == GGML_TYPE_BF16) && ggml_backend_buffer_is_host(w->buffer);
+}
+
 ggml_tensor * alora_rows::build(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * product, const layout & layout, bool outputs,
         const std::function<void(ggml_tensor *)> & place) {
     const int64_t n_rows = ggml_nrows(cur), n = outputs ? layout.n_outputs : layout.n_tokens;
-    if (n == 0 || n_rows == 1) {
+    auto & which = outputs ? this->outputs : tokens;
+    if (n == 0) {
         return product;
     }
-    auto & which = outputs ? this->outputs : tokens;
+    if (is_ours(w) && kernels.attention) { // those without vectors are slow
+        ggml_tensor * args[] = { w, cur };
+        auto * res = layout.all ?
+            ggml_custom_4d(ctx0, GGML_TYPE_F32, product->ne[0], product->ne[1], product->ne[2], product->ne[3], args, 2, multiply, GGML_N_TASKS_MAX, &which) :
+            ggml_custom_inplace(ctx0, product, args, 2, multiply, GGML_N_TASKS_MAX, &which);
+        place(res);
+        return res;
+    }
+    if (n_rows == 1) {
+        return product;
+    }
     ggml_tensor * x = nullptr; // [n_in, 1, n]: planes of one row
     if (n == n_rows) {
         x = ggml_view_3d(ctx0, cur, cur->ne[0], 1, n_rows, cur->nb[1], cur->nb[1], 0);
@@ -121,15 +137,15 @@ ggml_tensor * alora_rows::build(ggml_context * ctx0, ggml_tensor * w, ggml_tenso
 }
 
 void alora_rows::set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output) {
-    tokens.clear();
-    outputs.clear();
+    tokens .numbers.clear();
+    outputs.numbers.clear();
     int32_t output = 0;
     for (uint32_t i = 0; i < n_tokens; ++i) {
         const bool is_out = !is_output || is_output[i];
         if (plan.alone[i]) {
-            tokens.push_back((int32_t) i);
+            tokens.numbers.push_back((int32_t) i);
             if (is_out) {
-                outputs.push_back(output);
+                outputs.numbers.push_back(output);
             }
         }
         output += is_out;
@@ -137,7 +153,7 @@ void alora_rows::set_plan(const alora_plan & plan, uint32_t n_tokens, const int8
 }
 
 void alora_rows::take(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const auto & rows = *(const std::vector<int32_t> *) userdata;
+    const auto & rows = ((const struct rows *) userdata)->numbers;
     for (int64_t i = ith; i < dst->ne[2]; i += nth) { // more than there are: the last one again
         const int64_t from = rows.empty() ? 0 : rows[std::min<size_t>(i, rows.size() - 1)];
         memcpy((char *) dst->data + i*dst->nb[2], row(dst->src[0], from), dst->nb[1]);
@@ -145,10 +161,33 @@ void alora_rows::take(ggml_tensor * dst, int ith, int nth, void * userdata) {
 }
 
 void alora_rows::put(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const auto & rows = *(const std::vector<int32_t> *) userdata;
+    const auto & rows = ((const struct rows *) userdata)->numbers;
     const auto * alone = dst->src[1];
     const bool all = alone->ne[2] == ggml_nrows(dst);
     for (size_t i = ith; i < rows.size(); i += nth) {
         memcpy(row(dst, rows[i]), (const char *) alone->data + (all ? rows[i] : i)*alone->nb[2], dst->ne[0]*sizeof(float));
+    }
+}
+
+// a thread's part of every row
+void alora_rows::multiply(ggml_tensor * dst, int ith, int nth, void * userdata) {
+    const auto & rows = *(const struct rows *) userdata;
+    const auto * w = dst->src[dst->view_src ? 1 : 0], * cur = dst->src[dst->view_src ? 2 : 1];
+    const int64_t chunk = ((w->ne[1] + nth - 1)/nth + 15)/16*16;
+    const int64_t i0 = std::min(w->ne[1], chunk*ith), i1 = std::min(w->ne[1], i0 + chunk);
+
+    constexpr size_t N = 64; // for which w is read once
+    const float * x[N];
+    float       * y[N];
+    float         scales[N];
+    std::fill(scales, scales + N, 1.0f);
+    for (size_t first = 0; i0 < i1 && first < rows.numbers.size(); first += N) {
+        const size_t n = std::min(N, rows.numbers.size() - first);
+        for (size_t i = 0; i < n; ++i) {
+            x[i] = (const float *) row(cur, rows.numbers[first + i]);
+            y[i] = (float *) row(dst, rows.numbers[first + i]);
+            std::fill(y[i] + i0, y[i] + i1, 0.0f);
+        }
+        rows.kernel({ w->type, w->data, w->nb[1], w->ne[0], nullptr, x, y, scales, (int64_t) n, nullptr }, i0, i1);
     }
 }

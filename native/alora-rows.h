@@ -4,10 +4,13 @@
 //
 // ggml has one way for a row alone and others for several, which add up in other orders: with F32, F16 and BF16
 // weights from two rows on, with K-quants from four or eight on. For a row that an adapter was activated for in the
-// midst of its conversation the way is always that for a row alone: the answer of an intrinsic is the same whatever
-// is in the batch. Where ggml's ways agree to the bit (Q4_0, Q4_1, Q8_0 on x86-64), nothing is added.
+// midst of its conversation the way is always the same, and so is the answer of an intrinsic, whatever is in the batch:
+//   F32, F16 and BF16 weights   our own kernel, in F32 arithmetic
+//   others                      that of ggml for a row alone
+// Where ggml's ways agree to the bit (Q4_0, Q4_1, Q8_0 on x86-64), nothing is added.
 
 #include "alora-context.h"
+#include "alora-cpu.h"
 
 #include <cstdint>
 #include <functional>
@@ -39,11 +42,19 @@ public:
     void set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output);
 
 private:
-    static void take(ggml_tensor * dst, int ith, int nth, void * userdata);
-    static void put (ggml_tensor * dst, int ith, int nth, void * userdata);
+    struct rows {
+        std::vector<int32_t> numbers; // of those that are computed alone
+        alora_kernel         kernel;
+    };
 
-    std::vector<int32_t> tokens;  // the rows that are computed alone
-    std::vector<int32_t> outputs;
+    static void take    (ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void put     (ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void multiply(ggml_tensor * dst, int ith, int nth, void * userdata);
+
+    const alora_kernels kernels = alora_kernels_get();
+
+    rows tokens  { {}, kernels.rows };
+    rows outputs { {}, kernels.rows };
 
     std::map<const ggml_tensor *, ggml_tensor *> taken; // rows of an activation: several weights multiply it
 };
