@@ -65,8 +65,12 @@ if KERNELS == "scalar":
 
 def library(name: str) -> ctypes.CDLL:
     """A library beside the libllama that is loaded, as "ggml"."""
-    libllama = Path(llama_cpp._lib._name)
-    return ctypes.CDLL(str(libllama.with_name(f"lib{name}{libllama.suffix}")))
+    return ctypes.CDLL(str(beside(Path(llama_cpp._lib._name), name)))
+
+
+def beside(libllama: Path, name: str) -> Path:
+    """Its file: named as libllama is, which on Windows may have no "lib" before it."""
+    return libllama.with_name(libllama.name.replace("llama", name, 1))
 
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level

@@ -40,6 +40,18 @@ def test_kernels_equal_sums_in_double(isa, pristine, tmp_path):
     check(["c++"], [], (ARM if IS_ARM else X86)[isa], pristine, tmp_path)
 
 
+OTHERS = [name for name in (*(f"g++-{n}" for n in range(9, 12)), "clang++") if shutil.which(name)]
+
+
+@pytest.mark.skipif(IS_ARM or not OTHERS, reason="another compiler: apt install g++-11 clang")
+@pytest.mark.parametrize("compiler", OTHERS)
+def test_other_compilers_make_them_too(compiler, pristine, tmp_path):
+    """GCC has had __builtin_shufflevector since 12."""
+    check([compiler], [], X86[""], pristine, tmp_path)
+    if " avx2 " in Path("/proc/cpuinfo").read_text():
+        check([compiler], [], X86["avx2"], pristine, tmp_path)
+
+
 CROSS = shutil.which("aarch64-linux-gnu-g++")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
