@@ -121,7 +121,7 @@ def setting(zoo):
                     patch.setattr(native_models, "N_FF", 512)
                 model = llama(n_dim=64) if kind == "long rows" else zoo.model(kind)
                 base = of_type(zoo.path(), model, base_type)
-            files = [write_adapter(zoo.path(), "llama", random_adapter(model, seed, r=32), adapter_type) for seed in (1, 2)]
+            files = [write_adapter(zoo.path(), model.architecture, random_adapter(model, seed, r=32), adapter_type) for seed in (1, 2)]
             with Runtime(base, n_ctx=4096, flash=Types.F16) as runtime:
                 assert runtime.decode((0, prompt(1, N_SHARED), 0), outputs="none") == 0
                 shared = runtime.save(0)
@@ -134,7 +134,7 @@ def setting(zoo):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(["kind", "base_type", "adapter_type"], [
     ("dense", Types.F32, Types.F32), ("dense", Types.F16, Types.F16), ("dense", Types.Q8_0, Types.Q8_0), ("dense", Types.Q4_0, Types.BF16),
-    ("wide", Types.F32, Types.F16), ("one head each", Types.Q8_0, Types.F32), ("many heads", Types.Q8_0, Types.F32), ("tied", Types.F16, Types.F16), ("experts", Types.F32, Types.F32),
+    ("wide", Types.F32, Types.F16), ("one head each", Types.Q8_0, Types.F32), ("many heads", Types.Q8_0, Types.F32), ("tied", Types.F16, Types.F16), ("experts", Types.F32, Types.F32), ("hybrid", Types.F32, Types.F32),
     ("long rows", Types.Q4_K, Types.F16), ("long rows", Types.Q6_K, Types.F16),
 ], ids=lambda v: v if isinstance(v, str) else v.name)  # fmt: skip
 def test_the_same_answer(setting, kind, base_type, adapter_type, way):
