@@ -221,13 +221,15 @@ static bool has_even_rows(const ggml_tensor * t) {
 }
 
 ggml_tensor * llm_graph_input_alora::build_rows_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res) {
-    const bool is_product = res->op == GGML_OP_MUL_MAT && res->src[0] == w && res->src[1] == cur; // not one that was scaled, say
-    if (plan->ops_only || !is_product || cur->type != GGML_TYPE_F32 || !has_even_rows(cur) || ggml_n_dims(w) > 2 || !on_cpu(w, res, sched, op_offload) ||
-            alora_rows_alike(w)) {
+    const int64_t n_rows     = ggml_nrows(cur);
+    const bool    is_product = res->op == GGML_OP_MUL_MAT && res->src[0] == w && res->src[1] == cur; // not one that was scaled, say
+    const bool    rows_known = n_rows == n_tokens || n_rows == n_outputs;
+    if (plan->ops_only || !is_product || !rows_known || cur->type != GGML_TYPE_F32 || !has_even_rows(cur) || ggml_n_dims(w) > 2 ||
+            !on_cpu(w, res, sched, op_offload) || alora_rows_alike(w)) {
         return res;
     }
     rows_matter = true;
-    return rows.build(ctx0, w, cur, res, n_computed.alone, is_outputs(ggml_nrows(cur)), [&](ggml_tensor * node) {
+    return rows.build(ctx0, w, cur, res, n_computed.alone, is_outputs(n_rows), [&](ggml_tensor * node) {
         ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()
     });
 }
