@@ -56,12 +56,21 @@ def _import_llama_cpp():
 
 
 llama_cpp = _import_llama_cpp()
+llama_cpp._lib.alora_kernels_name.restype = ctypes.c_char_p
+KERNELS = llama_cpp._lib.alora_kernels_name().decode()  # as native/alora.h has them
+NO_VECTORS = "kernels: expected those of a compiler with vectors, got scalar ones, some hundred times slower; build with GCC 9, clang 12 or newer"
+if KERNELS == "scalar":
+    logger.warning("%s", NO_VECTORS)
 
 
 def library(name: str) -> ctypes.CDLL:
     """A library beside the libllama that is loaded, as "ggml"."""
-    libllama = Path(llama_cpp._lib._name)
-    return ctypes.CDLL(str(libllama.with_name(f"lib{name}{libllama.suffix}")))
+    return ctypes.CDLL(str(beside(Path(llama_cpp._lib._name), name)))
+
+
+def beside(libllama: Path, name: str) -> Path:
+    """Its file: named as libllama is, which on Windows may have no "lib" before it."""
+    return libllama.with_name(libllama.name.replace("llama", name, 1))
 
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level

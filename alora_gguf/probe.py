@@ -32,7 +32,7 @@ def main() -> None:
 
 def inventory() -> dict[str, Any]:
     """What is loaded. Raises ForeignLibraryError."""
-    from ._library import library, llama_cpp
+    from ._library import KERNELS, NO_VECTORS, library, llama_cpp
 
     ggml, base = library("ggml"), library("ggml-base")
     backends = [_call(ggml, "ggml_backend_reg_get", ctypes.c_void_p, i) for i in range(_call(ggml, "ggml_backend_reg_count", ctypes.c_size_t))]
@@ -45,6 +45,8 @@ def inventory() -> dict[str, Any]:
         "ggml": _text(base, "ggml_version"),
         "backends": {_text(base, "ggml_backend_reg_name", b): _call(base, "ggml_backend_reg_dev_count", ctypes.c_size_t, b) for b in backends},
         "devices": {_text(base, "ggml_backend_dev_name", device): _device(base, device) for device in devices},
+        "kernels": KERNELS,
+        **({"error": NO_VECTORS} if KERNELS == "scalar" else {}),
         "cpu_features": [name for name, _, value in (f.strip().partition(" = ") for f in features.split("|")) if value == "1"],
     }
 

@@ -1,18 +1,21 @@
 #include "alora-attention.h"
 
+#include "llama-batch.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache.h"
+#include "llama-memory-hybrid-iswa.h"
+#include "llama-memory-hybrid.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <iterator>
-#include <map>
 #include <numeric>
 
-static int64_t padded(int64_t n_lanes) {
-    return n_lanes <= 4 ? 4 : n_lanes <= 8 ? 8 : (n_lanes + 15)/16*16;
-}
+static constexpr int64_t N_LANES  = 48;      // queries at once: they fill three of the widest vectors
+static constexpr size_t  N_PARTS  = 1 << 19; // floats a thread, at most
 
-static const char * at(const ggml_tensor * t, int64_t i1, int64_t i2) {
-    return (const char *) t->data + i1*t->nb[1] + i2*t->nb[2];
+static const char * at(const ggml_tensor * t, int64_t i1, int64_t i2, int64_t i3) {
+    return (const char *) t->data + i1*t->nb[1] + i2*t->nb[2] + i3*t->nb[3];
 }
 
 static constexpr uint16_t MASKED = 0xfc00; // -inf
@@ -23,27 +26,65 @@ static float param(const ggml_tensor * flash, int i) {
     return res;
 }
 
+// Of one mask: nodes of several layers have the same.
+struct alora_attention::view {
+    const ggml_tensor * mask;
+    const ggml_tensor * cache; // that has the keys of one of the layers
+    int64_t             n_together;
+    alora_sight         sight;
+};
+
+struct alora_attention::node {
+    alora_attention * attention;
+    float             scale;
+    bool              mixed;
+    const view *      seen;
+
+    // shapes
+    int64_t dk, dv, n_head, n_head_kv, n_tokens; // of a stream
+
+    bool                 share = false; // threads take segments: for few tokens, whose cells are read in the order in which they lie
+    std::atomic<int32_t> next { 0 };        // unit of work
+
+    node(alora_attention * attention, const ggml_tensor * flash, bool mixed, const view * seen)
+        : attention(attention), scale(param(flash, 0)), mixed(mixed), seen(seen),
+          dk(flash->src[1]->ne[0]), dv(flash->src[2]->ne[0]), n_head(flash->src[0]->ne[2]), n_head_kv(flash->src[1]->ne[2]), n_tokens(flash->src[0]->ne[1]) {}
+
+    int64_t n_shared() const { return n_head/n_head_kv; }                   // heads that share a cell
+    int64_t n_slices() const { return (n_shared() + N_LANES - 1)/N_LANES; } // of these, as many at once as there are lanes
+    int64_t n_part()   const { return 2 + dv; }                             // max, sum, acc
+};
+
+alora_attention::alora_attention() = default;
+alora_attention::~alora_attention() = default;
+
 bool alora_attention::takes(const ggml_tensor * flash) const {
     const auto * q = flash->src[0], * k = flash->src[1], * v = flash->src[2], * mask = flash->src[3], * sinks = flash->src[4];
     const bool has_type = k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_BF16 || k->type == GGML_TYPE_Q8_0;
     const bool has_bias = param(flash, 1) != 0.0f, has_softcap = param(flash, 2) != 0.0f;
     return kernel && has_type && v->type == k->type && !has_bias && !has_softcap && q->type == GGML_TYPE_F32 &&
-        mask && mask->type == GGML_TYPE_F16 && mask->ne[2] == 1 && (!sinks || sinks->type == GGML_TYPE_F32) &&
-        q->ne[1] <= N_TOKENS_MAX && q->ne[3] == 1 && k->ne[3] == 1 && k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
+        mask && mask->type == GGML_TYPE_F16 && mask->op == GGML_OP_NONE && mask->ne[1] == q->ne[1] && mask->ne[2] == 1 &&
+        mask->ne[3] == q->ne[3] && k->ne[3] == q->ne[3] && v->ne[3] == q->ne[3] && (!sinks || sinks->type == GGML_TYPE_F32) &&
+        k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
         k->ne[0] % 8 == 0 && v->ne[0] % 8 == 0 && k->nb[0] == ggml_type_size(k->type) && v->nb[0] == ggml_type_size(v->type);
 }
 
 ggml_tensor * alora_attention::build(ggml_context * ctx0, ggml_tensor * flash, bool mixed, const std::function<void(ggml_tensor *)> & place) {
-    nodes.push_back({ this, param(flash, 0), mixed });
-    std::vector<ggml_tensor *> args(flash->src, flash->src + (flash->src[4] ? 5 : 4));
+    auto * mask = flash->src[3];
+    const int64_t n_shared = flash->src[0]->ne[2]/flash->src[1]->ne[2];
+    const int64_t n_together = std::max<int64_t>(1, N_LANES/n_shared);
+    const auto & seen = views.try_emplace({ mask, n_together }, view { mask, flash->src[1]->view_src, n_together, {} }).first->second;
+    nodes.emplace_back(this, flash, mixed, &seen);
+
+    std::vector<ggml_tensor *> args(flash->src, flash->src + 4);
+    args.push_back(flash->src[4] ? flash->src[4] : mask);
     if (mixed) {
-        auto *& mask = masks[flash->src[3]];
-        if (!mask) {
-            mask = ggml_custom_4d(ctx0, flash->src[3]->type, flash->src[3]->ne[0], flash->src[3]->ne[1], 1, flash->src[3]->ne[3],
-                &flash->src[3], 1, mask_of_base, GGML_N_TASKS_MAX, this);
-            place(mask);
+        auto *& of_base = masks[mask];
+        if (!of_base) {
+            of_base = ggml_custom_4d(ctx0, mask->type, mask->ne[0], mask->ne[1], 1, mask->ne[3], &mask, 1, mask_of_base, GGML_N_TASKS_MAX, this);
+            place(of_base);
         }
-        flash->src[3] = mask;
+        flash->src[3] = of_base;
         args.push_back(flash);
     }
     auto * res = ggml_custom_4d(ctx0, GGML_TYPE_F32, flash->ne[0], flash->ne[1], flash->ne[2], flash->ne[3],
@@ -54,284 +95,375 @@ ggml_tensor * alora_attention::build(ggml_context * ctx0, ggml_tensor * flash, b
 
 void alora_attention::mask_of_base(ggml_tensor * dst, int ith, int nth, void * userdata) {
     const auto & active = ((const alora_attention *) userdata)->active;
-    for (int64_t i = ith; i < dst->ne[1]; i += nth) {
-        auto * to = (uint16_t *) at(dst, i, 0);
-        if ((size_t) i < active.size() && active[i]) {
+    for (int64_t i = ith; i < dst->ne[1]*dst->ne[3]; i += nth) {
+        auto * to = (uint16_t *) at(dst, i % dst->ne[1], 0, i/dst->ne[1]);
+        if (active[i]) {
             std::fill(to, to + dst->ne[0], MASKED);
         } else {
-            memcpy(to, at(dst->src[0], i, 0), dst->ne[0]*sizeof(*to));
+            memcpy(to, at(dst->src[0], i % dst->ne[1], 0, i/dst->ne[1]), dst->ne[0]*sizeof(*to));
         }
     }
 }
 
-struct alora_attention::thread {
-    std::vector<line> scratch;
+//
+// before the threads
+//
 
-    // Cells that lie together, and who sees them, of 64 tokens or fewer: a set of tokens is a number, whose bits they are.
-    struct tile {
-        int32_t  first;
-        int32_t  n;
-        uint64_t seeing; // tokens that see some of its cells
-        bool     whole;  // they see all of them
+// The cache that has this tensor, nullptr if it is of a kind that is not known here.
+static const llama_kv_cache * find_cache(const llama_memory_i * memory, const ggml_tensor * keys) {
+    const auto has = [&](const llama_kv_cache * kv) {
+        const auto ids = kv->get_layer_ids();
+        return std::any_of(ids.begin(), ids.end(), [&](uint32_t il) { return kv->get_k_storage(il) == keys; });
     };
-    struct sight {
-        std::vector<tile>    tiles;
-        std::vector<int32_t> others[64]; // by token: cells that it sees of tiles of which little is seen
-    };
+    const auto * iswa = dynamic_cast<const llama_kv_cache_iswa *>(memory);
+    const auto * kv   = dynamic_cast<const llama_kv_cache *>(memory);
+    if (const auto * hybrid = dynamic_cast<const llama_memory_hybrid_iswa *>(memory)) {
+        iswa = hybrid->get_mem_attn();
+    }
+    if (const auto * hybrid = dynamic_cast<const llama_memory_hybrid *>(memory)) {
+        kv = hybrid->get_mem_attn();
+    }
+    const llama_kv_cache * const caches[] = { kv, iswa ? iswa->get_base() : nullptr, iswa ? iswa->get_swa() : nullptr };
+    for (const auto * res : caches) {
+        if (res && has(res)) {
+            return res;
+        }
+    }
+    return nullptr;
+}
 
-    // by mask: all layers, or all of a kind, have the same
-    std::map<const ggml_tensor *, std::vector<sight>> sights;
-    uint64_t n_computed = 0; // when they were looked up
-};
+void alora_attention::look(view & view, const llama_ubatch & ubatch, const llama_memory_i * memory) {
+    const auto * mask = view.mask;
+    const auto * kv   = find_cache(memory, view.cache);
+    std::vector<alora_sight::token> tokens;
+    std::vector<int32_t>            pos(mask->ne[0]);
+    view.sight.clear();
+    for (int64_t stream = 0; stream < mask->ne[3]; ++stream) {
+        tokens.clear();
+        for (int64_t i = 0; i < mask->ne[1]; ++i) {
+            const int64_t index = stream*mask->ne[1] + i;
+            if (active[index]) {
+                tokens.push_back({ (int32_t) index, ubatch.pos[index], (const uint16_t *) at(mask, i, 0, stream) });
+            }
+        }
+        if (tokens.empty()) {
+            continue;
+        }
+        if (kv) {
+            const auto & cells = kv->get_cells(ubatch.seq_id[tokens[0].index][0]);
+            for (int64_t i = 0; i < mask->ne[0]; ++i) {
+                pos[i] = cells.is_empty(i) ? -1 : cells.pos_get(i);
+            }
+        } else {
+            std::iota(pos.begin(), pos.end(), 0);
+        }
+        view.sight.add((int32_t) stream, tokens, pos, view.n_together);
+    }
+}
 
-alora_attention::alora_attention() : threads(GGML_MAX_N_THREADS) {}
-alora_attention::~alora_attention() = default;
+//
+// a thread
+//
 
-// One thread's cells, every nth tile of them, for all queries. Its part of a query's softmax is
-// [max, sum, acc [dv]]; the parts of all threads are added in the end.
-struct alora_attention::pass {
+// Computes units of work, as many as it comes to: a team's queries of the heads that share a cell of the cache,
+// by all of the team's segments, or by one of them where there are few teams. Queries are lanes of the kernel
+// while they see the same cells; between, what they have summed up lies in `now`.
+struct alora_attention::worker {
     const node & self;
-    const ggml_tensor * q;
-    const ggml_tensor * k;
-    const ggml_tensor * v;
-    const ggml_tensor * mask;
-
-    const int64_t n_tokens = q->ne[1];
-    const int64_t n_head   = q->ne[2];
-    const int64_t n_kv     = k->ne[1];
-    const int64_t n_shared = n_head/k->ne[2]; // heads that share a cell
-    const int64_t dk       = k->ne[0];
-    const int64_t dv       = v->ne[0];
-    const int64_t n_part   = 2 + dv;
-
-    // so many tokens at once that their queries fill three of the widest vectors
-    const int64_t n_at_once   = std::max<int64_t>(1, 48/n_shared);
-    const int64_t n_lanes_max = padded(n_at_once*n_shared);
-
-    // a set of tokens
-    int64_t first = 0;
-    int64_t n_set = 0;
+    const ggml_tensor * dst;
+    const alora_sight & sight = self.seen->sight;
+    const int64_t n_part = self.n_part();
 
     // the scratch
-    float * parts; // [n_part, n_head, n_tokens]
     float * lane_q, * lane_mask, * lane_max, * lane_sum, * lane_acc, * lane_scratch;
+    float * now_scratch, * whole; // [n_part, N_LANES]
 
-    // what the lanes are now
-    std::vector<int64_t> tokens;
-    int64_t i_shared = 0; // which head of the cache
-    int64_t n_lanes  = 0;
+    // the unit
+    const alora_sight::team * team = nullptr;
+    int64_t   head_kv = 0, head = 0; // the first one of the slice
+    int64_t   n_heads = 0;           // of the slice
+    float   * now     = nullptr;     // [n_part, n_heads, team's tokens]: of the segment
 
-    pass(const node & self, const ggml_tensor * dst, std::vector<line> & scratch)
-        : self(self), q(dst->src[0]), k(dst->src[1]), v(dst->src[2]), mask(dst->src[3]) {
+    // the lanes: members of the team
+    int32_t  members[alora_sight::N_BLOCK];
+    int64_t  n_members = 0;
+    int64_t  n_lanes   = 0;
+    bool     few       = false;
+
+    template <typename F> static size_t layout(const node & node, F && put) {
         size_t n = 0;
-        const auto lines = [&](int64_t n_floats) {
-            const size_t first = n;
+        const auto lines = [&](int i, int64_t n_floats) {
+            put(i, n);
             n += (n_floats + 15)/16;
-            return first;
         };
-        const size_t firsts[] = {
-            lines(n_part*n_head*n_tokens), lines(n_lanes_max*dk), lines(n_lanes_max*ALORA_N_CELLS), lines(n_lanes_max), lines(n_lanes_max),
-            lines(n_lanes_max*dv), lines(alora_attention_scratch(dk, dv, n_lanes_max)) };
-        if (scratch.size() < n) {
-            scratch.resize(n);
+        lines(0, N_LANES*node.dk);
+        lines(1, N_LANES*ALORA_N_CELLS);
+        lines(2, N_LANES);
+        lines(3, N_LANES);
+        lines(4, N_LANES*node.dv);
+        lines(5, alora_attention_scratch(node.dk, node.dv, N_LANES));
+        lines(6, N_LANES*node.n_part());
+        lines(7, N_LANES*node.n_part());
+        return n;
+    }
+
+    static size_t n_lines(const node & node) { return layout(node, [](int, size_t) {}); }
+
+    worker(const node & self, const ggml_tensor * dst, line * scratch) : self(self), dst(dst) {
+        float ** const pointers[] = { &lane_q, &lane_mask, &lane_max, &lane_sum, &lane_acc, &lane_scratch, &now_scratch, &whole };
+        layout(self, [&](int i, size_t n) { *pointers[i] = scratch[n].values; });
+    }
+
+    // f(lane, member of the team, head among the slice's)
+    template <typename F> void for_each_lane(F && f) const {
+        int64_t lane = 0;
+        for (int64_t i = 0; i < n_members; ++i) {
+            for (int64_t h = 0; h < n_heads; ++h) {
+                f(lane++, members[i], h);
+            }
         }
-        float ** const pointers[] = { &parts, &lane_q, &lane_mask, &lane_max, &lane_sum, &lane_acc, &lane_scratch };
-        for (size_t i = 0; i < std::size(pointers); ++i) {
-            *pointers[i] = scratch[firsts[i]].values;
-        }
-        for (int64_t i = 0; i < n_head*n_tokens; ++i) {
+    }
+
+    float * part(float * parts, int64_t member, int64_t h) const { return parts + (member*n_heads + h)*n_part; }
+
+    // value d of a lane, where all lanes have n
+    int64_t lane_at(int64_t lane, int64_t d, int64_t n) const { return few ? lane*n + d : d*n_lanes + lane; }
+
+    void forget(float * parts) const {
+        for (int64_t i = 0; i < team->n_tokens*n_heads; ++i) {
             parts[i*n_part]     = ALORA_SCORE_MIN;
             parts[i*n_part + 1] = 0.0f;
         }
     }
 
-    const uint16_t * mask_of(int64_t token) const { return (const uint16_t *) at(mask, token, 0); }
-
-    static bool is_seen(uint16_t mask) { return mask != MASKED; }
-
-    bool is_mine(int64_t token) const { return !self.mixed || self.attention->active[token]; }
-
-    thread::sight look(int ith, int nth) const {
-        thread::sight res;
-        for (int64_t cell = ith*ALORA_N_CELLS; cell < n_kv; cell += nth*ALORA_N_CELLS) {
-            const int64_t n = std::min(ALORA_N_CELLS, n_kv - cell);
-            thread::tile t { (int32_t) cell, (int32_t) n, 0, true };
-            int64_t n_seen = 0, n_seeing = 0;
-            for (int64_t i = 0; i < n_set; ++i) {
-                if (!is_mine(first + i)) {
-                    continue;
-                }
-                const auto * m = mask_of(first + i) + cell;
-                const int64_t sees = std::count_if(m, m + n, is_seen);
-                n_seen   += sees;
-                n_seeing += sees > 0;
-                t.seeing |= (uint64_t) (sees > 0) << i;
-                t.whole   = t.whole && (sees == 0 || sees == n);
-            }
-            if (n_seeing && 4*n_seen >= n_seeing*n) {
-                res.tiles.push_back(t);
-                continue;
-            }
-            for (int64_t i = 0; i < n_set; ++i) {
-                const auto * m = mask_of(first + i) + cell;
-                for (int64_t j = 0; (t.seeing >> i & 1) && j < n; ++j) {
-                    if (is_seen(m[j])) {
-                        res.others[i].push_back(cell + j);
-                    }
-                }
-            }
-        }
-        return res;
+    bool are_lanes(const alora_sight::call & call) const {
+        const auto * seers = &sight.seers[call.seers];
+        return n_members == call.n_seers && std::equal(members, members + n_members, seers, [](int32_t m, const alora_sight::seer & s) { return m == s.member; });
     }
 
-    void begin(uint64_t set) {
-        tokens.clear();
-        for (int64_t i = 0; i < n_set; ++i) {
-            if (set >> i & 1) {
-                tokens.push_back(first + i);
-            }
+    void set_lanes(const alora_sight::call & call) {
+        n_members = call.n_seers;
+        std::transform(&sight.seers[call.seers], &sight.seers[call.seers] + n_members, members, [](const alora_sight::seer & s) { return s.member; });
+        n_lanes = alora_attention_lanes(n_members*n_heads);
+        few     = n_lanes <= ALORA_N_FEW;
+        if (n_lanes != n_members*n_heads) {
+            std::fill(lane_q, lane_q + n_lanes*self.dk, 0.0f);
         }
-        n_lanes = padded(tokens.size()*n_shared);
-        std::fill(lane_q,   lane_q   + n_lanes*dk, 0.0f);
-        std::fill(lane_max, lane_max + n_lanes,    ALORA_SCORE_MIN);
-        std::fill(lane_sum, lane_sum + n_lanes,    0.0f);
-        std::fill(lane_acc, lane_acc + n_lanes*dv, 0.0f);
-        for_each_lane([&](int64_t lane, int64_t token, int64_t head) {
-            const auto * from = (const float *) at(q, token, head);
-            for (int64_t d = 0; d < dk; ++d) {
-                lane_q[d*n_lanes + lane] = self.scale*from[d];
+        for_each_lane([&](int64_t lane, int64_t member, int64_t h) {
+            const int64_t token = sight.tokens[team->tokens + member];
+            const auto * from = (const float *) at(dst->src[0], token % self.n_tokens, head + h, token/self.n_tokens);
+            for (int64_t d = 0; d < self.dk; ++d) {
+                lane_q[lane_at(lane, d, self.dk)] = self.scale*from[d];
             }
         });
     }
 
-    void add(const int32_t * cells, int64_t n_cells, bool masked) {
-        self.attention->kernel({ k->type, at(k, 0, i_shared), at(v, 0, i_shared), k->nb[1], v->nb[1], dk, dv, cells, n_cells,
-            lane_q, masked ? lane_mask : nullptr, n_lanes, lane_max, lane_sum, lane_acc, lane_scratch });
+    void clear_lanes() {
+        std::fill(lane_max, lane_max + n_lanes, ALORA_SCORE_MIN);
+        std::fill(lane_sum, lane_sum + n_lanes, 0.0f);
+        std::fill(lane_acc, lane_acc + n_lanes*self.dv, 0.0f);
     }
 
-    void end() {
-        for_each_lane([&](int64_t lane, int64_t token, int64_t head) {
-            float * part = parts + n_part*(token*n_head + head);
-            const float max  = std::max(part[0], lane_max[lane]);
-            const float was  = part[1] == 0.0f ? 0.0f : std::exp(part[0] - max);
-            const float adds = std::exp(lane_max[lane] - max);
-            part[0] = max;
-            part[1] = part[1]*was + lane_sum[lane]*adds;
-            for (int64_t d = 0; d < dv; ++d) {
-                part[2 + d] = (was == 0.0f ? 0.0f : part[2 + d]*was) + lane_acc[d*n_lanes + lane]*adds;
+    void load_lanes() {
+        clear_lanes();
+        for_each_lane([&](int64_t lane, int64_t member, int64_t h) {
+            const float * from = part(now, member, h);
+            lane_max[lane] = from[0];
+            lane_sum[lane] = from[1];
+            for (int64_t d = 0; from[1] != 0.0f && d < self.dv; ++d) {
+                lane_acc[lane_at(lane, d, self.dv)] = from[2 + d];
             }
         });
     }
 
-    void run(int ith, int nth, thread & kept) {
-        if (kept.n_computed != self.attention->n_computed) {
-            kept.n_computed = self.attention->n_computed;
-            kept.sights.clear();
-        }
-        auto & sights = kept.sights[mask];
-        for (first = 0; first < n_tokens; first += n_set) {
-            n_set = std::min<int64_t>(64, n_tokens - first);
-            const size_t i_set = first/64;
-            if (i_set == sights.size()) {
-                sights.push_back(look(ith, nth));
+    void store_lanes() {
+        for_each_lane([&](int64_t lane, int64_t member, int64_t h) {
+            float * to = part(now, member, h);
+            to[0] = lane_max[lane];
+            to[1] = lane_sum[lane];
+            for (int64_t d = 0; d < self.dv; ++d) {
+                to[2 + d] = lane_acc[lane_at(lane, d, self.dv)];
             }
-            const auto & seen = sights[i_set];
-            for (i_shared = 0; i_shared < k->ne[2]; ++i_shared) {
-                for (int64_t i = 0; i < n_set; i += n_at_once) {
-                    run_tiles(seen.tiles, (~uint64_t(0) >> (64 - std::min<int64_t>(64, n_at_once))) << i);
-                }
-                for (int64_t i = 0; i < n_set; ++i) {
-                    run_others(seen.others[i], i);
-                }
-            }
-        }
+        });
     }
 
-    void run_tiles(const std::vector<thread::tile> & tiles, uint64_t at_once) {
-        uint64_t set = 0;
-        for (const auto & tile : tiles) {
-            const uint64_t seeing = tile.seeing & at_once;
-            if (!seeing) {
-                continue;
+    void set_mask(const alora_sight::call & call) {
+        std::fill(lane_mask, lane_mask + n_lanes*(few ? ALORA_N_CELLS : call.n_cells), 0.0f);
+        for_each_lane([&](int64_t lane, int64_t, int64_t) {
+            const uint64_t seen = sight.seers[call.seers + lane/n_heads].cells;
+            for (int64_t i = 0; i < call.n_cells; ++i) {
+                lane_mask[lane_at(lane, i, ALORA_N_CELLS)] = seen >> i & 1 ? 0.0f : ALORA_SCORE_MASKED;
             }
-            if (seeing != set) {
-                if (set) {
-                    end();
-                }
-                begin(set = seeing);
-            }
-            int32_t cells[ALORA_N_CELLS];
-            std::iota(cells, cells + tile.n, tile.first);
-            if (!tile.whole) {
-                std::fill(lane_mask, lane_mask + tile.n*n_lanes, 0.0f);
-                for_each_lane([&](int64_t lane, int64_t token, int64_t) {
-                    const auto * m = mask_of(token) + tile.first;
-                    for (int32_t i = 0; i < tile.n; ++i) {
-                        lane_mask[i*n_lanes + lane] = is_seen(m[i]) ? 0.0f : ALORA_SCORE_MASKED;
-                    }
-                });
-            }
-            add(cells, tile.n, !tile.whole);
-        }
-        if (set) {
-            end();
-        }
+        });
     }
 
-    void run_others(const std::vector<int32_t> & cells, int64_t i) {
-        if (cells.empty()) {
+    // the segment's sums, in `now`
+    void run(const alora_sight::segment & segment) {
+        const auto * k = dst->src[1], * v = dst->src[2];
+        forget(now);
+        bool loaded = false; // the lanes have what `now` has of them
+        for (int32_t i = 0; i < segment.n_calls; ++i) {
+            const auto & call = sight.calls[segment.calls + i];
+            if (!loaded || !are_lanes(call)) {
+                if (loaded) {
+                    store_lanes();
+                }
+                if (!are_lanes(call)) {
+                    set_lanes(call);
+                }
+                load_lanes();
+                loaded = true;
+            }
+            if (!call.whole) {
+                set_mask(call);
+            }
+            self.attention->kernel({ k->type, at(k, 0, head_kv, team->stream), at(v, 0, head_kv, team->stream), k->nb[1], v->nb[1], self.dk, self.dv,
+                &sight.cells[call.cells], call.n_cells, lane_q, call.whole ? nullptr : lane_mask, n_lanes, lane_max, lane_sum, lane_acc, lane_scratch });
+        }
+        store_lanes();
+    }
+
+    // The sums of one more segment to those of the segments before, in order.
+    void add(float * to, const float * from) const {
+        if (from[1] == 0.0f) {
             return;
         }
-        begin(uint64_t(1) << i);
-        for (size_t j = 0; j < cells.size(); j += ALORA_N_CELLS) {
-            add(cells.data() + j, std::min<int64_t>(ALORA_N_CELLS, cells.size() - j), false);
+        const float max  = std::max(to[0], from[0]);
+        const float was  = to[1] == 0.0f ? 0.0f : std::exp(to[0] - max);
+        const float adds = std::exp(from[0] - max);
+        for (int64_t d = 0; d < self.dv; ++d) {
+            to[2 + d] = to[1] == 0.0f ? from[2 + d]*adds : to[2 + d]*was + from[2 + d]*adds;
         }
-        end();
+        to[0] = max;
+        to[1] = to[1]*was + from[1]*adds;
     }
 
-    // f(lane, token, head of the queries)
-    template <typename F> void for_each_lane(F && f) const {
-        int64_t lane = 0;
-        for (const auto token : tokens) {
-            for (int64_t i = 0; i < n_shared; ++i) {
-                f(lane++, token, i_shared*n_shared + i);
+    void add_all(const float * from) {
+        for (int64_t i = 0; i < team->n_tokens*n_heads; ++i) {
+            add(whole + i*n_part, from + i*n_part);
+        }
+    }
+
+    // the rows of the result
+    void finish() const {
+        const bool has_sinks = dst->src[4] != dst->src[3];
+        for (int64_t member = 0; member < team->n_tokens; ++member) {
+            for (int64_t h = 0; h < n_heads; ++h) {
+                const float * from = part(whole, member, h);
+                float * to = (float *) ((char *) dst->data + (sight.tokens[team->tokens + member]*self.n_head + head + h)*dst->nb[1]); // [dv, n_head, n_tokens, n_stream]
+                const float sink = has_sinks ? ((const float *) dst->src[4]->data)[head + h] : ALORA_SCORE_MIN;
+                const float max  = std::max(sink, from[0]);
+                const float mine = from[1] == 0.0f ? 0.0f : std::exp(from[0] - max);
+                const float sum  = from[1]*mine + (has_sinks ? std::exp(sink - max) : 0.0f);
+                for (int64_t d = 0; d < self.dv; ++d) {
+                    to[d] = from[1] == 0.0f ? 0.0f : from[2 + d]*mine/sum;
+                }
             }
         }
+    }
+
+    void set_unit(const alora_sight::team & team, int64_t i) { // i: of the heads that share cells and their slices
+        const int64_t n_shared = self.n_shared(), slice = i % self.n_slices();
+        if (this->team != &team || head_kv != i/self.n_slices() || head != head_kv*n_shared + slice*N_LANES) {
+            n_members = 0;
+        }
+        this->team = &team;
+        head_kv = i/self.n_slices();
+        head    = head_kv*n_shared + slice*N_LANES;
+        n_heads = std::min(N_LANES, n_shared - slice*N_LANES);
+    }
+
+    // of a segment, in the memory that threads share
+    float * shared(const alora_sight::segment & segment) const {
+        const int64_t slice = head - head_kv*self.n_shared();
+        return self.attention->parts.data()->values +
+            n_part*(segment.before*self.n_head + team->n_tokens*(head_kv*self.n_shared() + slice));
+    }
+
+    bool run_next(std::atomic<int32_t> & next) {
+        const int64_t n_each = self.n_head_kv*self.n_slices();
+        const int64_t unit   = next.fetch_add(1, std::memory_order_relaxed);
+        if (!self.share) {
+            const int64_t i = (int64_t) sight.teams.size() - 1 - unit/n_each; // the last ones see most
+            if (i < 0) {
+                return false;
+            }
+            set_unit(sight.teams[i], unit % n_each);
+            now = now_scratch;
+            forget(whole);
+            for (int32_t s = 0; s < team->n_segments; ++s) {
+                run(sight.segments[team->segments + s]);
+                add_all(now);
+            }
+            finish();
+            return true;
+        }
+        if (unit/n_each >= (int64_t) sight.segments.size()) {
+            return false;
+        }
+        const auto & segment = sight.segments[sight.by_cells[unit/n_each]];
+        set_unit(sight.teams[segment.team], unit % n_each);
+        now = shared(segment);
+        run(segment);
+        auto & n_done = self.attention->n_done[segment.team*n_each + unit % n_each];
+        if (n_done.fetch_add(1, std::memory_order_acq_rel) == team->n_segments - 1) {
+            n_done.store(0, std::memory_order_relaxed); // for the next node
+            forget(whole);
+            for (int32_t s = 0; s < team->n_segments; ++s) {
+                add_all(shared(sight.segments[team->segments + s]));
+            }
+            finish();
+        }
+        return true;
     }
 };
 
+void alora_attention::begin(const std::vector<uint8_t> & active, const llama_ubatch & ubatch, const llama_memory_i * memory, int n_threads) {
+    this->active    = active;
+    this->n_threads = n_threads;
+    for (auto & [_, view] : views) {
+        look(view, ubatch, memory);
+    }
+    size_t n_parts = 0, n_groups = 0;
+    n_scratch = 0;
+    for (auto & node : nodes) {
+        const auto & sight = node.seen->sight;
+        const size_t n_units = sight.teams.size()*node.n_head_kv*node.n_slices();
+        const size_t n = sight.n_segment_tokens()*node.n_head*node.n_part();
+        const bool all_see = std::all_of(sight.teams.begin(), sight.teams.end(), [](const alora_sight::team & team) { return team.n_segments > 0; });
+        node.next = 0;
+        node.share = all_see && sight.segments.size() > sight.teams.size() && n <= N_PARTS*n_threads;
+        if (node.share) {
+            n_parts  = std::max(n_parts, n);
+            n_groups = std::max(n_groups, n_units);
+        }
+        n_scratch = std::max(n_scratch, worker::n_lines(node));
+    }
+    if (scratch.size() < n_scratch*n_threads) {
+        scratch.resize(n_scratch*n_threads);
+    }
+    if (parts.size() < (n_parts + 15)/16) {
+        parts.resize((n_parts + 15)/16);
+    }
+    if (n_counters < n_groups) {
+        n_done.reset(new std::atomic<int32_t>[n_groups]);
+        n_counters = n_groups;
+    }
+    std::for_each(n_done.get(), n_done.get() + n_counters, [](std::atomic<int32_t> & n) { n = 0; });
+}
+
 void alora_attention::compute(ggml_tensor * dst, int ith, int nth, void * userdata) {
     auto & self = *(node *) userdata;
-    auto & threads = self.attention->threads;
-
-    pass mine(self, dst, threads[ith].scratch);
-    mine.run(ith, nth, threads[ith]);
-    self.attention->barrier.wait(nth);
-
-    const auto * flash = self.mixed ? dst->src[dst->src[5] ? 5 : 4] : nullptr;
-    const auto * sinks = dst->src[4] != flash ? dst->src[4] : nullptr;
-    for (int64_t i = ith; i < mine.n_tokens*mine.n_head; i += nth) {
-        float * to = (float *) ((char *) dst->data + i*dst->nb[1]); // [dv, n_head, n_tokens]
-        if (!mine.is_mine(i/mine.n_head)) {
-            memcpy(to, (const char *) flash->data + i*flash->nb[1], mine.dv*sizeof(*to));
-            continue;
+    auto & attention = *self.attention;
+    const auto * flash = self.mixed ? dst->src[5] : nullptr;
+    for (int64_t i = ith; flash && i < dst->ne[2]*dst->ne[3]; i += nth) {
+        if (!attention.active[i]) {
+            const size_t n = self.n_head*dst->nb[1];
+            memcpy((char *) dst->data + i*n, (const char *) flash->data + i*n, n);
         }
-        const auto part = [&](int t) { return (const float *) threads[t].scratch.data() + mine.n_part*i; };
-        const float sink = sinks ? ((const float *) sinks->data)[i % mine.n_head] : ALORA_SCORE_MIN;
-        float max = sink;
-        for (int t = 0; t < nth; ++t) {
-            max = std::max(max, part(t)[0]);
-        }
-        float sum = sinks ? std::exp(sink - max) : 0.0f;
-        for (int t = 0; t < nth; ++t) {
-            sum += std::exp(part(t)[0] - max)*part(t)[1];
-        }
-        std::fill(to, to + mine.dv, 0.0f);
-        for (int t = 0; t < nth && sum > 0.0f; ++t) {
-            const float weight = std::exp(part(t)[0] - max)/sum;
-            for (int64_t d = 0; part(t)[1] != 0.0f && d < mine.dv; ++d) {
-                to[d] += weight*part(t)[2 + d];
-            }
-        }
+    }
+    if (ith < attention.n_threads) {
+        worker mine(self, dst, attention.scratch.data() + ith*attention.n_scratch);
+        while (mine.run_next(self.next)) {}
     }
 }

@@ -74,7 +74,8 @@ static bool env_is(const char * name, const char * value) {
     return got && strcmp(got, value) == 0;
 }
 
-alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("ALORA_GRAPH", "ops")) {
+alora_context::alora_context(llama_context * ctx) : ctx(ctx), ops_only(env_is("ALORA_GRAPH", "ops")),
+      rows_alone(env_is("ALORA_ROWS", "alone")), rows_together(env_is("ALORA_ROWS", "together")) {
     auto plan = std::make_shared<alora_plan>();
     plan->seen = &weights;
     plan->weights = &weights;
@@ -283,7 +284,7 @@ bool alora_context::begin(const llama_ubatch & ubatch) noexcept {
 alora_plan_ptr alora_context::plan_of(const llama_ubatch & ubatch) const {
     // by id, so that the order of the slots, and with it the graph, depends on nothing else
     std::map<uint64_t, alora_slot> slots;
-    std::vector<uint8_t> is_active(ubatch.n_tokens);
+    std::vector<uint8_t> is_active(ubatch.n_tokens), is_alone(ubatch.n_tokens);
 
     for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
         const llama_pos pos = ubatch.pos[i];
@@ -307,6 +308,9 @@ alora_plan_ptr alora_context::plan_of(const llama_ubatch & ubatch) const {
             }
         }
         is_active[i] = !acts.empty();
+        for (const auto & a : activations(ubatch.seq_id[i][0])) {
+            is_alone[i] |= acts.count(a.adapter.get()) && !rows_together && (rows_alone || a.start > 0);
+        }
         for (const auto & [adapter, scale] : acts) {
             auto & slot = slots[adapter->id];
             if (slot.scale.empty()) {
@@ -324,9 +328,11 @@ alora_plan_ptr alora_context::plan_of(const llama_ubatch & ubatch) const {
     }
     auto plan = std::make_shared<alora_plan>();
     plan->weights    = &weights;
+    plan->memory     = memory;
     plan->ops_only   = ops_only;
     plan->all_active = std::count(is_active.begin(), is_active.end(), 1) == ubatch.n_tokens;
     plan->active     = std::move(is_active);
+    plan->alone      = std::move(is_alone);
     plan->touched    = touched;
     for (auto & [_, slot] : slots) {
         plan->slots.push_back(std::move(slot));

@@ -32,10 +32,12 @@ struct alora_slot {
 struct alora_plan {
     std::vector<alora_slot> slots; // by adapter id
 
-    const alora_weights * weights = nullptr;
+    const alora_weights *  weights = nullptr;
+    const llama_memory_i * memory  = nullptr; // the context's
     bool                  ops_only   = false; // nothing is fused
     bool                  all_active = false; // every token has an adapter
     std::vector<uint8_t>  active;             // by token, whether it has
+    std::vector<uint8_t>  alone;              // by token, whether its products must not depend on those beside it (alora-rows.h)
 
     // By alora_weight::index: whether an adapter that this context has used has a pair for it. These
     // weights get a fused node, so that the graph is the same for all of the context's adapters.
@@ -146,6 +148,11 @@ private:
     // ALORA_GRAPH=ops in the environment when the context is made: weights on the CPU are adapted by
     // plain ops too, as on any other device, so that tests can compare the two.
     const bool ops_only;
+
+    // ALORA_ROWS=alone or together: every adapted token's products are computed alone, or none's. Otherwise those of
+    // tokens that an adapter was activated for after their conversation's first token: a LoRA's whole prompts are not.
+    const bool rows_alone;
+    const bool rows_together;
 };
 
 // Ends the plan of a ubatch on every way out of llama_context::process_ubatch.

@@ -1,5 +1,7 @@
 #include "alora-cpu.h"
 
+#include "alora.h"
+
 #include <cstdlib>
 #include <cstring>
 
@@ -13,7 +15,7 @@
 #define KERNELS(isa) \
     void alora_kernel_##isa(const alora_kernel_args & args, int64_t i0, int64_t i1); \
     extern const alora_attention_kernel alora_attention_##isa; \
-    static alora_kernels isa() { return { alora_kernel_##isa, alora_attention_##isa }; }
+    static alora_kernels isa() { return { alora_attention_##isa ? #isa : "scalar", alora_kernel_##isa, alora_attention_##isa }; }
 
 #ifdef ALORA_KERNELS_X86
 #include <cpuid.h>
@@ -42,9 +44,13 @@ static bool has_dotprod() {
 }
 #endif
 KERNELS(generic)
+KERNELS(scalar)
 
 alora_kernels alora_kernels_get() {
     const char * name = getenv("ALORA_KERNEL");
+    if (name && strcmp(name, "scalar") == 0) {
+        return scalar();
+    }
     const auto may_be = [&](const char * isa) { return !name || strcmp(name, isa) == 0; };
 #ifdef ALORA_KERNELS_X86
     if (may_be("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -62,4 +68,8 @@ alora_kernels alora_kernels_get() {
     (void) may_be;
 #endif
     return generic();
+}
+
+const char * alora_kernels_name(void) {
+    return alora_kernels_get().name;
 }

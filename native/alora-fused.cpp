@@ -2,10 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 static constexpr int64_t N_UNIT = 64; // tokens for which the rows of a matrix are fetched once from memory
 static constexpr size_t  N_FEW  = 4;  // tokens for which they are not worth sharing among threads
+
+static const struct ones { // the scales of B u
+    float values[N_UNIT];
+
+    ones() { std::fill(values, values + N_UNIT, 1.0f); }
+} ONES;
 
 struct alora_fused::unit {
     size_t  i_use;
@@ -91,6 +96,13 @@ void alora_fused::set_plan(const alora_plan & plan, uint32_t n_tokens, const int
                 node.uses.push_back({ &group, pair });
             }
         }
+        node.magnitudes_1.clear();
+        for (const auto & use : node.uses) {
+            for (size_t i = 0; use.pair->magnitude && i < use.group->rows.size(); ++i) {
+                node.magnitudes_1.push_back({ use.group->rows[i], (const float *) use.pair->magnitude_1->data });
+            }
+        }
+        std::stable_sort(node.magnitudes_1.begin(), node.magnitudes_1.end(), [](const auto & a, const auto & b) { return a.first < b.first; });
     }
 }
 
@@ -147,20 +159,13 @@ template <typename F> void alora_fused::for_each_unit(const node & node, const g
 
 // y *= 1 + sum of (g - 1), while y still is the base product
 void alora_fused::scale_base(const node & node, ggml_tensor * dst, int64_t i0, int64_t i1) const {
-    std::map<int32_t, std::vector<const float *>> magnitudes_1; // by row
-    for (const auto & use : node.uses) {
-        for (const auto row : use.group->rows) {
-            if (use.pair->magnitude) {
-                magnitudes_1[row].push_back((const float *) use.pair->magnitude_1->data);
-            }
-        }
-    }
-    for (const auto & [row, vectors] : magnitudes_1) {
-        float * y = (float *) at(dst, row);
+    for (auto first = node.magnitudes_1.begin(), end = first; first != node.magnitudes_1.end(); first = end) {
+        end = std::find_if(first, node.magnitudes_1.end(), [&](const auto & m) { return m.first != first->first; });
+        float * y = (float *) at(dst, first->first);
         for (int64_t i = i0; i < i1; ++i) {
             float sum = 1.0f;
-            for (const auto * v : vectors) {
-                sum += v[i];
+            for (auto m = first; m != end; ++m) {
+                sum += m->second[i];
             }
             y[i] *= sum;
         }
@@ -200,10 +205,9 @@ void alora_fused::compute(ggml_tensor * dst, int ith, int nth, void * userdata) 
     };
     // y += g * B u + s * bias, for the rows [i0, i1) of B
     const auto multiply_b = [&](const unit & u, int64_t i0, int64_t i1, const void * next) {
-        static const std::vector<float> ones(N_UNIT, 1.0f);
         const auto & pair = *node.uses[u.i_use].pair;
         const auto data = [](const ggml_tensor * t) { return t ? (const float *) t->data : nullptr; };
-        fused.kernel({ pair.b->type, u.b, pair.b->nb[1], pair.b->ne[0], data(pair.magnitude), u.u, u.y, ones.data(), u.n, next }, i0, i1);
+        fused.kernel({ pair.b->type, u.b, pair.b->nb[1], pair.b->ne[0], data(pair.magnitude), u.u, u.y, ONES.values, u.n, next }, i0, i1);
         for (int64_t t = 0; pair.bias && t < u.n; ++t) {
             for (int64_t i = i0; i < i1; ++i) {
                 u.y[t][i] += u.scale[t]*data(pair.bias)[i];

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 // One adapter's tokens among the rows of an activation.
@@ -33,7 +34,7 @@ public:
     ggml_tensor * build(ggml_context * ctx0, alora_role role, size_t i_weight, bool outputs,
             ggml_tensor * res, std::initializer_list<ggml_tensor *> args);
 
-    // Before the graph is computed. is_output: nullptr where every token is one.
+    // Before the graph is computed: all that the threads need is made here. is_output: nullptr where every token is one.
     void set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output);
 
 private:
@@ -49,6 +50,9 @@ private:
         bool          outputs;
 
         std::vector<use> uses; // of the plan; each has rows
+
+        // of the uses that have a magnitude: rows and g - 1, by row
+        std::vector<std::pair<int32_t, const float *>> magnitudes_1;
 
         std::atomic<const node *> next { nullptr }; // the one after it, once the graph has been computed
 

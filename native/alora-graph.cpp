@@ -2,6 +2,8 @@
 
 #include "ggml-backend.h"
 
+#include <algorithm>
+
 llm_graph_input_alora * alora_graph_input(const llm_graph_params & params) {
     if (!params.alora) {
         return nullptr;
@@ -31,10 +33,22 @@ llm_graph_input_alora::layout::layout(const llm_graph_params & params) {
         tokens .push_back(computed(n_tokens,  ubatch.n_tokens));
         outputs.push_back(computed(n_outputs, params.n_outputs));
     }
+    int64_t n_tokens = 0, n_outputs = 0;
+    for (size_t i = 0; i < params.alora->alone.size(); ++i) { // none while graphs are reserved
+        n_tokens  += params.alora->alone[i];
+        n_outputs += params.alora->alone[i] && ubatch.output && ubatch.output[i];
+    }
+    const bool all_outputs = params.n_outputs == ubatch.n_tokens; // as in set_input()
+    alone.n_tokens  = n_tokens ? computed(n_tokens, ubatch.n_tokens) : 0;
+    alone.n_outputs = all_outputs ? alone.n_tokens : n_outputs ? computed(n_outputs, params.n_outputs) : 0;
+    alone.all       = n_tokens == (int64_t) ubatch.n_tokens;
 }
 
+static int n_threads_max(const llama_cparams & cparams) { return std::max(cparams.n_threads, cparams.n_threads_batch); }
+
 llm_graph_input_alora::llm_graph_input_alora(const llm_graph_params & params)
-    : plan(params.alora), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload),
+    : plan(params.alora), res(params.res), sched(params.sched), backend_cpu(params.backend_cpu), op_offload(params.cparams.op_offload),
+      n_threads(n_threads_max(params.cparams)),
       n_tokens(params.ubatch.n_tokens), n_outputs(params.n_outputs), n_computed(params) {
 }
 
@@ -43,10 +57,14 @@ bool llm_graph_input_alora::can_reuse(const llm_graph_params & params) {
     if (slots_matter && !(alora_plan::same_slots(*plan, *params.alora) && n_computed == layout(params))) {
         return false;
     }
+    if (rows_matter && !(n_computed.alone == layout(params).alone)) {
+        return false;
+    }
     if (attention_matters && plan->all_active != params.alora->all_active) {
         return false;
     }
-    plan = params.alora;
+    plan      = params.alora;
+    n_threads = n_threads_max(params.cparams);
     return true;
 }
 
@@ -54,10 +72,14 @@ void llm_graph_input_alora::set_input(const llama_ubatch * ubatch) {
     // as in llm_graph_input_out_ids: where every token is an output, the flags need not be set
     const bool all_outputs = n_outputs == n_tokens;
     fused.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
-    attention.begin(plan->active);
+    rows.set_plan(*plan, ubatch->n_tokens, all_outputs ? nullptr : ubatch->output);
     for (const auto & [key, inp] : inputs) {
         fill(inp, std::get<0>(key), *ubatch, std::get<1>(key));
     }
+}
+
+void llm_graph_input_alora::set_attention(const llama_ubatch & ubatch) {
+    attention.begin(plan->active, ubatch, plan->memory, n_threads);
 }
 
 void llm_graph_input_alora::fill(const input & inp, size_t i_slot, const llama_ubatch & ubatch, bool outputs_only) const {
@@ -204,6 +226,20 @@ static bool has_even_rows(const ggml_tensor * t) {
     return t->nb[2] == t->ne[1]*t->nb[1] && t->nb[3] == t->ne[2]*t->nb[2];
 }
 
+ggml_tensor * llm_graph_input_alora::build_rows_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res) {
+    const int64_t n_rows     = ggml_nrows(cur);
+    const bool    is_product = res->op == GGML_OP_MUL_MAT && res->src[0] == w && res->src[1] == cur; // not one that was scaled, say
+    const bool    rows_known = n_rows == n_tokens || n_rows == n_outputs;
+    if (plan->ops_only || !is_product || !rows_known || cur->type != GGML_TYPE_F32 || !has_even_rows(cur) || ggml_n_dims(w) > 2 ||
+            !on_cpu(w, res, sched, op_offload) || alora_rows_alike(w)) {
+        return res;
+    }
+    rows_matter = true;
+    return rows.build(ctx0, w, cur, res, n_computed.alone, is_outputs(n_rows), [&](ggml_tensor * node) {
+        ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()
+    });
+}
+
 ggml_tensor * llm_graph_input_alora::build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
         ggml_tensor * res, std::initializer_list<ggml_tensor *> args) {
     const auto weight = plan->weights->find({ w->name, role });
@@ -237,6 +273,7 @@ ggml_tensor * llm_graph_input_alora::build_mm(ggml_context * ctx0, ggml_tensor *
     if (plan->slots.empty() || ggml_nelements(cur) == 0) {
         return res;
     }
+    res = build_rows_alone(ctx0, w, cur, res);
     if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_MATRIX, ggml_nrows(cur), res, { cur })) {
         return fused_res;
     }
@@ -302,6 +339,20 @@ ggml_tensor * llm_graph_input_alora::build_rows(ggml_context * ctx0, ggml_tensor
     return res;
 }
 
+// Inputs are set in the order in which they were added: this one after the masks.
+class llm_graph_input_alora_attn : public llm_graph_input_i {
+public:
+    explicit llm_graph_input_alora_attn(llm_graph_input_alora * alora) : alora(alora) {}
+    virtual ~llm_graph_input_alora_attn() = default;
+
+    void set_input(const llama_ubatch * ubatch) override { alora->set_attention(*ubatch); }
+
+    bool can_reuse(const llm_graph_params &) override { return true; } // what matters the other one looks at
+
+private:
+    llm_graph_input_alora * alora; // of the same result
+};
+
 ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor * flash) {
     if (plan->slots.empty() || plan->ops_only || !attention.takes(flash)) {
         return flash;
@@ -313,6 +364,9 @@ ggml_tensor * llm_graph_input_alora::build_attn(ggml_context * ctx0, ggml_tensor
         }
     }
     attention_matters = true;
+    if (attention.empty()) {
+        res->add_input(std::make_unique<llm_graph_input_alora_attn>(this));
+    }
     // a token of the base has the very attention that it has without the patch
     return attention.build(ctx0, flash, !plan->all_active, [&](ggml_tensor * node) {
         ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()

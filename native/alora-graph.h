@@ -5,6 +5,7 @@
 #include "alora-attention.h"
 #include "alora-context.h"
 #include "alora-fused.h"
+#include "alora-rows.h"
 
 #include "llama-graph.h"
 
@@ -55,6 +56,9 @@ public:
     // flash, the node of ggml_flash_attn_ext, or one of alora_attention in its place
     ggml_tensor * build_attn(ggml_context * ctx0, ggml_tensor * flash);
 
+    // Once the inputs before it are set: the masks of the attention.
+    void set_attention(const llama_ubatch & ubatch);
+
 private:
     // What the plain ops of one adapter read about the rows that they compute.
     struct input {
@@ -71,6 +75,7 @@ private:
     struct layout {
         std::vector<int64_t> tokens;
         std::vector<int64_t> outputs;
+        alora_rows::layout   alone;
 
         explicit layout(const llm_graph_params & params);
         bool operator==(const layout & other) const { return tokens == other.tokens && outputs == other.outputs; }
@@ -80,6 +85,9 @@ private:
 
     // Whether the rows are those of the outputs. After the last attention block only these are left. Throws if they are neither.
     bool is_outputs(int64_t n_rows) const;
+
+    // The product of w by cur, `res`, whose rows are alone where they have to be.
+    ggml_tensor * build_rows_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res);
 
     // The node that fuses all that can be added to `res`, the product of `w`; nullptr where that is for plain ops.
     ggml_tensor * build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
@@ -98,13 +106,17 @@ private:
 
     alora_plan_ptr  plan;
     alora_fused     fused;
+    alora_rows      rows;
     alora_attention attention;
     bool            slots_matter      = false; // there are plain ops, and they are those of the plan's adapters
+    bool            rows_matter       = false; // some rows are computed alone
     bool            attention_matters = false; // adapted tokens have an attention of their own, and all are adapted or not all
 
+    llm_graph_result *   res;
     ggml_backend_sched_t sched;
     ggml_backend_t       backend_cpu;
     bool                 op_offload;
+    int                  n_threads;
 
     int64_t n_tokens;
     int64_t n_outputs;

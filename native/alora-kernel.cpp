@@ -5,8 +5,6 @@
 #include "alora-kernel.h"
 #include "alora-lanes.h"
 
-#include <utility>
-
 #ifdef ALORA_VECTORS
 
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -16,37 +14,6 @@
 #endif
 
 namespace {
-
-// Adds up N = L vectors of L lanes, each to the lane of its number: pairs of vectors become one, in which
-// groups of N/2 lanes from the first and the second take turns, until one is left.
-template <int L, int G, bool upper, size_t... I>
-inline auto groups(typename lanes<L>::f32 a, typename lanes<L>::f32 b, std::index_sequence<I...>) {
-    return __builtin_shufflevector(a, b, (int) (I/(2*G)*(2*G) + I%G + (upper ? G : 0) + (I/G%2 ? L : 0))...);
-}
-template <int L, int N = L> inline auto sums(const typename lanes<L>::f32 * v) {
-    if constexpr (N == 1) {
-        return v[0];
-    } else {
-        typename lanes<L>::f32 half[N/2];
-        UNROLL for (int i = 0; i < N/2; ++i) {
-            constexpr auto all = std::make_index_sequence<L>();
-            half[i] = groups<L, N/2, false>(v[i], v[i + N/2], all) + groups<L, N/2, true>(v[i], v[i + N/2], all);
-        }
-        return sums<L, N/2>(half);
-    }
-}
-
-inline f32x4 fold(f32x4 v) { return v; }
-#if LANES_MAX >= 8
-inline f32x4 fold(lanes<8>::f32 v) {
-    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
-}
-#endif
-#if LANES_MAX >= 16
-inline f32x4 fold(lanes<16>::f32 v) {
-    return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-}
-#endif
 
 // y[0, n) += v * gain[0, n)
 template <int L> inline void add(float * y, typename lanes<L>::f32 v, const float * gain, int64_t n) {
@@ -95,7 +62,7 @@ inline void tile(const char * const (&rows)[4], int64_t n, const float * const *
         UNROLL for (int r = 0; r < 4; ++r) {
             const V w = Row::template at<L>(rows[r], k);
             UNROLL for (int t = 0; t < T; ++t) {
-                acc[t][r] += w * load<V>(x[t] + k);
+                acc[t][r] = fused(w, load<V>(x[t] + k), acc[t][r]);
             }
         }
     }
@@ -157,7 +124,7 @@ inline void run_short(const alora_kernel_args & p, int64_t i0, int64_t i1) {
             for (int64_t k = 0; k < n; k += L) {
                 const V v = load<V>(x + k);
                 UNROLL for (int r = 0; r < L; ++r) {
-                    acc[r] += Row::template at<L>(first + (r < n_rows ? r : n_rows - 1)*nb, k) * v;
+                    acc[r] = fused(Row::template at<L>(first + (r < n_rows ? r : n_rows - 1)*nb, k), v, acc[r]);
                 }
             }
             add<L>(p.y[t] + i, sums<L>(acc)*p.scale[t], gain, n_rows);
@@ -165,52 +132,68 @@ inline void run_short(const alora_kernel_args & p, int64_t i0, int64_t i1) {
     }
 }
 
-// LANES_MAX short rows, transposed, by T tokens: nothing has to be added up across lanes.
-constexpr int64_t N_WIDE = 128; // values of a row, at most
+// LANES_MAX short rows, transposed, by T tokens: nothing has to be added up across lanes. The sums are those of
+// run_short, in its order: S of them, of every S-th value, which sums() adds up.
+constexpr int64_t N_SHORT = 64; // values of a row, at most
 
-template <int T>
-inline void tile_wide(const float * wt, const alora_kernel_args & p, int64_t i, int64_t n_rows, int64_t t0) {
+template <int T> struct wide { lanes<LANES_MAX>::f32 of[T]; };
+
+template <int T, int S, int step = 1>
+inline wide<T> sums_wide(const float * wt, const alora_kernel_args & p, int64_t t0, int64_t first = 0) {
     typedef lanes<LANES_MAX>::f32 V;
-    V acc[T] = {};
-    for (int64_t k = 0; k < p.n; ++k) {
-        const V w = load<V>(wt + k*LANES_MAX);
+    wide<T> res = {};
+    if constexpr (step == S) {
+        for (int64_t k = first; k < p.n; k += S) {
+            const V w = load<V>(wt + k*LANES_MAX);
+            UNROLL for (int t = 0; t < T; ++t) {
+                res.of[t] = fused(p.x[t0 + t][k], w, res.of[t]);
+            }
+        }
+    } else {
+        const auto a = sums_wide<T, S, 2*step>(wt, p, t0, first);
+        const auto b = sums_wide<T, S, 2*step>(wt, p, t0, first + step);
         UNROLL for (int t = 0; t < T; ++t) {
-            acc[t] += w * p.x[t0 + t][k];
+            res.of[t] = a.of[t] + b.of[t];
         }
     }
+    return res;
+}
+
+template <int T, int S>
+inline void tile_wide(const float * wt, const alora_kernel_args & p, int64_t i, int64_t n_rows, int64_t t0) {
+    const auto acc = sums_wide<T, S>(wt, p, t0);
     UNROLL for (int t = 0; t < T; ++t) {
-        add<LANES_MAX>(p.y[t0 + t] + i, acc[t]*p.scale[t0 + t], p.gain ? p.gain + i : nullptr, n_rows);
+        add<LANES_MAX>(p.y[t0 + t] + i, acc.of[t]*p.scale[t0 + t], p.gain ? p.gain + i : nullptr, n_rows);
     }
 }
 
-template <int L, typename Row>
+template <int S, typename Row>
 inline void run_wide(const alora_kernel_args & p, int64_t i0, int64_t i1) {
-    float wt[N_WIDE*LANES_MAX];
+    float wt[N_SHORT*LANES_MAX];
     for (int64_t i = i0; i < i1; i += LANES_MAX) {
         const int64_t n_rows = i1 - i < LANES_MAX ? i1 - i : LANES_MAX;
         for (int r = 0; r < LANES_MAX; ++r) {
             const char * row = (const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb;
-            for (int64_t k = 0; k < p.n; k += L) {
-                const auto w = Row::template at<L>(row, k);
-                UNROLL for (int j = 0; j < L; ++j) {
+            for (int64_t k = 0; k < p.n; k += S) {
+                const auto w = Row::template at<S>(row, k);
+                UNROLL for (int j = 0; j < S; ++j) {
                     wt[(k + j)*LANES_MAX + r] = w[j];
                 }
             }
         }
         int64_t t = 0;
         for (; t + 4 <= p.n_x; t += 4) {
-            tile_wide<4>(wt, p, i, n_rows, t);
+            tile_wide<4, S>(wt, p, i, n_rows, t);
         }
         for (; t < p.n_x; ++t) {
-            tile_wide<1>(wt, p, i, n_rows, t);
+            tile_wide<1, S>(wt, p, i, n_rows, t);
         }
     }
 }
 
 #if defined(__AVX2__) || defined(__aarch64__)
 
-// One token by rows of Q8_0, in integers: the token's values are rounded to Q8_0 too, as ggml does. With
-// more tokens a value that is converted once is used for all of them, and nothing is rounded.
+// Tokens by rows of Q8_0, in integers: the tokens' values are rounded to Q8_0 too, as ggml does.
 
 constexpr int64_t N_INT8 = 16384; // values of a row, at most
 
@@ -246,8 +229,8 @@ inline q8_block quantize(const float * x) {
     return res;
 }
 
-// the products of two blocks, added up to eight
-inline lanes<8>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
+// the products of two blocks, added up to the eight before
+inline lanes<8>::f32 dot(const row_q8_0::block * w, const q8_block & x, lanes<8>::f32 before) {
     const __m256i signed_w = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *) w->qs), _mm256_load_si256((const __m256i *) x.x));
     const __m256i magnitude = _mm256_load_si256((const __m256i *) x.magnitude);
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -255,7 +238,7 @@ inline lanes<8>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
 #else
     const __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_w), _mm256_set1_epi16(1));
 #endif
-    return (lanes<8>::f32) _mm256_cvtepi32_ps(sums) * (from_f16(w->d)*x.d);
+    return fused(from_f16(w->d)*x.d, (lanes<8>::f32) _mm256_cvtepi32_ps(sums), before);
 }
 
 #else
@@ -284,8 +267,8 @@ inline q8_block quantize(const float * x) {
     return res;
 }
 
-// the products of two blocks, added up to four
-inline lanes<4>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
+// the products of two blocks, added up to the four before
+inline lanes<4>::f32 dot(const row_q8_0::block * w, const q8_block & x, lanes<4>::f32 before) {
     const int8x16_t w0 = vld1q_s8(w->qs), w1 = vld1q_s8(w->qs + 16), x0 = vld1q_s8(x.x), x1 = vld1q_s8(x.x + 16);
 #if defined(__ARM_FEATURE_DOTPROD)
     const int32x4_t sums = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w0, x0), w1, x1);
@@ -295,22 +278,19 @@ inline lanes<4>::f32 dot(const row_q8_0::block * w, const q8_block & x) {
     };
     const int32x4_t sums = vaddq_s32(products(w0, x0), products(w1, x1));
 #endif
-    return (lanes<4>::f32) vcvtq_f32_s32(sums) * (from_f16(w->d)*x.d);
+    return fused(from_f16(w->d)*x.d, (lanes<4>::f32) vcvtq_f32_s32(sums), before);
 }
 
 #endif
 
-template <int R> // rows at a time
-inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+// R rows at a time by a token, x
+template <int R>
+inline void rows_int8(const alora_kernel_args & p, const q8_block * x, int64_t t, int64_t i0, int64_t i1) {
     typedef lanes<LANES_INT8>::f32 V;
-    q8_block x[N_INT8/32];
     const int64_t n_blocks = p.n/32;
-    for (int64_t k = 0; k < n_blocks; ++k) {
-        x[k] = quantize(p.x[0] + 32*k);
-    }
     for (int64_t i = i0; i < i1; i += R) {
         const int64_t n_rows = i1 - i < R ? i1 - i : R;
-        const char * from = ahead(p, i, i1);
+        const char * from = t == 0 ? ahead(p, i, i1) : nullptr;
         const row_q8_0::block * rows[R];
         UNROLL for (int r = 0; r < R; ++r) {
             rows[r] = (const row_q8_0::block *) ((const char *) p.w + (i + (r < n_rows ? r : n_rows - 1))*p.nb);
@@ -322,30 +302,61 @@ inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
                 from += R*34;
             }
             UNROLL for (int r = 0; r < R; ++r) {
-                acc[r] += dot(rows[r] + k, x[k]);
+                acc[r] = dot(rows[r] + k, x[k], acc[r]);
             }
         }
         const float * gain = p.gain ? p.gain + i : nullptr;
         if constexpr (R == LANES_INT8) {
-            add<R>(p.y[0] + i, sums<R>(acc)*p.scale[0], gain, n_rows);
+            add<R>(p.y[t] + i, sums<R>(acc)*p.scale[t], gain, n_rows);
         } else {
             const f32x4 folded[4] = { fold(acc[0]), fold(acc[1]), fold(acc[2]), fold(acc[3]) };
-            add<4>(p.y[0] + i, sums<4>(folded)*p.scale[0], gain, n_rows);
+            add<4>(p.y[t] + i, sums<4>(folded)*p.scale[t], gain, n_rows);
+        }
+    }
+}
+
+inline void run_int8(const alora_kernel_args & p, int64_t i0, int64_t i1) {
+    constexpr int64_t N_TOKENS = N_INT8/N_SHORT; // of short rows, at once: the rows are read once for all of them
+    q8_block x[N_INT8/32];
+    const int64_t n_blocks = p.n/32;
+    const auto get = [&](int64_t t, q8_block * to) {
+        for (int64_t k = 0; k < n_blocks; ++k) {
+            to[k] = quantize(p.x[t] + 32*k);
+        }
+    };
+    if (p.n > N_SHORT) {
+        for (int64_t t = 0; t < p.n_x; ++t) {
+            get(t, x);
+            rows_int8<4>(p, x, t, i0, i1);
+        }
+        return;
+    }
+    for (int64_t t0 = 0; t0 < p.n_x; t0 += N_TOKENS) {
+        const int64_t n = p.n_x - t0 < N_TOKENS ? p.n_x - t0 : N_TOKENS;
+        for (int64_t t = 0; t < n; ++t) {
+            get(t0 + t, x + t*n_blocks);
+        }
+        constexpr int64_t N_ROWS = 64; // that stay in the first level of cache
+        for (int64_t i = i0; i < i1; i += N_ROWS) {
+            for (int64_t t = 0; t < n; ++t) {
+                rows_int8<LANES_INT8>(p, x + t*n_blocks, t0 + t, i, i1 - i < N_ROWS ? i1 : i + N_ROWS);
+            }
         }
     }
 }
 
 #endif
 
+// The way depends on the shape alone, but where two ways give the same: no token's sums depend on those beside it.
 template <int L, typename Row>
 inline void run(const alora_kernel_args & p, int64_t i0, int64_t i1) {
     constexpr int S = L < 8 ? L : 8; // wider, adding up costs more than it saves
-    if (p.n % S == 0 && p.n <= N_WIDE && p.n_x >= 16) {
-        run_wide<S, Row>(p, i0, i1);
-    } else if (p.n % S == 0 && p.n <= 64) {
-        run_short<S, Row>(p, i0, i1);
-    } else {
+    if (p.n % S != 0 || p.n > N_SHORT) {
         run_long<L, Row>(p, i0, i1);
+    } else if (p.n_x >= 16) {
+        run_wide<S, Row>(p, i0, i1);
+    } else {
+        run_short<S, Row>(p, i0, i1);
     }
 }
 
@@ -372,8 +383,8 @@ void ALORA_KERNEL_NAME(const alora_kernel_args & args, int64_t i0, int64_t i1) {
         case GGML_TYPE_BF16: return run<row_bf16>(args, i0, i1);
         default:
 #if defined(__AVX2__) || defined(__aarch64__)
-            if (args.n_x == 1 && args.n <= N_INT8) {
-                return args.n <= 64 ? run_int8<LANES_INT8>(args, i0, i1) : run_int8<4>(args, i0, i1);
+            if (args.n <= N_INT8) {
+                return run_int8(args, i0, i1);
             }
 #endif
             return run<LANES_MAX, row_q8_0>(args, i0, i1);

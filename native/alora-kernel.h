@@ -9,7 +9,8 @@
 
 // The rows [i0, i1) of w, each `n` values long and `nb` bytes apart, by n_x vectors, in F32 arithmetic:
 //   y[t][i] += scale[t] * gain[i] * sum_k w[i][k] * x[t][k]
-// x, y: one pointer a token. gain may be nullptr. The sum of a row does not depend on i0 and i1.
+// x, y: one pointer a token. gain may be nullptr. The sum of a row and a token does not depend on i0 and i1, nor on the
+// tokens beside it.
 struct alora_kernel_args {
     ggml_type     type; // F32, F16, BF16 or Q8_0
     const void  * w;

@@ -6,8 +6,11 @@
 // All of it is in an unnamed namespace, and nothing that is inline may come from another header: the
 // linker would keep one copy, perhaps the one that this processor cannot run.
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -15,7 +18,7 @@
 #include <arm_neon.h>
 #endif
 
-#if defined(__clang__) || __GNUC__ >= 12
+#if !defined(ALORA_SCALAR) && (defined(__clang__) || __GNUC__ >= 9)
 #define ALORA_VECTORS
 #endif
 
@@ -45,6 +48,74 @@ template <typename V> inline V load(const void * p) {
     memcpy(&res, p, sizeof(V));
     return res;
 }
+
+template <typename V> inline void store(void * p, V v) { memcpy(p, &v, sizeof(V)); }
+
+// a*b + c, in one rounding where the processor has that. The compiler itself fuses nothing (native.cmake): what
+// it would fuse differs from loop to loop, and the same values must have the same sum in all of them.
+inline float fused(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a*b + c;
+#endif
+}
+inline f32x4 fused(f32x4 a, f32x4 b, f32x4 c) {
+#if defined(__FMA__)
+    return (f32x4) _mm_fmadd_ps((__m128) a, (__m128) b, (__m128) c);
+#elif defined(__aarch64__)
+    return (f32x4) vfmaq_f32((float32x4_t) c, (float32x4_t) a, (float32x4_t) b);
+#else
+    return a*b + c;
+#endif
+}
+#if LANES_MAX >= 8
+inline lanes<8>::f32 fused(lanes<8>::f32 a, lanes<8>::f32 b, lanes<8>::f32 c) {
+    return (lanes<8>::f32) _mm256_fmadd_ps((__m256) a, (__m256) b, (__m256) c);
+}
+#endif
+#if LANES_MAX >= 16
+inline lanes<16>::f32 fused(lanes<16>::f32 a, lanes<16>::f32 b, lanes<16>::f32 c) {
+    return (lanes<16>::f32) _mm512_fmadd_ps((__m512) a, (__m512) b, (__m512) c);
+}
+#endif
+template <typename V> inline V fused(float a, V b, V c) { return fused(a - V {}, b, c); }
+
+// Adds up N = L vectors of L lanes, each to the lane of its number: pairs of vectors become one, in which
+// groups of N/2 lanes from the first and the second take turns, until one is left. Of eight lanes
+//   ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))
+template <int L, int G, bool upper, size_t... I>
+inline auto groups(typename lanes<L>::f32 a, typename lanes<L>::f32 b, std::index_sequence<I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (int) (I/(2*G)*(2*G) + I%G + (upper ? G : 0) + (I/G%2 ? L : 0))...);
+#else
+    return __builtin_shuffle(a, b, typename lanes<L>::u32 { (uint32_t) (I/(2*G)*(2*G) + I%G + (upper ? G : 0) + (I/G%2 ? L : 0))... });
+#endif
+}
+template <int L, int N = L> inline typename lanes<L>::f32 sums(const typename lanes<L>::f32 * v) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        typename lanes<L>::f32 half[N/2];
+        UNROLL for (int i = 0; i < N/2; ++i) {
+            constexpr auto all = std::make_index_sequence<L>();
+            half[i] = groups<L, N/2, false>(v[i], v[i + N/2], all) + groups<L, N/2, true>(v[i], v[i + N/2], all);
+        }
+        return sums<L, N/2>(half);
+    }
+}
+
+inline f32x4 fold(f32x4 v) { return v; }
+#if LANES_MAX >= 8
+inline f32x4 fold(lanes<8>::f32 v) {
+    return (f32x4) _mm256_castps256_ps128((__m256) v) + (f32x4) _mm256_extractf128_ps((__m256) v, 1);
+}
+#endif
+#if LANES_MAX >= 16
+inline f32x4 fold(lanes<16>::f32 v) {
+    return fold((lanes<8>::f32) _mm512_castps512_ps256((__m512) v) + (lanes<8>::f32) _mm512_extractf32x8_ps((__m512) v, 1));
+}
+#endif
 
 // L values, widened. Compilers turn such conversions into scalar code, so these are spelled out.
 

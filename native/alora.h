@@ -50,6 +50,10 @@ LLAMA_API int32_t alora_abi_version(void);
 // Returns how many backends there are, or a negative alora_status.
 LLAMA_API int32_t alora_load_backends(void);
 
+// Which kernels adapters are computed with on this processor's CPU: avx512, avx2, dotprod or generic; or scalar, which
+// are some hundred times slower, where the compiler had no vector extensions.
+LLAMA_API const char * alora_kernels_name(void);
+
 // The calling thread's last error, one line, never NULL. Valid until its next alora_ call.
 LLAMA_API const char * alora_last_error(void);
 

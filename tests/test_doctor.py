@@ -92,3 +92,9 @@ def test_an_ability_that_this_processor_lacks():
     [said] = _processor(processor, ["OPENMP", lacking[0]])
     assert said.startswith(f"processor: expected {lacking[0]}, which the library was built for, got none; ")
     assert processor["used"] == ["OPENMP", lacking[0]] and not set(processor["unused"]) & set(lacking)
+
+
+def test_kernels_without_vectors():
+    """They are slow, so it says so: a library of an old compiler has no others."""
+    assert "kernels: expected those of a compiler with vectors, got scalar ones" in wrong(doctor(ALORA_KERNEL="scalar"))
+    assert "adapters by the kernels generic" in doctor(ALORA_KERNEL="generic").stdout

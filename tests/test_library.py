@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code, **env):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **env})
@@ -61,3 +63,10 @@ def test_every_public_name_is_there():
     assert all(getattr(alora_gguf, name) is not None for name in alora_gguf.__all__)
     assert set(dir(alora_gguf)) == set(alora_gguf.__all__)
     assert not hasattr(alora_gguf, "nothing")
+
+
+@pytest.mark.parametrize("libllama, ggml", [("libllama.so", "libggml.so"), ("libllama.dylib", "libggml.dylib"), ("llama.dll", "ggml.dll"), ("libllama.dll", "libggml.dll")])
+def test_its_neighbours_are_named_as_it_is(libllama, ggml, tmp_path):
+    from alora_gguf._library import beside
+
+    assert beside(tmp_path / libllama, "ggml") == tmp_path / ggml

@@ -152,7 +152,7 @@ def test_the_doctor_s_report_commands_nothing():
     report = {
         "package": dict.fromkeys(("version", "folder", "python", "system"), HOSTILE),
         "llama_cpp": dict.fromkeys(("version", "commit", "llama_cpp_python"), HOSTILE),
-        "library": {"ggml": HOSTILE, "path": HOSTILE, "interface": 1, "backends": {HOSTILE: 1}, "devices": {HOSTILE: {"description": HOSTILE, "memory": 5}}},
+        "library": {"ggml": HOSTILE, "path": HOSTILE, "interface": 1, "kernels": HOSTILE, "backends": {HOSTILE: 1}, "devices": {HOSTILE: {"description": HOSTILE, "memory": 5}}},
         "processor": {"cores": 2, "used": [HOSTILE], "unused": [HOSTILE]},
         "model": {"path": HOSTILE, "bytes": 5, "state": HOSTILE}, "adapters": {HOSTILE: HOSTILE}, "extras": {}, "problems": [HOSTILE],
     }

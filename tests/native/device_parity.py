@@ -71,6 +71,12 @@ def compute(base: Path, files: list[Path], device, n_layers: int, n_ubatch: int 
     return np.concatenate(plain), np.concatenate(adapted)
 
 
+def worst_row(got: np.ndarray, expected: np.ndarray, rounded: bool) -> float:
+    """The largest relative error of a row. rounded: 8 bits may send one in ten to another expert."""
+    errors = sorted(relative_error(row, want) for row, want in zip(got, expected))
+    return errors[-1 - rounded * (len(errors) // 10)]
+
+
 def find(name: str):
     """llama_model_params.devices of the one device of this name."""
     ggml = library("ggml")
@@ -112,7 +118,7 @@ def main() -> int:
                 lines.clear()
                 n_layers = MODELS[kind].keys["block_count"] + 1 - first(MODELS[kind].keys["block_count"])
                 got_plain, got = compute(base, files, device, n_layers, n_ubatch)
-                error, error_base = relative_error(got, adapted), relative_error(got_plain, plain)
+                error, error_base = worst_row(got, adapted, case == "experts, q8_0"), relative_error(got_plain, plain)
                 tolerance = TOLERANCE_16_BITS if error_base > 1e-4 else TYPES[type]
                 where = f"{'model' if n_layers else 'compute'} buffer size"
                 on_device = any(where in line and name in line for line in lines)

@@ -1,13 +1,18 @@
-// Compares the kernels, compiled as alora_kernel_checked and alora_attention_checked, with sums in double; prints the largest
-// relative errors of each type: of rows by one token and by more, of attention.
+// Compares the kernels, compiled as alora_kernel_checked and alora_attention_checked, with sums in double; prints of each type
+// the largest relative errors, of rows by one token and by more, of attention, and how many tokens and queries get other bits
+// where they are beside others than they get alone.
+// With an argument, the time instead: of each type milliseconds, of long rows by one token and by 64, of short ones by 64, of
+// attention of one query and of 48.
 
 #include "alora-attention-kernel.h"
 #include "alora-kernel.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 void alora_kernel_checked(const alora_kernel_args & args, int64_t i0, int64_t i1);
@@ -95,49 +100,82 @@ static double check(ggml_type type, int64_t n, int64_t n_rows, int64_t n_x, bool
 
 static int value(int64_t i, int64_t k) { return (int) ((i*7919 + k*104729 + k*k*31) % 255) - 127; }
 
-// Queries by all cells but every fifth, in two calls, the first of which a query in three sees nothing of.
-static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_cells, int64_t n_lanes) {
-    std::vector<char> k, v;
-    std::vector<int32_t> cells;
-    for (int64_t i = 0; i < n_cells; ++i) {
+// A call of the attention for `n` queries: their running softmax, and how their values lie.
+struct queries {
+    const int64_t n, dk, dv;
+    const int64_t n_lanes = alora_attention_lanes(n);
+    const bool    few     = n_lanes <= ALORA_N_FEW;
+
+    std::vector<float> q = std::vector<float>(dk*n_lanes), mask = std::vector<float>(ALORA_N_CELLS*n_lanes);
+    std::vector<float> max = std::vector<float>(n_lanes, ALORA_SCORE_MIN), sum = std::vector<float>(n_lanes), acc = std::vector<float>(dv*n_lanes);
+    std::vector<float> scratch = std::vector<float>(alora_attention_scratch(dk, dv, n_lanes));
+
+    queries(int64_t n, int64_t dk, int64_t dv) : n(n), dk(dk), dv(dv) {}
+
+    int64_t at(int64_t lane, int64_t d, int64_t n_values) const { return few ? lane*n_values + d : d*n_lanes + lane; }
+
+    // numbers: which query a lane has
+    void set(const std::vector<int64_t> & numbers) {
+        for (int64_t lane = 0; lane < n; ++lane) {
+            for (int64_t d = 0; d < dk; ++d) {
+                q[at(lane, d, dk)] = 2.0f*sinf(0.7f*d + numbers[lane])/sqrtf(dk);
+            }
+        }
+    }
+
+    // is_masked(index among the cells, lane)
+    template <typename F> void add(ggml_type type, const std::vector<char> & k, const std::vector<char> & v, int64_t n_rows, const std::vector<int32_t> & cells, bool any_masked, F && is_masked) {
+        for (int64_t c = 0; any_masked && c < ALORA_N_CELLS; ++c) {
+            for (int64_t lane = 0; lane < n_lanes; ++lane) {
+                const bool masked = c >= (int64_t) cells.size() || (lane < n && is_masked(c, lane));
+                mask[at(lane, c, ALORA_N_CELLS)] = masked ? ALORA_SCORE_MASKED : 0.0f;
+            }
+        }
+        alora_attention_checked({ type, k.data(), v.data(), k.size()/n_rows, v.size()/n_rows, dk, dv, cells.data(), (int64_t) cells.size(),
+            q.data(), any_masked ? mask.data() : nullptr, n_lanes, max.data(), sum.data(), acc.data(), scratch.data() });
+    }
+};
+
+static void cache(ggml_type type, int64_t dk, int64_t dv, int64_t n_rows, std::vector<char> & k, std::vector<char> & v) {
+    for (int64_t i = 0; i < n_rows; ++i) {
         std::vector<int> mk(dk), mv(dv);
         for (int64_t d = 0; d < dk; ++d) { mk[d] = value(i, d); }
         for (int64_t d = 0; d < dv; ++d) { mv[d] = value(i + 1000, d); }
         const auto rk = row(type, mk), rv = row(type, mv);
         k.insert(k.end(), rk.begin(), rk.end());
         v.insert(v.end(), rv.begin(), rv.end());
+    }
+}
+
+// Queries by all cells but every fifth, of the first of which a query in three sees nothing.
+static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_rows, int64_t n_queries) {
+    std::vector<char> k, v;
+    cache(type, dk, dv, n_rows, k, v);
+    std::vector<int32_t> cells;
+    for (int64_t i = 0; i < n_rows; ++i) {
         if (i % 5 != 2) {
             cells.push_back(i);
         }
     }
     const int64_t n_first = std::min<int64_t>(cells.size()/3, ALORA_N_CELLS);
     const auto is_masked = [&](int64_t c, int64_t lane) { return c < n_first && lane % 3 == 1; };
-    std::vector<float> q(dk*n_lanes), mask(ALORA_N_CELLS*n_lanes), max(n_lanes, ALORA_SCORE_MIN), sum(n_lanes), acc(dv*n_lanes);
-    std::vector<float> scratch(alora_attention_scratch(dk, dv, n_lanes));
-    for (int64_t d = 0; d < dk; ++d) {
-        for (int64_t lane = 0; lane < n_lanes; ++lane) {
-            q[d*n_lanes + lane] = 2.0f*sinf(0.7f*d + lane)/sqrtf(dk);
-        }
-    }
-    for (int64_t c = 0; c < n_first; ++c) {
-        for (int64_t lane = 0; lane < n_lanes; ++lane) {
-            mask[c*n_lanes + lane] = is_masked(c, lane) ? ALORA_SCORE_MASKED : 0.0f;
-        }
-    }
+    queries all(n_queries, dk, dv);
+    std::vector<int64_t> numbers(n_queries);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    all.set(numbers);
     for (int64_t c = 0; c < (int64_t) cells.size();) {
         const int64_t n = c == 0 ? n_first : std::min<int64_t>(ALORA_N_CELLS, cells.size() - c);
-        alora_attention_checked({ type, k.data(), v.data(), k.size()/n_cells, v.size()/n_cells, dk, dv, &cells[c], n,
-            q.data(), c == 0 ? mask.data() : nullptr, n_lanes, max.data(), sum.data(), acc.data(), scratch.data() });
+        all.add(type, k, v, n_rows, std::vector<int32_t>(cells.begin() + c, cells.begin() + c + n), c == 0, is_masked);
         c += n;
     }
     double error = 0.0, norm = 0.0;
-    for (int64_t lane = 0; lane < n_lanes; ++lane) {
+    for (int64_t lane = 0; lane < n_queries; ++lane) {
         double total = 0.0;
         std::vector<double> want(dv);
         for (size_t c = 0; c < cells.size(); ++c) {
             double score = 0.0;
             for (int64_t d = 0; d < dk; ++d) {
-                score += value(cells[c], d)/64.0*q[d*n_lanes + lane];
+                score += value(cells[c], d)/64.0*all.q[all.at(lane, d, dk)];
             }
             const double e = is_masked(c, lane) ? 0.0 : exp(score);
             total += e;
@@ -146,7 +184,7 @@ static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_
             }
         }
         for (int64_t d = 0; d < dv; ++d) {
-            const double diff = acc[d*n_lanes + lane]/sum[lane] - want[d]/total;
+            const double diff = all.acc[all.at(lane, d, dv)]/all.sum[lane] - want[d]/total;
             error += diff*diff;
             norm  += want[d]*want[d]/(total*total);
         }
@@ -154,8 +192,121 @@ static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_
     return sqrt(error/norm);
 }
 
-int main() {
+// How many queries that see some of the cells get other bits beside others, which see others of them, than alone.
+static int differing_queries(ggml_type type, int64_t dk, int64_t dv, int64_t n_queries) {
+    const int64_t n_rows = 150;
+    std::vector<char> k, v;
+    cache(type, dk, dv, n_rows, k, v);
+    const auto sees = [](int64_t cell, int64_t number) { return (cell*cell + 3*number) % 7 < 4; };
+    std::vector<int64_t> numbers(n_queries);
+    std::iota(numbers.begin(), numbers.end(), 5);
+    queries all(n_queries, dk, dv);
+    all.set(numbers);
+    for (int64_t c = 0; c < n_rows; c += ALORA_N_CELLS) {
+        std::vector<int32_t> cells(std::min(ALORA_N_CELLS, n_rows - c));
+        std::iota(cells.begin(), cells.end(), c);
+        all.add(type, k, v, n_rows, cells, true, [&](int64_t i, int64_t lane) { return !sees(c + i, numbers[lane]); });
+    }
+    int res = 0;
+    for (int64_t lane = 0; lane < n_queries; ++lane) {
+        queries one(1, dk, dv);
+        one.set({ numbers[lane] });
+        for (int64_t c = 0; c < n_rows; c += ALORA_N_CELLS) {
+            std::vector<int32_t> cells;
+            for (int64_t i = c; i < std::min(n_rows, c + ALORA_N_CELLS); ++i) {
+                if (sees(i, numbers[lane])) {
+                    cells.push_back(i);
+                }
+            }
+            one.add(type, k, v, n_rows, cells, false, [](int64_t, int64_t) { return false; });
+        }
+        bool same = bits(one.max[0]) == bits(all.max[lane]) && bits(one.sum[0]) == bits(all.sum[lane]);
+        for (int64_t d = 0; d < dv; ++d) {
+            same = same && bits(one.acc[d]) == bits(all.acc[all.at(lane, d, dv)]);
+        }
+        res += !same;
+    }
+    return res;
+}
+
+struct product {
+    const int64_t n, n_rows, n_x;
+    std::vector<char> w;
+    std::vector<std::vector<float>> x, y;
+    std::vector<const float *> px;
+    std::vector<float *> py;
+    std::vector<float> scale;
+    const ggml_type type;
+
+    // tokens from the number `first` on
+    product(ggml_type type, int64_t n, int64_t n_rows, int64_t n_x, int64_t first) : n(n), n_rows(n_rows), n_x(n_x), type(type) {
+        for (int64_t i = 0; i < n_rows; ++i) {
+            std::vector<int> m(n);
+            for (int64_t k = 0; k < n; ++k) { m[k] = value(i, k); }
+            const auto r = row(type, m);
+            w.insert(w.end(), r.begin(), r.end());
+        }
+        x.assign(n_x, std::vector<float>(n));
+        y.assign(n_x, std::vector<float>(n_rows, 0.5f));
+        for (int64_t t = 0; t < n_x; ++t) {
+            for (int64_t k = 0; k < n; ++k) {
+                x[t][k] = sinf(0.7f*k + first + t);
+            }
+            px.push_back(x[t].data());
+            py.push_back(y[t].data());
+            scale.push_back(0.25f + first + t);
+        }
+    }
+
+    void run() { alora_kernel_checked({ type, w.data(), w.size()/n_rows, n, nullptr, px.data(), py.data(), scale.data(), n_x, nullptr }, 0, n_rows); }
+};
+
+static int differing_tokens(ggml_type type, int64_t n, int64_t n_x) {
+    product all(type, n, 37, n_x, 0);
+    all.run();
+    int res = 0;
+    for (int64_t t = 0; t < n_x; ++t) {
+        product one(type, n, 37, 1, t);
+        one.run();
+        res += memcmp(one.y[0].data(), all.y[t].data(), 37*sizeof(float)) != 0;
+    }
+    return res;
+}
+
+// the best of some
+template <typename F> static double milliseconds(F && f) {
+    double res = INFINITY;
+    for (int i = 0; i < 25; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        f();
+        res = std::min(res, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return res;
+}
+
+static void print_times(ggml_type type, const char * name) {
+    product one(type, 2048, 256, 1, 0), more(type, 2048, 256, 64, 0), up(type, 32, 2048, 64, 0);
+    const int64_t n_rows = 1024, d = 64;
+    std::vector<char> k, v;
+    cache(type, d, d, n_rows, k, v);
+    const auto attention = [&](int64_t n_queries) {
+        queries all(n_queries, d, d);
+        for (int64_t c = 0; c < n_rows; c += ALORA_N_CELLS) {
+            std::vector<int32_t> cells(ALORA_N_CELLS);
+            std::iota(cells.begin(), cells.end(), c);
+            all.add(type, k, v, n_rows, cells, false, [](int64_t, int64_t) { return false; });
+        }
+    };
+    printf("%s %g %g %g %g %g\n", name, milliseconds([&] { one.run(); }), milliseconds([&] { more.run(); }), milliseconds([&] { up.run(); }),
+        milliseconds([&] { attention(1); }), milliseconds([&] { attention(48); }));
+}
+
+int main(int argc, char **) {
     for (const auto & [type, name] : { std::pair(GGML_TYPE_F32, "F32"), std::pair(GGML_TYPE_F16, "F16"), std::pair(GGML_TYPE_BF16, "BF16"), std::pair(GGML_TYPE_Q8_0, "Q8_0") }) {
+        if (argc > 1) {
+            print_times(type, name);
+            continue;
+        }
         double one = 0.0, more = 0.0; // tokens
         for (const int64_t n : { 4, 9, 32, 64, 100, 576, 2048 }) {
             for (const int64_t n_rows : { 6, 9, 37 }) {
@@ -172,11 +323,22 @@ int main() {
         double attention = 0.0;
         for (const auto & [dk, dv] : { std::pair(32, 32), std::pair(64, 64), std::pair(96, 64), std::pair(128, 256) }) {
             for (const int64_t n_cells : { 6, 50, 200 }) {
-                for (const int64_t n_lanes : { 4, 8, 16, 48, 64 }) {
-                    attention = std::fmax(attention, check_attention(type, dk, dv, n_cells, n_lanes));
+                for (const int64_t n_queries : { 1, 2, 3, 4, 7, 8, 16, 45, 48, 64 }) {
+                    attention = std::fmax(attention, check_attention(type, dk, dv, n_cells, n_queries));
                 }
             }
         }
-        printf("%s %g %g %g\n", name, one, more, attention);
+        int tokens = 0, queries = 0;
+        for (const int64_t n : { 8, 32, 64, 96, 128, 576 }) {
+            for (const int64_t n_x : { 2, 5, 16, 19, 70 }) {
+                tokens += type != GGML_TYPE_Q8_0 || n % 32 == 0 ? differing_tokens(type, n, n_x) : 0;
+            }
+        }
+        for (const auto & [dk, dv] : { std::pair(32, 32), std::pair(64, 64), std::pair(96, 64), std::pair(128, 256) }) {
+            for (const int64_t n_queries : { 2, 3, 7, 16, 48 }) {
+                queries += differing_queries(type, dk, dv, n_queries);
+            }
+        }
+        printf("%s %g %g %g %d %d\n", name, one, more, attention, tokens, queries);
     }
 }

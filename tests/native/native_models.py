@@ -42,15 +42,17 @@ class TinyAdapter(NamedTuple):
         return product * (self.alpha / rank if self.alpha else 1.0)
 
 
-def llama(tied: bool = False, n_expert: int = 0, n_layer: int = 2, n_dim: int = N_EMBD // N_HEAD) -> TinyModel:
+def llama(
+        tied: bool = False, n_expert: int = 0, n_layer: int = 2, n_dim: int = N_EMBD // N_HEAD,
+        n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV) -> TinyModel:
     """A dense llama, or a mixtral with n_expert; n_dim: of a head."""
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
     if not tied:
         shapes["output.weight"] = (N_VOCAB, N_EMBD)
     for i in range(n_layer):
-        shapes |= attention(i, n_dim) | (experts(i, n_expert) if n_expert else dense(i))
+        shapes |= attention(i, n_dim, n_head, n_head_kv) | (experts(i, n_expert) if n_expert else dense(i))
     keys = {"feed_forward_length": N_FF, "rope.dimension_count": n_dim, "attention.key_length": n_dim, "attention.value_length": n_dim,
-            "attention.head_count": N_HEAD, "attention.head_count_kv": N_HEAD_KV, "block_count": n_layer}
+            "attention.head_count": n_head, "attention.head_count_kv": n_head_kv, "block_count": n_layer}
     if n_expert:
         keys |= {"expert_count": n_expert, "expert_used_count": 2}
     return TinyModel("llama", random_tensors(shapes), keys)
@@ -137,8 +139,9 @@ def bert() -> TinyModel:
         "attention.layer_norm_epsilon": 1e-6})
 
 
-def attention(layer: int, n_dim: int = N_EMBD // N_HEAD) -> dict[str, tuple[int, ...]]:
-    n_q, n_kv = n_dim * N_HEAD, n_dim * N_HEAD_KV
+def attention(
+        layer: int, n_dim: int = N_EMBD // N_HEAD, n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV) -> dict[str, tuple[int, ...]]:
+    n_q, n_kv = n_dim * n_head, n_dim * n_head_kv
     shapes = {"attn_norm": (N_EMBD,), "attn_q": (n_q, N_EMBD), "attn_k": (n_kv, N_EMBD), "attn_v": (n_kv, N_EMBD),
               "attn_output": (N_EMBD, n_q)}
     return {f"blk.{layer}.{name}.weight": shape for name, shape in shapes.items()}

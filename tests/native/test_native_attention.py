@@ -59,6 +59,15 @@ def test_it_equals_ggmls(zoo, monkeypatch, kernel, shape):
     assert relative_error(ours, exact) < 0.8 * relative_error(ggmls, exact)
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("kind", ["one head each", "many heads"])
+def test_any_layout_of_heads(zoo, monkeypatch, kind, n_threads):
+    """Each with cells of its own; and more that share them than are computed at once."""
+    for shape in {"n_shared": 200, "n_branches": 1, "n_steps": 2}, {"n_shared": 70, "n_branches": 5, "n_steps": 2}:
+        ours, ggmls, _ = both(zoo, monkeypatch, kind, Types.F16, n_threads, **shape)
+        assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
+
+
 @pytest.mark.parametrize("type", ROUNDING, ids=lambda t: t.name)
 def test_cells_of_any_type(zoo, monkeypatch, type):
     ours, ggmls, _ = both(zoo, monkeypatch, "wide", type, n_shared=70, n_branches=5, n_steps=4)

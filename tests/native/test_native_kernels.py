@@ -17,7 +17,7 @@ X86["avx512_vnni"] = [*X86["avx2"], *(f"-mavx512{part}" for part in ("f", "bw", 
 def check(command: list[str], runs: list[str], flags: list[str], pristine: Path, folder: Path) -> None:
     program = folder / "check"
     built = subprocess.run(
-        [*command, "-std=c++17", "-O2", *flags, "-DALORA_KERNEL_NAME=alora_kernel_checked", "-DALORA_ATTENTION_NAME=alora_attention_checked",
+        [*command, "-std=c++17", "-O2", "-ffp-contract=off", *flags, "-DALORA_KERNEL_NAME=alora_kernel_checked", "-DALORA_ATTENTION_NAME=alora_attention_checked",
          f"-I{NATIVE}", f"-I{pristine}/ggml/include", Path(__file__).parent / "kernel_check.cpp", NATIVE / "alora-kernel.cpp",
          NATIVE / "alora-attention-kernel.cpp", "-o", program],
         capture_output=True, check=False, text=True)
@@ -26,9 +26,10 @@ def check(command: list[str], runs: list[str], flags: list[str], pristine: Path,
     assert ran.returncode == 0, ran.stderr[-2000:]
     errors = {name: tuple(map(float, values)) for name, *values in map(str.split, ran.stdout.splitlines())}
     assert set(errors) == {"F32", "F16", "BF16", "Q8_0"}
-    for name, (one, more, attention) in errors.items():
-        assert one < (2e-2 if name == "Q8_0" else 1e-5)  # one token is rounded to Q8_0 too
-        assert more < 1e-5 and attention < 1e-5
+    for name, (one, more, attention, n_tokens, n_queries) in errors.items():
+        rounding = 6e-2 if name == "Q8_0" else 1e-5  # there the tokens are rounded to Q8_0 too
+        assert one < rounding and more < rounding and attention < 1e-5
+        assert n_tokens == n_queries == 0  # whose sums depend on those beside them
 
 
 @pytest.mark.parametrize("isa", ARM if IS_ARM else X86)
@@ -37,6 +38,18 @@ def test_kernels_equal_sums_in_double(isa, pristine, tmp_path):
     if not IS_ARM and isa and not (cpu_info.exists() and f" {isa} " in cpu_info.read_text()):
         pytest.skip(f"a processor with {isa}")
     check(["c++"], [], (ARM if IS_ARM else X86)[isa], pristine, tmp_path)
+
+
+OTHERS = [name for name in (*(f"g++-{n}" for n in range(9, 12)), "clang++") if shutil.which(name)]
+
+
+@pytest.mark.skipif(IS_ARM or not OTHERS, reason="another compiler: apt install g++-11 clang")
+@pytest.mark.parametrize("compiler", OTHERS)
+def test_other_compilers_make_them_too(compiler, pristine, tmp_path):
+    """GCC has had __builtin_shufflevector since 12."""
+    check([compiler], [], X86[""], pristine, tmp_path)
+    if " avx2 " in Path("/proc/cpuinfo").read_text():
+        check([compiler], [], X86["avx2"], pristine, tmp_path)
 
 
 CROSS = shutil.which("aarch64-linux-gnu-g++")
