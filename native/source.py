@@ -152,8 +152,7 @@ def apply_patches(tree: Path, reverse: bool = False) -> None:
 def prepare(out: Path, source: Path | None = None, pristine: bool = False) -> None:
     """Makes `out` the checked and patched source, unless it is that already. A `source` is always looked at again."""
     stamp_file = out / ".alora"
-    stamp = "".join(f"{line}
-" for line in (SHA256, *(["pristine"] if pristine else map(sha256, PATCHES)), " ".join(NEEDED)))
+    stamp = "".join(f"{line}\n" for line in (SHA256, *(["pristine"] if pristine else map(sha256, PATCHES)), " ".join(NEEDED)))
     if not source and stamp_file.is_file() and stamp_file.read_text() == stamp:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
