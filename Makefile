@@ -36,9 +36,11 @@ bench-device-ways: $(STAMPS)/native
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native --target device-ways
 	build/native/bin/device-ways $(BACKEND)
 
-# 100,000 operations of conversations from 16 threads, against what one thread makes of the same; half an hour on a busy core
+# 100,000 operations of conversations from 16 threads, against what one thread makes of the same, and more on activations against
+# a model of them; half an hour on a busy core
 stress: $(STAMPS)/test-tools $(STAMPS)/installed
 	ALORA_STRESS=100000 $(BIN)/pytest -s tests/engine/test_engine_stress.py
+	ALORA_CELLS=25000 $(BIN)/pytest tests/native/test_native_cells.py
 
 # half an hour of chats, intrinsics, loads and unloads: memory, time a token, drift
 soak: $(STAMPS)/test-tools $(STAMPS)/installed $(ADAPTERS)
