@@ -78,8 +78,9 @@ class Walk:
             if starts:  # one side of a start at a time
                 tokens = tokens[: min(starts) - first]
             twin.deactivate(seq)
-            for adapter, scale in self.model.now(seq, first):
-                twin.activate(seq, adapter, 0, scale)
+            for adapter, start, scale in self.model.active[seq]:
+                if first >= start:  # from 0 on, an adapter is the whole conversation's, and its products are computed in another way
+                    twin.activate(seq, adapter, min(start, 1), scale)
         got = [runtime.logits((seq, tokens, first))[0] for runtime in self.runtimes]
         assert all(np.array_equal(got[0], other) for other in got[1:]), self.story()
         self.n_adapted += bool(self.model.now(seq, first))
