@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from .adapter import Adapter
 from .engine.cache import Activation
 from .engine.call import Call
-from .engine.request import Request
 from .engine.piece import Piece
+from .engine.request import Request
 from .errors import AloraError, ClosedError, PromptError
-from .intrinsic import IntrinsicRequest, documents_of
+from .intrinsic import documents_of, sampling_of
 from .prompt.builder import Intrinsic, Prompt, Setting
 from .prompt.messages import Message, check_messages, checked_variables
 from .prompt.token_history import Known
@@ -53,14 +53,13 @@ class Conversation:
         space: Hashable = None,
         *,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
     ):
         check_messages(messages)
         self.messages: list[Message] = [dict(m) for m in messages]
         self.documents: list[dict[str, str]] = []
         self.notes: dict[str, Any] = {}
         self.chat_template_kwargs = checked_variables(chat_template_kwargs)
-        self.began = datetime.now() if began is None else began
+        self.began = datetime.now()
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
         self.adapter = adapter
@@ -153,7 +152,7 @@ class Conversation:
                 return
 
             def judge(adapter: Adapter, said: str, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
-                known = prompt.text + self._model.prompts.spelled(tokens[request.n_prompt :]), tokens
+                known = prompt.text + self._model.prompts.control.spelled(tokens[request.n_prompt :]), tokens
                 fork = self.fork(adapter, [*messages, {"role": "assistant", "content": said}], known=known, background=True)
                 fork.on_end = lambda: on_end(fork)
                 self.submit(fork)
@@ -332,8 +331,8 @@ class Conversation:
             messages, Intrinsic.of(adapter), given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
         if known is None and prompt.text:
             self._model.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.space)
-        params = SamplingParams.of(dict(sampling or {}), **{**_INTRINSIC, **_asked_for(prompt.asked)})
-        if prompt.asked and prompt.asked.top_logprobs:
+        params = SamplingParams.of(dict(sampling or {}), **sampling_of(prompt.asked))
+        if prompt.asked and prompt.asked.top_logprobs:  # its result needs them, whatever the caller asks for
             params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, prompt.asked.top_logprobs))
         return Request(
             prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
@@ -392,7 +391,7 @@ class Conversation:
             with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
                 self._model.prompts.remember(prompt, request.generated, self.space)
             thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
-            self.messages += [messages[-1], {"role": "assistant", "content": request.said[0], **thought}]
+            self.messages += [messages[-1], {"role": "assistant", "content": request.text, **thought}]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -400,7 +399,6 @@ class Conversation:
         self._model.check_open()
 
 
-_INTRINSIC = {"temperature": 0, "max_tokens": 64}
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
 
 
@@ -413,10 +411,3 @@ def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt,
 def _failed(error: AloraError) -> Reply:
     """Of an intrinsic that could not be asked."""
     return Reply("", _NOTHING, "error", error=error)
-
-
-def _asked_for(asked: IntrinsicRequest | None) -> dict[str, Any]:
-    """What an io.yaml says about sampling; JSON that is cut short is worth nothing."""
-    if asked is None or asked.schema is None:
-        return asked.sampling if asked else {}
-    return {"max_tokens": 512, **asked.sampling, "json_schema": asked.schema}

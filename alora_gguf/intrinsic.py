@@ -205,6 +205,18 @@ def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**bare, "tool_call_id": message.get("tool_call_id") or ""} if message["role"] == "tool" else bare
 
 
+def sampling_of(asked: IntrinsicRequest | IntrinsicIO | None) -> dict[str, Any]:
+    """SamplingParams' arguments of an intrinsic, as far as its caller says nothing: greedy, of few tokens, or of many that follow a schema.
+
+    JSON that is cut short is worth nothing.
+    """
+    if asked is None:
+        return {"temperature": 0.0, "max_tokens": 64}
+    schema = {} if asked.schema is None else {"json_schema": asked.schema}
+    likely = {"logprobs": True, "top_logprobs": asked.top_logprobs} if asked.top_logprobs else {}
+    return {"temperature": 0.0, "max_tokens": 512 if schema else 64, **schema, **likely, **asked.sampling}
+
+
 def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
     """Documents as granite-common and chat templates take them. Raises PromptError."""
     if not isinstance(documents, Sequence | None) or isinstance(documents, str):

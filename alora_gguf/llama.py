@@ -18,7 +18,7 @@ from .context import check
 from .convert import base_fingerprint
 from .errors import ClosedError, PromptError, UnknownAdapterError
 from .grammar import schema_to_gbnf
-from .intrinsic import IntrinsicRequest
+from .intrinsic import IntrinsicRequest, sampling_of
 from .lifetime import Lifetime
 from .prompt.builder import Intrinsic, PromptBuilder, Setting
 from .prompt.chat_template import template_of
@@ -108,7 +108,7 @@ class Llama(llama_cpp.Llama):
                                   "use create_completion")
             prompt = self._prompts.intrinsic(
                 messages, Intrinsic.of(asked), Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
-            defaults = _asked_for(prompt.asked) if prompt.asked and not {"grammar", "response_format"} & kwargs.keys() else {}
+            defaults = _asked_for(prompt.asked) if prompt.asked else {}
             self.chat_handler = partial(_answer, prompt.tokens)
         elif documents or arguments:
             raise PromptError(f"adapter {adapter!r}: expected an intrinsic for documents and arguments, got an ordinary LoRA; put them into a message")
@@ -209,17 +209,16 @@ class Llama(llama_cpp.Llama):
 
 def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
     """What an io.yaml says about sampling, as upstream takes it."""
-    schema = {}
-    if asked.schema is not None:
-        schema = {"max_tokens": 512, "grammar": llama_cpp.LlamaGrammar.from_string(schema_to_gbnf(asked.schema), verbose=False)}
-    return {"temperature": 0.0, **schema, **asked.sampling}
+    given = {name: value for name, value in sampling_of(asked).items() if name not in ("logprobs", "top_logprobs")}  # of which nothing is made here
+    schema = given.pop("json_schema", None)
+    return given if schema is None else {**given, "response_format": {"type": "json_object", "schema": schema}}
 
 
 def _answer(prompt: list[int], *, llama: Llama, messages: list, stream: bool = False, **given: Any):
     """A chat handler whose prompt is there already."""
     logprobs = (given.pop("top_logprobs", None) or 0) if given.pop("logprobs", None) else None
     form = given.pop("response_format", None)
-    if form is not None and form.get("type") == "json_object":
+    if form is not None and form.get("type") == "json_object" and given.get("grammar") is None:
         given["grammar"] = llama_cpp.LlamaGrammar.from_string(schema_to_gbnf(form.get("schema") or {"type": "object"}), verbose=False)
     given = {name: value for name, value in given.items() if name not in _OF_TOOLS and name in _OF_COMPLETIONS}
     completion = llama.create_completion(prompt, stream=stream, logprobs=logprobs, **given)

@@ -22,8 +22,8 @@ from .cores import usable_cores
 from .engine.cache import Activation, Cache
 from .engine.call import Call
 from .engine.loop import Loop
-from .engine.request import Request
 from .engine.piece import Piece
+from .engine.request import Request
 from .errors import AdapterMemoryError, ClosedError, ModelLoadError, NoInvocationError, PromptError
 from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import ChatTemplate, template_of

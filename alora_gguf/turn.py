@@ -86,8 +86,3 @@ class Turns:
         """Keeps an answer that has ended, and that nobody has read to its end."""
         if (current := self.current) is not None:
             current.settle()
-
-    def locked(self) -> bool:
-        """Whether a question is being answered."""
-        current = self.current
-        return current is not None and not current.has_ended

@@ -194,11 +194,6 @@ class Request:
         return len(self._text.text), self.n_prompt + self._text.n_tokens
 
     @property
-    def said(self) -> tuple[str, list[int]]:
-        """The text so far, without what may be the beginning of a stop string; and prompt and tokens up to there."""
-        return self._text.text, self.tokens[: self.n_prompt + self._text.n_tokens]
-
-    @property
     def generated(self) -> list[int]:
         """The tokens after the prompt, those of the thought and of a stop string too."""
         return self.tokens[self.n_prompt :]

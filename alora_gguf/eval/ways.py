@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.cache import Activation
 from ..engine.request import Request
 from ..errors import ResultError
-from ..intrinsic import IntrinsicIO
+from ..intrinsic import IntrinsicIO, sampling_of
 from ..model import Model
 from ..prompt.builder import Setting
 from ..reply import Reply
@@ -65,11 +65,7 @@ def prompted(model: Model, io: IntrinsicIO) -> Way:
         begun = time.perf_counter()
         prompt = model.prompts.asked_in_words(line.messages, io, Setting(line.documents), arguments=line.arguments)
         asked = prompt.asked
-        sampling = {"temperature": 0, "max_tokens": 128, **asked.sampling}
-        if asked.schema is not None:
-            sampling["json_schema"] = asked.schema
-        if asked.top_logprobs:
-            sampling |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
+        sampling = {**sampling_of(asked), "max_tokens": asked.sampling.get("max_tokens", 128)}
         request = Request(prompt.tokens, SamplingParams(**sampling), model.vocab, t_start=begun, result_of=prompt.result_of)
         return _run(model, request, begun)
 

@@ -57,7 +57,7 @@ class Prompt:
     """tokens of a prompt, and what is known of them.
 
     text        of the tokens; of an intrinsic's, what the first n_shared say
-    is_chat     whether a template has written it
+    is_chat     whether the base answers it as a chat, perhaps after a thought
     thinks      whether the prompt ends within a thought
     start       index from which on the intrinsic is active, None: the base's
     n_shared    how many tokens the conversation has, without what asks about it
@@ -115,13 +115,9 @@ class PromptBuilder:
         return template.render(
             template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
 
-    def spelled(self, tokens: Sequence[int]) -> str:
-        """The text of generated tokens as it stands in a later prompt."""
-        return self.control.spelled(tokens)
-
     def remember(self, prompt: Prompt, generated: Sequence[int], space: Hashable = None) -> None:
         """What was generated after a prompt, as it will stand in the next one, has these tokens."""
-        said = self.spelled(generated) if prompt.is_chat else self.vocab.detokenize(generated)
+        said = self.control.spelled(generated) if prompt.is_chat else self.vocab.detokenize(generated)
         self.history.remember(prompt.text + said, [*prompt.tokens, *generated], space)
 
     # prompts
@@ -185,8 +181,7 @@ class PromptBuilder:
         tokens = text_tokens(text, partial(self.vocab.tokenize_prompt, mark=mark), self.history.fitting(text, setting.space))
         if add_generation_prompt and not tokens:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
-        thinking = self.template.features.thinking if add_generation_prompt else None
-        return Prompt(tokens, text, is_chat=True, thinks=thinking is not None and thinking.thinks_in(text))
+        return Prompt(tokens, text, is_chat=True, thinks=add_generation_prompt and self.template.features.thinks_in(text))
 
     def _rewritten(
         self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting, arguments: Mapping[str, Any]
@@ -205,9 +200,9 @@ class PromptBuilder:
     ) -> tuple[Prompt, bool]:
         """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
         render = partial(self.render, setting=setting, mark=mark)
-        pairs = [*self.history.fitting(render(said, add_generation_prompt=True), setting.space), *([known] if known else [])]
+        fitting = lambda text: [*self.history.fitting(text, setting.space), *([known] if known else [])]  # noqa: E731
         make = lambda messages: intrinsic_prompt(  # noqa: E731
-            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), pairs, intrinsic.where)
+            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where)
         made = make(said)
         if made.is_appended and (named := self._with_invocation(given, said, intrinsic.invocation, mark)) is not None:
             found = make(named)

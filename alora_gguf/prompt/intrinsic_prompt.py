@@ -30,7 +30,7 @@ def intrinsic_prompt(
     invocation: Sequence[int],
     render: Callable[..., str],
     tokenize: Callable[..., list[int]],
-    known: Sequence[Known] = (),
+    known: Callable[[str], Sequence[Known]] = lambda text: (),
     where: str = "intrinsic",
 ) -> IntrinsicPrompt:
     """The prompt of the intrinsic with these invocation tokens.
@@ -38,17 +38,17 @@ def intrinsic_prompt(
     messages, n_conversation: as in IntrinsicRequest. An instruction behind the conversation has to hold the
     invocation, whose last occurrence counts, as in PEFT. Without one it is in the last message or in the
     generation prompt, or else is appended.
-    render(messages, add_generation_prompt=...) gives the text. tokenize, known: as in text_tokens().
+    render(messages, add_generation_prompt=...) gives the text. tokenize: as in text_tokens(), which gets known(text).
     Raises PromptError.
     """
     text = _conversation(messages[:n_conversation], render) if n_conversation < len(messages) else render(messages, add_generation_prompt=False)
     whole = render(messages, add_generation_prompt=True)
     if not whole.startswith(text):  # a template that writes the conversation otherwise when something follows
         if n_conversation == len(messages):
-            return _appended(text, text_tokens(text, tokenize, known), invocation)
+            return _appended(text, text_tokens(text, tokenize, known(text)), invocation)
         text = ""
-    conversation = text_tokens(text, tokenize, known) if text or n_conversation == len(messages) else []
-    tokens = text_tokens(whole, tokenize, [(text, conversation)] if text else known)
+    conversation = text_tokens(text, tokenize, known(text)) if text or n_conversation == len(messages) else []
+    tokens = text_tokens(whole, tokenize, [(text, conversation)] if text else known(whole))
     start = find_invocation(tokens, invocation)
     if n_conversation < len(messages):
         if start is None or start < len(conversation):
@@ -69,13 +69,13 @@ def _conversation(messages: Sequence[Mapping[str, str]], render) -> str:
         return ""
 
 
-def _n_before_last(messages: Sequence[Mapping[str, str]], render, tokenize, known: Sequence[Known]) -> int:
+def _n_before_last(messages: Sequence[Mapping[str, str]], render, tokenize, known) -> int:
     """How many tokens stand before the last message; none where the template does not write the others alone."""
     try:
         before = render(messages[:-1], add_generation_prompt=False) if len(messages) > 1 else ""
     except PromptError:
         return 0
-    return len(text_tokens(before, tokenize, known)) if before else 0
+    return len(text_tokens(before, tokenize, known(before))) if before else 0
 
 
 def _appended(text: str, conversation: Sequence[int], invocation: Sequence[int]) -> IntrinsicPrompt:

@@ -31,7 +31,7 @@ class Generation:
         self._channel: Channel[tuple[int, Piece]] = Channel()
         self._requests = [
             Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, space=space,
-                    thinking=model.template.features.thinking if p.is_chat else None, in_thought=p.prompt.thinks, warnings=p.warnings)
+                    thinking=model.template.features.thinking if p.prompt.is_chat else None, in_thought=p.prompt.thinks, warnings=p.warnings)
             for p, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end

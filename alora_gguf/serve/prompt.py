@@ -16,7 +16,6 @@ class Prepared:
     """A prompt, and what is active in it.
 
     checkpoint   how many tokens others will have too
-    is_chat      whether the model may think before it answers
     is_said      whether an answer to it is part of what the next request says
     warnings     of the adapter that was asked for, as where it is active nowhere
     """
@@ -24,7 +23,6 @@ class Prepared:
     prompt: Prompt
     activations: list[Activation] = field(default_factory=list)
     checkpoint: int | None = None
-    is_chat: bool = False
     is_said: bool = True
     warnings: list[str] = field(default_factory=list)
 
@@ -36,7 +34,7 @@ def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | No
     """
     if adapter is None or not adapter.is_activated:
         prompt, active = model.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
-        return Prepared(prompt, active, is_chat=True, warnings=adapter.warnings if adapter else [])
+        return Prepared(prompt, active, warnings=adapter.warnings if adapter else [])
     prompt = model.prompts.intrinsic(messages, Intrinsic.of(adapter), setting, arguments=arguments, may_be_asked=True)
     return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False, warnings=adapter.warnings)
 

@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from ..adapter import Adapter
 from ..errors import UnknownAdapterError
+from ..intrinsic import sampling_of
 from ..model import Model
 from ..sampling import SamplingParams
 from .adapter_files import AdapterFiles
@@ -64,8 +65,7 @@ class Service:
         io = None
         if adapter and adapter.is_activated and isinstance(body, Chat):
             io = adapter.io
-            schema = {"json_schema": io.schema, "max_tokens": 512} if io and io.schema is not None else {"max_tokens": 64}
-            defaults = {"temperature": 0.0, **schema, **(io.sampling if io else {})}
+            defaults = {name: value for name, value in sampling_of(io).items() if name not in ("logprobs", "top_logprobs")}  # the client's
             defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
         params = body.sampling(self.limits.n_tokens, defaults)
         if io and io.top_logprobs and body.result:

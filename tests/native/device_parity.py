@@ -30,7 +30,7 @@ from alora_gguf._library import library, logger  # noqa: E402
 from alora_gguf.rpc import devices, relays_to  # noqa: E402
 
 MODELS = {"dense": llama(n_layer=4), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "wide": llama(n_dim=32)}
-TYPES = {"f32": 2e-5, "f16": 3e-3, "q8_0": 3e-2}  # and tolerances: on the CPU, our kernels do not round the activations
+TYPES = {"f32": 2e-5, "f16": 3e-3, "q8_0": 3e-2}  # and tolerances: ggml's ops round activations to the type, our kernels to 8 bits alone
 TOLERANCE_16_BITS = 5e-2  # an adapter that begins one token late makes rows that are off by 1, a scale of 1.1 by 0.3
 WAYS = {  # the first layer on the device of n_layer + 1, ALORA_GRAPH, n_ubatch
     "all layers": (lambda n_layer: 0, "", 512),
@@ -45,8 +45,10 @@ NO_DEVICE = (ctypes.c_void_p * 1)(None)
 def adapters_of(kind: str, type: str, folder: Path) -> list[Path]:
     model, dtype = MODELS[kind], gguf.GGMLQuantizationType[type.upper()]
     files = [folder / f"{kind}-{type}-{i}.gguf" for i in (1, 2)]
-    for seed, file in enumerate(files):
-        write_adapter(file, model.architecture, random_adapter(model, seed, r=32 if type == "q8_0" else 5 + seed), dtype)
+    for i, file in enumerate(files):
+        # in 8 bits, of weights for which no token is on the edge between two experts: there any other rounding takes another one
+        adapter = random_adapter(model, 10 + i, r=32) if type == "q8_0" else random_adapter(model, i, r=5 + i)
+        write_adapter(file, model.architecture, adapter, dtype)
     return files
 
 
@@ -69,12 +71,6 @@ def compute(base: Path, files: list[Path], device, n_layers: int, n_ubatch: int 
         adapted += [rows for rows, (_, starts) in zip(few_of_many(runtime, files, "last"), FEW) if starts]
     llama_cpp.llama_model_free(model)
     return np.concatenate(plain), np.concatenate(adapted)
-
-
-def worst_row(got: np.ndarray, expected: np.ndarray, rounded: bool) -> float:
-    """The largest relative error of a row. rounded: 8 bits may send one in ten to another expert."""
-    errors = sorted(relative_error(row, want) for row, want in zip(got, expected))
-    return errors[-1 - rounded * (len(errors) // 10)]
 
 
 def find(name: str):
@@ -118,7 +114,7 @@ def main() -> int:
                 lines.clear()
                 n_layers = MODELS[kind].keys["block_count"] + 1 - first(MODELS[kind].keys["block_count"])
                 got_plain, got = compute(base, files, device, n_layers, n_ubatch)
-                error, error_base = worst_row(got, adapted, case == "experts, q8_0"), relative_error(got_plain, plain)
+                error, error_base = relative_error(got, adapted), relative_error(got_plain, plain)
                 tolerance = TOLERANCE_16_BITS if error_base > 1e-4 else TYPES[type]
                 where = f"{'model' if n_layers else 'compute'} buffer size"
                 on_device = any(where in line and name in line for line in lines)

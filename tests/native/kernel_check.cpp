@@ -51,6 +51,17 @@ static std::vector<char> row(ggml_type type, const std::vector<int> & m) {
     return res;
 }
 
+// A token in 8 bits: a block of 32 values has the largest of them as 127.
+static std::vector<double> rounded(const std::vector<float> & x) {
+    std::vector<double> res(x.size());
+    for (size_t b = 0; b < x.size(); b += 32) {
+        float max = 0.0f;
+        for (size_t k = b; k < b + 32; ++k) { max = std::fmax(max, std::fabs(x[k])); }
+        for (size_t k = b; k < b + 32; ++k) { res[k] = max > 0.0f ? (double) std::nearbyint(x[k]*(127.0f/max))*(max/127.0f) : 0.0; }
+    }
+    return res;
+}
+
 static double check(ggml_type type, int64_t n, int64_t n_rows, int64_t n_x, bool has_gain) {
     std::vector<char> w;
     std::vector<std::vector<int>> m(n_rows, std::vector<int>(n));
@@ -79,23 +90,32 @@ static double check(ggml_type type, int64_t n, int64_t n_rows, int64_t n_x, bool
     const size_t nb = w.size()/n_rows;
     const int64_t i0 = 4; // the rows before and behind stay as they are
     alora_kernel_checked({ type, w.data(), nb, n, has_gain ? gain.data() : nullptr, px.data(), py.data(), scale.data(), n_x, nullptr }, i0, n_rows - 1);
-    double error = 0.0, norm = 0.0;
-    for (int64_t t = 0; t < n_x; ++t) {
-        for (int64_t i = 0; i < n_rows; ++i) {
-            double sum = 0.0;
-            for (int64_t k = 0; k < n; ++k) {
-                sum += m[i][k]/64.0*x[t][k];
-            }
-            const bool in = i >= i0 && i < n_rows - 1;
-            const double want = 0.5 + (in ? sum*scale[t]*(has_gain ? gain[i] : 1.0f) : 0.0);
-            error += (y[t][i] - want)*(y[t][i] - want);
-            norm  += want*want;
-            if (!in && y[t][i] != 0.5f) {
-                return INFINITY;
+    // rows in 8 bits may be multiplied by tokens in 8 bits, as the set of instructions has it: the sums are exactly these, or those of the tokens as they are
+    double res = INFINITY;
+    for (const bool is_rounded : { false, true }) {
+        if (is_rounded && type != GGML_TYPE_Q8_0) {
+            continue;
+        }
+        double error = 0.0, norm = 0.0;
+        for (int64_t t = 0; t < n_x; ++t) {
+            const auto xt = is_rounded ? rounded(x[t]) : std::vector<double>(x[t].begin(), x[t].end());
+            for (int64_t i = 0; i < n_rows; ++i) {
+                double sum = 0.0;
+                for (int64_t k = 0; k < n; ++k) {
+                    sum += m[i][k]/64.0*xt[k];
+                }
+                const bool in = i >= i0 && i < n_rows - 1;
+                const double want = 0.5 + (in ? sum*scale[t]*(has_gain ? gain[i] : 1.0f) : 0.0);
+                error += (y[t][i] - want)*(y[t][i] - want);
+                norm  += want*want;
+                if (!in && y[t][i] != 0.5f) {
+                    return INFINITY;
+                }
             }
         }
+        res = std::fmin(res, sqrt(error/norm));
     }
-    return sqrt(error/norm);
+    return res;
 }
 
 static int value(int64_t i, int64_t k) { return (int) ((i*7919 + k*104729 + k*k*31) % 255) - 127; }

@@ -46,7 +46,7 @@ def test_what_is_known_keeps_its_tokens(messages, n, instructed):
     """Texts from the cache have tokens that no tokenizer would give them."""
     text = render(messages, add_generation_prompt=False)[:n]
     known = [(text, [-1] * 3), (text[: n // 2], [-2])]
-    prompt = prompt_of(messages, "#!" if instructed else None, known=known)
+    prompt = prompt_of(messages, "#!" if instructed else None, known=lambda text: known)
     assert prompt.tokens[:3] == [-1] * 3 or not text and prompt.tokens[:1] in ([-1], [-2])
     assert BOS not in prompt.tokens
     assert prompt.tokens[prompt.start : prompt.start + 2] == INVOCATION
