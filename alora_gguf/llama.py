@@ -12,17 +12,17 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
-from . import _native  # loads our library, before llama_cpp could load another
-from .adapter import Adapter
-from .context import check
+from .runtime import native  # loads our library, before llama_cpp could load another
+from .engine.adapter import Adapter
+from .runtime.context import check
 from .convert import base_fingerprint
 from .errors import ClosedError, PromptError, UnknownAdapterError
-from .grammar import schema_to_gbnf
-from .intrinsic import IntrinsicRequest, sampling_of
-from .lifetime import Lifetime
+from .runtime.grammar import schema_to_gbnf
+from .prompt.io_yaml import IntrinsicRequest, sampling_of
+from .runtime.lifetime import Lifetime
 from .prompt.builder import Intrinsic, PromptBuilder, Setting
 from .prompt.chat_template import template_of
-from .vocab import Vocab
+from .runtime.vocab import Vocab
 
 import llama_cpp  # isort: skip
 from llama_cpp import llama_chat_format as chat_format  # isort: skip
@@ -107,7 +107,7 @@ class Llama(llama_cpp.Llama):
                 raise PromptError(f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "
                                   "use create_completion")
             prompt = self._prompts.intrinsic(
-                messages, Intrinsic.of(asked), Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
+                messages, asked.intrinsic, Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
             defaults = _asked_for(prompt.asked) if prompt.asked else {}
             self.chat_handler = partial(_answer, prompt.tokens)
         elif documents or arguments:
@@ -178,9 +178,9 @@ class Llama(llama_cpp.Llama):
         """Before each decode, because upstream's way of cutting the context back ends what is active there. Raises ClosedError."""
         self._lifetime.check()
         ctx, (adapter, start) = self._ctx.ctx, self._active
-        check(_native.alora_seq_deactivate(ctx, 0, 0))
+        check(native.alora_seq_deactivate(ctx, 0, 0))
         if adapter is not None:
-            check(_native.alora_seq_activate(ctx, 0, adapter.ptr, start, 1.0))
+            check(native.alora_seq_activate(ctx, 0, adapter.ptr, start, 1.0))
 
     @contextlib.contextmanager
     def _asking(self, adapter: Adapter | None):

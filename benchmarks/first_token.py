@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from alora_gguf import Model, default_model
-from alora_gguf.context import Span
+from alora_gguf.runtime.context import Span
 
 TEXT = "The ferry to the island leaves at nine in the morning and takes two hours, and bicycles travel free of charge. "
 
@@ -37,7 +37,7 @@ def conversation_of(model: Model, n_tokens: int):
 
 def base_ms(model: Model, tokens: list[int], n_cached: int) -> float:
     """Decodes tokens[n_cached:] without an adapter on a fork of the cells of those before, up to the logits."""
-    context, cache = model.context, model.cache
+    context, cache = model.engine.context, model.engine.cache
 
     def decode() -> float:
         began = time.perf_counter()
@@ -51,12 +51,12 @@ def base_ms(model: Model, tokens: list[int], n_cached: int) -> float:
         context.release(seq)
         return ms
 
-    return model.loop.call(decode)
+    return model.engine.loop.call(decode)
 
 
 def lora_ms(model: Model, adapter, tokens: list[int]) -> float:
     """Decodes all of `tokens`, adapted from the first one on, up to the logits."""
-    context, cache = model.context, model.cache
+    context, cache = model.engine.context, model.engine.cache
 
     def decode() -> float:
         began = time.perf_counter()
@@ -68,7 +68,7 @@ def lora_ms(model: Model, adapter, tokens: list[int]) -> float:
         context.release(seq)
         return ms
 
-    return model.loop.call(decode)
+    return model.engine.loop.call(decode)
 
 
 def measure(model: Model, name: str, n_tokens: int, repeats: int) -> dict:

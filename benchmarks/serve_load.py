@@ -37,7 +37,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from alora_gguf.bench.models import Files, invocation_of
-from alora_gguf.dequantized import dequantize
+from alora_gguf.verify.dequantize import dequantize
 
 N_TOKENS, N_QUESTIONS, TIE = 8, 4, 0.05  # of an answer; of a conversation; nats between two tokens that may change places
 

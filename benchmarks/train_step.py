@@ -12,10 +12,10 @@ import statistics
 import time
 
 import torch
-from alora_gguf import embedded_model
+from alora_gguf import bundled as embedded_model
 from alora_gguf.train import passes
 from alora_gguf.train.base import load_base
-from alora_gguf.train.forest import pack
+from alora_gguf.train.packing import pack
 from alora_gguf.train.linear import fuse
 from alora_gguf.train.prefixes import Prefixes
 from alora_gguf.train.prompts import Example

@@ -4,10 +4,11 @@ Imports numpy only, gguf for some types and names, and torch for a `.bin`; trans
 """
 
 from ..errors import AdapterFileError, AdapterMismatchError, ConversionError
+from .adapter_file import AdapterFile, AdapterMetadata, read_adapter_metadata
 from .base.gguf_base import base_fingerprint
 from .converter import Conversion, convert
 from .export import export
-from .gguf.reader import AdapterFile, AdapterMetadata, read_adapter_metadata
+from .peft.layout import adapter_folder
 from .show import describe, render, render_diffable
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AdapterMismatchError",
     "Conversion",
     "ConversionError",
+    "adapter_folder",
     "base_fingerprint",
     "convert",
     "describe",

@@ -10,7 +10,7 @@ import time
 from ..errors import AloraError
 from .converter import Conversion, convert
 from .gguf.tensor_types import OUTTYPES
-from .text import human_bytes, printable
+from ..text import human_bytes, printable
 
 EXIT_ERROR = 2
 

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
+from ..versions import VERSION
 from ..errors import ConversionError
-from .gguf import metadata
+from . import adapter_metadata as metadata
 from .base.gguf_base import read_base
 from .peft.card import read_card
 from .peft.chain import common_invocation, summed_alpha, summed_updates
-from .places.families import family_of
+from .mapping.architectures import family_of
 from .gguf.file import STRING, GGUFFile
 from .base.hf_base import read_hf_base
 from .base.invocation import invocation_tokens
 from .peft.layout import adapter_folder
 from .base.locate import find_base
 from .peft.adapter import PeftAdapter, read_peft_adapter
-from .places.place import place
-from .gguf.plan import make_plans, tensor_data
+from .mapping.place import place
+from .adapter_plan import make_plans, tensor_data
 from .peft.reslora import CONFIG as RESLORA
 from .peft.reslora import read_reslora
 from .gguf.tensor_types import OUTTYPES
-from .text import complaint
+from ..text import complaint
 from .gguf.writer import TensorHeader, write_gguf
 
 
@@ -90,7 +90,7 @@ def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = F
     tensors = [tensor for plan in plans for tensor in plan.tensors]
     card = read_card(adapters[0].path, None if io_yaml is None else Path(io_yaml))
     described = metadata.describe_adapter(alpha, tokens, base_model, card)
-    keys = metadata.adapter_keys(described, tensors[0].type.file_type, __version__)
+    keys = metadata.adapter_keys(described, tensors[0].type.file_type, VERSION)
     headers = [tensor.header for tensor in tensors]
     changing: set[str] = set()
     data = _reported(_watched(headers, tensor_data(tensors), changing), sum(header.n_bytes for header in headers), progress)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from ..errors import AdapterMismatchError, ConversionError
 from .base.gguf_base import Base, read_base
-from .places.dora import with_magnitude
+from .mapping.dora import with_magnitude
 from .lazy import Lazy, zeros
 from .base.locate import find_base
 from .peft.parameters import fold, wrapped
 from .peft.adapter import PREFIX
-from .gguf.reader import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
-from .places.restore import restore
+from .adapter_file import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
+from .mapping.restore import restore
 from .peft.safetensors_file import write_safetensors
-from .text import complaint
+from ..text import complaint
 from .update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
 
 

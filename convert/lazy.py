@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConversionError
-from .text import complaint
+from ..text import complaint
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import json
 import re
 
 from .gguf.file import ARRAY, GGUFFile
-from .gguf.metadata import TOOL
-from .gguf.reader import AdapterFile, AdapterPair
-from .text import human_bytes, printable
+from .adapter_metadata import TOOL
+from .adapter_file import AdapterFile, AdapterPair
+from ..text import human_bytes, printable
 
 HIDDEN = ("alora.io_yaml",)  # a file of its own; its size is shown
 

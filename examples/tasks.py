@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from alora_gguf import Model, default_model
-from alora_gguf.finding import finding
+from alora_gguf.terminal.summary import finding
 
 TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros."
 
@@ -16,8 +16,8 @@ async def talk(model: Model, question: str) -> None:
     chat = model.conversation()
     chat.attach(TEXT)
     async with chat.ask(question, stream=True, temperature=0, max_tokens=6) as answer:  # a task that is cancelled, or leaves, ends its call
-        async for piece in answer:  # meanwhile the other tasks go on, in the same batches
-            print(f"{question}  {piece!r}")
+        async for chunk in answer:  # meanwhile the other tasks go on, in the same batches
+            print(f"{question}  {chunk!r}")
     verdict = await chat.invoke("answerability", stream=True)
     print(f"{question}  {finding(verdict)}, after {answer.result.usage.completion_tokens} tokens")
 

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import logging
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,11 @@ NATIVE = Path(__file__).resolve().parent
 PATCHES = tuple(NATIVE / "patches" / f"{name}.patch" for name in ("alora", "masked-cells", "grammar-limits", "decode-errors"))
 
 # The pin. CONTRIBUTING.md has the recipe for moving it.
+PIN = runpy.run_path(str(NATIVE.parent / "alora_gguf" / "versions.py"))
 PACKAGE = "llama-cpp-python"
-VERSION = "0.3.36"
-SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-LLAMA_VERSION = "0.5.0"
+VERSION = PIN["LLAMA_CPP_PYTHON"]
+SHA256 = PIN["LLAMA_CPP_PYTHON_SHA256"]
+LLAMA_VERSION = PIN["LLAMA_CPP"]
 LLAMA_H_SHA256 = "d5cf9203bea63b575e76cba4881f29cfd1b611451578b01582b75b72ecbb04bc"  # include/llama.h: the structs that Python mirrors
 
 # What the libraries are built from, and what tests of ours read.

@@ -73,7 +73,7 @@ def base_q4() -> Path:
 @pytest.fixture(scope="session")
 def base_f32(base_q4: Path) -> Path:
     """The embedded model with every weight in float32: what PEFT computes with. Kept from run to run."""
-    from alora_gguf.dequantized import dequantize
+    from alora_gguf.verify.dequantize import dequantize
 
     path = REPO / "build" / "tests" / "base-f32.gguf"
     if not path.exists():
@@ -161,6 +161,6 @@ def shared(shared_model):
     gc.collect()
     assert dict(shared_model.adapters) == loaded
     shared_model.clear_cache()
-    context = shared_model.context
-    assert (context.n_free_seqs, shared_model.cache.n_cells) == (context.n_seq_max, 0)
+    context = shared_model.engine.context
+    assert (context.n_free_seqs, shared_model.engine.cache.n_cells) == (context.n_seq_max, 0)
     assert not any(context.activations(seq) for seq in range(context.n_seq_max))

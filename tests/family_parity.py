@@ -71,8 +71,8 @@ def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str])
 def embeddings_of(gguf: Path) -> list[str]:
     """The names of the token embeddings and, where it takes an adapter, of the output head."""
     from alora_gguf.convert.base.gguf_base import read_base
-    from alora_gguf.convert.places.families import family_of
-    from alora_gguf.convert.places.paths import unadapted
+    from alora_gguf.convert.mapping.architectures import family_of
+    from alora_gguf.convert.mapping.unadapted import unadapted
 
     base = read_base(gguf)
     family = family_of(base)

@@ -83,7 +83,7 @@ def test_every_file_has_a_number_of_its_own_whoever_names_it(variants, tmp_path)
     """From many threads at once; the same file has the same one."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from alora_gguf.adapter import Adapter
+    from alora_gguf.engine.adapter import Adapter
 
     files = [tmp_path / f"{i}.gguf" for i in range(64)]
     for file in files:
@@ -122,7 +122,7 @@ def test_an_adapter_that_is_all_zero_says_so(shared, variants, tmp_path, caplog)
         assert shared.generate([9, *adapter.invocation_tokens], adapter="zero", max_tokens=1).warnings == [said]
         assert shared.adapter("answerability").warnings == []
         for but in (0, -1):
-            from alora_gguf.adapter import Adapter
+            from alora_gguf.engine.adapter import Adapter
 
             assert Adapter(zeroed(variants["answerability"], tmp_path / f"{but}.gguf", but), None, None).warnings == []
     finally:

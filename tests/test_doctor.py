@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import alora_gguf
-from alora_gguf.doctor import _FLAGS, _processor
+from alora_gguf.doctor.report import _FLAGS, _processor
 
 LIB = Path(alora_gguf.__file__).parent / "lib"
 

@@ -93,8 +93,8 @@ def test_conversations(example, checkout):
 def test_tasks(example):
     said, printed = example("tasks.py")
     for question in (ANSWERABLE, UNANSWERABLE):
-        *pieces, verdict = [line for line in said if line.startswith(question)]
-        assert any(agree(verdict, line) for line in printed) and len(pieces) == 6 and all(re.search(r"  ['\"].+['\"]$", piece) for piece in pieces)
+        *chunks, verdict = [line for line in said if line.startswith(question)]
+        assert any(agree(verdict, line) for line in printed) and len(chunks) == 6 and all(re.search(r"  ['\"].+['\"]$", chunk) for chunk in chunks)
     assert len(said) == 14
 
 

@@ -126,7 +126,7 @@ def test_memory_that_ends_while_loading_is_one_line(base_q4):
 COMPUTES = """
 import os, re, resource, sys
 from alora_gguf import DecodeError, Model
-from alora_gguf.context import Span
+from alora_gguf.runtime.context import Span
 spans = [Span(0, list(range(500)), 0, "last")]
 with Model(sys.argv[1], n_ctx=2048, n_threads=1) as model:
     for more in map(int, sys.argv[2:]):
@@ -136,12 +136,12 @@ with Model(sys.argv[1], n_ctx=2048, n_threads=1) as model:
             before = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, ((has + more) << 10, before[1]))
             try:
-                model.context.decode(spans)
+                model.engine.context.decode(spans)
                 os._exit(1)
             except DecodeError as e:
                 resource.setrlimit(resource.RLIMIT_AS, before)
                 print(e, flush=True)
-            model.context.decode(spans)
+            model.engine.context.decode(spans)
             os._exit(3)
         assert os.waitpid(child, 0)[1] == 3 << 8, more
 """

@@ -155,7 +155,7 @@ def test_a_model_that_nobody_has_any_more_is_freed(base_q4, variants):
     model.load_adapter(variants["other"])
     model.conversation().invoke("other", max_tokens=2)
     model.generate("Once upon", max_tokens=2)
-    context, model = model.context, weakref.ref(model)
+    context, model = model.engine.context, weakref.ref(model)
     assert model() is None and not context.ptr
 
 

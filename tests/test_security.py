@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import alora_gguf
 from alora_gguf import AloraError, Model, PromptError
 from alora_gguf.cli import main
-from alora_gguf.conversation import Conversation
+from alora_gguf.conversation.conversation import Conversation
 from alora_gguf.convert import cli as convert_cli
 from alora_gguf.prompt.chat_template import ChatTemplate
 
@@ -147,7 +147,7 @@ def test_what_a_model_says_commands_nothing(answerability, capfd, monkeypatch):
 
 
 def test_the_doctor_s_report_commands_nothing():
-    from alora_gguf.doctor import render
+    from alora_gguf.doctor.report import render
 
     report = {
         "package": dict.fromkeys(("version", "folder", "python", "system"), HOSTILE),

@@ -4,7 +4,7 @@ import json
 import shutil
 
 from alora_gguf.convert import convert
-from alora_gguf.verify import Compared, Verification, verify
+from alora_gguf.verify.parity import Compared, Verification, verify
 
 
 def test_a_quantised_base_is_no_excuse(repo, base_q4, tmp_path):

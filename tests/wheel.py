@@ -21,7 +21,7 @@ QUESTION = "What is the capital of Peru?"
 LOGITS = """
 import json
 from alora_gguf import Model, default_model
-from alora_gguf.probe import inventory
+from alora_gguf.doctor.probe import inventory
 with Model(default_model(), n_ctx=64, n_batch=64, n_seq_max=1, n_threads=1) as model:
     [logits] = model.logits([([504, 3575, 282, 7045, 314], None)])
 print(json.dumps({"features": inventory()["cpu_features"], "logits": logits[-1].tolist()}))

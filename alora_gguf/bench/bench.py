@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..cores import usable_cores
+from ..runtime.cores import usable_cores
 from ..errors import BenchError
 from . import report
 from .figures import FIGURES, Figure
@@ -42,7 +42,7 @@ def bench(
             raise BenchError(f"{name!r}: expected one of {', '.join(names)}, got another; choose one of them")
     unpatched = _unpatched(unpatched)
     n_threads = n_threads or usable_cores()
-    files = Files(cache or _cache_folder())
+    files = Files(cache or cache_folder() / "bench")
     models = ("tiny",) if quick else models
     results: dict = {
         "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {n}" for n in only)]),
@@ -106,5 +106,3 @@ def _unpatched(given: Path | None) -> Path | None:
     return None
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alora_gguf" / "bench"

@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 from ..convert import convert
-from ..embedded_model import default_model
+from ..bundled import default_model
 from ..errors import ModelLoadError
 
 RANK = 32

@@ -94,7 +94,7 @@ class Ours:
 
     def forget(self) -> None:
         """Empties the cache: other cells in use would cost what comes next attention."""
-        self.model.loop.call(self.model.cache.clear)
+        self.model.engine.loop.call(self.model.engine.cache.clear)
         self._n_tokens = 0
 
     def _throughput(self, n_chats: int, names: Sequence[str], n_tokens: int, max_tokens: int, n_threads: int) -> float:

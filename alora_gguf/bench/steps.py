@@ -120,13 +120,13 @@ class Steps:
 class OurSteps(Steps):
     def __init__(self, settings: Settings):
         from .. import Model
-        from ..context import Span
+        from ..runtime.context import Span
 
         self.model = Model(
             settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch,
             n_threads=settings.n_threads, flash_attn=True)
         self.adapters = {name: self.model.load_adapter(path, name) for name, path in settings.adapters.items()}
-        super().__init__(self.model.context, Span)
+        super().__init__(self.model.engine.context, Span)
 
     def activate(self, seq_id: int, name: str | None, start: int) -> None:
         if name:

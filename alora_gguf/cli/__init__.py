@@ -5,10 +5,9 @@ import io
 import os
 import sys
 
-from .. import __version__
-from ..convert.text import printable
+from ..text import printable
 from ..errors import AloraError
-from ..pinned import inside
+from ..versions import VERSION, inside
 from . import bench, chat, doctor, eval, export, rpc, serve, show, train, verify
 
 COMMANDS = chat, serve, show, verify, export, train, eval, bench, doctor, rpc
@@ -50,7 +49,7 @@ def _leave_stdout() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="alora", description="Activated LoRA on llama.cpp.")
-    parser.add_argument("--version", action="version", version=f"alora_gguf {__version__}, {inside()}")
+    parser.add_argument("--version", action="version", version=f"alora_gguf {VERSION}, {inside()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add_parser(commands)

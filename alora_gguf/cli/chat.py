@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..convert.text import printable_json
+from ..text import printable_json
 from ..errors import PromptError
 from . import devices
 
@@ -40,7 +40,7 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import Model, default_model
-    from ..chat import COMMANDS
+    from ..terminal.chat import COMMANDS
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
@@ -67,9 +67,9 @@ def variable(given: str) -> tuple[str, Any]:
 
 
 def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
-    from ..chat import OF_FILES, Chat
-    from ..screen import Screen
-    from ..terminal import is_interactive, piped_messages, typed_messages
+    from ..terminal.chat import OF_FILES, Chat
+    from ..terminal.screen import Screen
+    from ..terminal.input import is_interactive, piped_messages, typed_messages
 
     screen = Screen(sys.stdout)
     chat = Chat(begin, model.restore, list(model.adapters), screen, **sampling)
@@ -84,9 +84,9 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
 
 
 def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
-    from ..documents import read_document
-    from ..finding import finding
-    from ..screen import Screen
+    from ..prompt.documents import read_document
+    from ..terminal.summary import summary
+    from ..terminal.screen import Screen
 
     for name in args.invoke:
         model.adapter(name)
@@ -113,5 +113,5 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
         if reply:
             screen.line(reply.text)
         for name, verdict in verdicts.items():
-            screen.line(f"{name}: {finding(verdict)}")
+            screen.line(f"{name}: {summary(verdict)}")
     return 2 if any(verdict.error for verdict in verdicts.values()) else 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..convert.text import printable_json
+from ..text import printable_json
 
 
 def add_parser(commands) -> None:
@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..doctor import examine, render
+    from ..doctor.report import examine, render
 
     report = examine()
     print(printable_json(report) if args.json else render(report))

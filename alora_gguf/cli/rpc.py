@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..cores import usable_cores
+from ..runtime.cores import usable_cores
 
 
 def add_parser(commands) -> None:
@@ -15,7 +15,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..rpc import serve
+    from ..runtime.rpc import serve
 
     serve(args.endpoint, args.threads)
     return 0

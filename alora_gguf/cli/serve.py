@@ -1,10 +1,12 @@
 """`alora serve`."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
-from ..convert.text import printable
 from ..errors import ServeError
+from ..text import printable
 from . import devices
 
 
@@ -36,9 +38,50 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .. import Model, bundled_adapters, default_model
+
     try:
-        from ..serve import command
+        from ..serve.adapter_files import AdapterFiles
+        from ..serve.guard import is_loopback
+        from ..serve.server import serve
+        from ..serve.service import Limits, Service
     except ModuleNotFoundError as e:
         raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install 'alora_gguf[serve]'") from e
-    command.run(args, lambda line: print(printable(line, limit=2000), file=sys.stderr, flush=True))
+    for name, least in (("port", 0), ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("timeout", 0), ("drain", 0)):
+        if getattr(args, name) < least:
+            raise ServeError(f"--{name.replace('_', '-')}: expected a number from {least} on, got {getattr(args, name)}")
+    for folder in args.adapters_from:
+        if not Path(folder).is_dir():
+            raise ServeError(f"--adapters-from {folder}: expected a folder, got {'a file' if Path(folder).exists() else 'nothing'}")
+    keys = args.api_key or [key for key in [os.environ.get("ALORA_API_KEY")] if key]
+    if not all(keys):
+        raise ServeError("--api-key: expected a key, got nothing")
+    with Model(
+        args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, adapter_memory=args.adapter_memory and args.adapter_memory << 20,
+        parse_special=args.parse_special, **devices.options(args),
+    ) as model:
+        names = args.name or [model.path.stem]
+        for name, path in [*(bundled_adapters().items() if args.demo else ()), *map(_named, args.adapter)]:
+            adapter = model.load_adapter(path, name)
+            if adapter.name in names:
+                raise ServeError(f"--adapter {path}: expected a name of its own, got {adapter.name!r}, which the base model has; give one as NAME=PATH")
+        limits = Limits(
+            n_running=min(args.parallel, model.engine.context.n_seq_max), n_waiting=args.queue,
+            n_tokens=min(args.max_tokens, model.engine.context.n_ctx), seconds=args.timeout, body_bytes=args.max_body << 20)
+        if not keys and not is_loopback(args.host):
+            _say(f"alora: warning: {args.host} can be reached from other machines, and there is no --api-key")
+        service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]))
+        about = f"{names[0]}; {', '.join(model.adapters) or 'no adapters'}"
+        serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain,
+              on_listening=lambda url: (_say(f"alora: serving {about}"), _say(f"alora: listening on {url}")))
     return 0
+
+
+def _say(line: str) -> None:
+    print(printable(line, limit=2000), file=sys.stderr, flush=True)
+
+
+def _named(given: str) -> tuple[str | None, Path]:
+    """NAME=PATH or PATH."""
+    name, equals, path = given.partition("=")
+    return (name, Path(path)) if equals and name and not Path(given).exists() else (None, Path(given))

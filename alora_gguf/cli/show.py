@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..convert.text import printable_json
+from ..text import printable_json
 
 
 def add_parser(commands) -> None:

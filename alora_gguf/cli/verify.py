@@ -20,7 +20,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..verify import verify
+    from ..verify.parity import verify
 
     done = verify(args.adapter, args.file, args.base, hf_base=args.hf_base, tolerance=args.tolerance, seed=args.seed)
     if args.json:

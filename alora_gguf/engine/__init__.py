@@ -3,7 +3,7 @@
 cache      the tree of branches: which cells there are, and what they are
 request    one generation: a prompt, then what is sampled after it
 call       a call under way, from before its requests are made until it has a result
-piece      what comes of it: text, and how likely its tokens were
+chunk      what comes of it: text, and how likely its tokens were
 thought    what is thought and what is answered
 text       tokens to text, up to a stop string, with their log probabilities
 loop       the thread that owns the context: admits, fills batches, decodes, samples

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Context, Span
+from ..runtime.context import Context, Span
 from ..errors import ContextFullError
 
 if TYPE_CHECKING:
-    from ..adapter import Adapter
+    from .adapter import Adapter
 
 _TOKEN_BITS = 32
 
@@ -68,23 +68,23 @@ class Cache:
 
     # keys
 
-    def keys(self, tokens: Sequence[int], activations: Sequence[Activation], space: Hashable = None) -> list[int]:
-        """What identifies the cells of `tokens`: each token with the adapters and scales active on it, and the space.
+    def keys(self, tokens: Sequence[int], activations: Sequence[Activation], cache_salt: Hashable = None) -> list[int]:
+        """What identifies the cells of `tokens`: each token with the adapters and scales active on it, and the salt.
 
-        Where they start needs no place in it: it is where the path first has them. No cell of one space
+        Where they start needs no place in it: it is where the path first has them. No cell of one cache_salt
         is found in another.
         """
         keys = list(tokens)
         starts = sorted({0, *(a.start for a in activations if a.start < len(keys))})
         for start, end in zip(starts, [*starts[1:], len(keys)]):
-            if label := self.label(activations, start, space):
+            if label := self.label(activations, start, cache_salt):
                 keys[start:end] = [label | token for token in keys[start:end]]
         return keys
 
-    def label(self, activations: Sequence[Activation], position: int, space: Hashable = None) -> int:
-        """What the space, and the adapters and scales that are active at `position`, add to a token's key; 0 is the base in None."""
+    def label(self, activations: Sequence[Activation], position: int, cache_salt: Hashable = None) -> int:
+        """What the salt, and the adapters and scales that are active at `position`, add to a token's key; 0 is the base in None."""
         active = tuple(sorted((a.adapter.uid, a.scale) for a in activations if a.start <= position and a.scale))
-        return self._labels.setdefault((space, active), len(self._labels) << _TOKEN_BITS)
+        return self._labels.setdefault((cache_salt, active), len(self._labels) << _TOKEN_BITS)
 
     # use
 

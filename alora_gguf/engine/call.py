@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import copied
-from ..reply import Stream
 from .channel import Channel, in_event_loop
 
 Item = TypeVar("Item")
@@ -32,7 +31,7 @@ class Call(Generic[Item]):
         self._result: Callable[[], Any] | None = None
         self._made: tuple[Any] | None = None
 
-    def begin(self, prepare: Callable[[], None], *, aside: bool) -> Stream[Item, Any]:
+    def begin(self, prepare: Callable[[], None], *, aside: bool) -> None:
         """Runs `prepare`, which makes requests, lets the call follow() them and submits them.
 
         With `aside` it runs on a thread of its own where this one has an asyncio loop to run, and what it raises
@@ -46,7 +45,6 @@ class Call(Generic[Item]):
         except BaseException:
             self.abandon()
             raise
-        return Stream(self)
 
     def follow(self, result: Callable[[], Any], *under_way: Cancellable) -> None:
         """From now on it ends with these; `result` gives what came of them, once the channel has ended."""

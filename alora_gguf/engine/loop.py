@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..context import Context
+from ..runtime.context import Context
 from ..errors import ClosedError, ContextFullError, SequenceLimitError, copied
-from ..registry import Registry
+from .adapters import Registry
 from .cache import Cache
 from .pace import Pace
 from .request import Request

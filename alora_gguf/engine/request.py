@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..adapter import Adapter
-from ..context import Context, Span
+from .adapter import Adapter
+from ..runtime.context import Context, Span
 from ..errors import PromptError, ResultError, copied
 from ..reply import Reply, Usage
-from ..sampling import Sampler, SamplingParams
-from ..vocab import Vocab
+from ..runtime.sampling import Sampler, SamplingParams
+from ..runtime.vocab import Vocab
 from .cache import Activation, Branch, Cache
-from .piece import Piece, TokenLogprob
-from .text import TextUntilStop
+from ..reply import Chunk, TokenLogprob
+from .detokenizer import TextUntilStop
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
@@ -34,8 +34,8 @@ class Request:
     checkpoint    how many of the prompt's tokens others will share: where a memory that cannot roll
                   back keeps a state. Default: all but the last one
     background    it only gets time that it does not take from the others
-    space         it shares cells with others of the same one only
-    on_piece      gets each Piece of text, on the loop's thread: it puts it somewhere, and does no more
+    cache_salt    it shares cells with others of the same one only
+    on_chunk      gets each Chunk of text, on the loop's thread: it puts it somewhere, and does no more
     on_end        is called once, on the loop's thread, and does no more than that either; `error` is set if it failed
     t_start       of the call, in seconds of time.perf_counter()
     result_of     makes the Reply's result of its text and logprobs, once the text is whole, on the thread that asks for it
@@ -54,8 +54,8 @@ class Request:
         activations: Sequence[Activation] = (),
         checkpoint: int | None = None,
         background: bool = False,
-        space: Hashable = None,
-        on_piece: Callable[[Piece], None] | None = None,
+        cache_salt: Hashable = None,
+        on_chunk: Callable[[Chunk], None] | None = None,
         on_end: Callable[[], None] | None = None,
         t_start: float | None = None,
         result_of: Callable[[str, list[TokenLogprob]], Any] | None = None,
@@ -74,8 +74,8 @@ class Request:
         self.activations = list(activations)
         self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
         self.background = background
-        self.space = space
-        self.on_piece = on_piece or _nothing
+        self.cache_salt = cache_salt
+        self.on_chunk = on_chunk or _nothing
         self.on_end = on_end or _nothing
         self.warnings = list(warnings)
         self.finish_reason: str | None = None
@@ -110,8 +110,8 @@ class Request:
     def begin(self, cache: Cache, context: Context) -> bool:
         """Finds its place in the cache; False while another request computes what it can share."""
         if not self._keys:
-            self._keys = cache.keys(self.tokens, self.activations, self.space)
-            self._label = cache.label(self.activations, self.n_prompt, self.space)
+            self._keys = cache.keys(self.tokens, self.activations, self.cache_salt)
+            self._label = cache.label(self.activations, self.n_prompt, self.cache_salt)
         n_stop = len(self._keys) if context.rolls_back else self.checkpoint
         self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background)
         if self.branch is None:
@@ -158,23 +158,23 @@ class Request:
         self.tokens.append(token)
         self._keys.append(self._label | token)
         self.branch.keys.append(self._label | token)
-        pieces = self._text.push(self._bytes(token), logprob)
+        chunks = self._text.push(self._bytes(token), logprob)
         if self._text.stopped:
             self.finish_reason = "stop"
         elif len(self.tokens) - self.n_prompt >= self.params.max_tokens:
             self.finish_reason = "length"
-        for piece in pieces:
-            self.on_piece(piece)
+        for chunk in chunks:
+            self.on_chunk(chunk)
 
     def finish(self) -> None:
         """After its end, for whatever reason: gives out what was held back. What fails here fails this request."""
         try:
             self._sampler.free()
-            for piece in self._text.flush():
-                self.on_piece(piece)
+            for chunk in self._text.flush():
+                self.on_chunk(chunk)
         except BaseException as e:
             self.error = self.error or e
-        on_end, self.on_piece, self.on_end = self.on_end, _nothing, _nothing  # what waits for them knows the model, perhaps as the last
+        on_end, self.on_chunk, self.on_end = self.on_end, _nothing, _nothing  # what waits for them knows the model, perhaps as the last
         self.has_ended = True
         try:
             on_end()

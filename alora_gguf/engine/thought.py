@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
-    from .piece import TokenLogprob
+    from ..reply import TokenLogprob
 
 _BEGIN, _THOUGHT, _BETWEEN, _ANSWER = range(4)
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field
 from statistics import mean, median
 from typing import Any
 
-from .. import embedded_model
+from .. import bundled
 from ..errors import EvalError
-from ..intrinsic import IntrinsicIO
+from ..prompt.io_yaml import IntrinsicIO
 from ..model import Model
 from ..train.data import Line, read_lines
-from . import metrics, ways
+from . import metrics, baselines as ways
 from .plan import Plan
-from .ways import Said, Way
+from .baselines import Said, Way
 
 ALORA, PEFT = "aLoRA", "aLoRA, PEFT"
 
@@ -46,7 +46,7 @@ class Row:
 def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: Callable[[str, int, int], None]) -> list[Row]:
     """The rows of every test; `on_example` gets the test's title, examples done and in all. Raises AloraError."""
     rows = []
-    with Model(plan.base or embedded_model.default_model(), n_ctx=4096, n_threads=threads) as model:
+    with Model(plan.base or bundled.default_model(), n_ctx=4096, n_threads=threads) as model:
         prompted = IntrinsicIO.open(plan.prompted)
         chosen: dict[str, Way] = {"base, prompted": ways.prompted(model, prompted)}
         io = prompted

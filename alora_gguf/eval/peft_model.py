@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from .. import embedded_model
-from ..intrinsic import IntrinsicIO
+from .. import bundled
+from ..prompt.io_yaml import IntrinsicIO
 from ..train import passes
 from ..train.base import load_base
 from ..train.data import Line
-from ..train.forest import pack
+from ..train.packing import pack
 from ..train.prompts import Example, Prompts
-from ..vocab import load_vocab
+from ..runtime.vocab import load_vocab
 from .plan import Plan
 
 _MOST = 128  # tokens of an output, where its io.yaml says nothing
@@ -29,7 +29,7 @@ def outputs_said(plan: Plan, lines: Sequence[Line], io: IntrinsicIO, invocation:
     """
     if threads:
         torch.set_num_threads(threads)
-    path = plan.base or embedded_model.default_model()
+    path = plan.base or bundled.default_model()
     base = load_base(path, path.stem, torch.device("cpu"), "float32")
     model = PeftModel.from_pretrained(base, str(plan.peft))
     with load_vocab(path) as vocab:

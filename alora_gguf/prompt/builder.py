@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..documents import documents_message
+from .documents import documents_message
 from ..errors import PromptError
-from ..intrinsic import IntrinsicIO, IntrinsicRequest, documents_of, judged
+from .io_yaml import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, texts_of
 from .intrinsic_prompt import intrinsic_prompt
@@ -18,8 +18,7 @@ from .messages import Message, check_messages, text_of, without_thoughts
 from .token_history import Known, TokenHistory, text_tokens
 
 if TYPE_CHECKING:
-    from ..adapter import Adapter
-    from ..vocab import Vocab
+    from ..runtime.vocab import Vocab
 
 _NONE: Mapping[str, Any] = {}
 
@@ -30,13 +29,13 @@ class Setting(NamedTuple):
     documents   texts, or mappings with `text` and perhaps `doc_id` and `title`
     variables   of the chat template, as `enable_thinking` or `tools`
     now         the time that the template writes, None: the clock's
-    space       whose tokens are known
+    cache_salt  whose tokens are known
     """
 
     documents: Sequence[Mapping[str, Any] | str] = ()
     variables: Mapping[str, Any] = _NONE
     now: datetime | None = None
-    space: Hashable = None
+    cache_salt: Hashable = None
 
 
 class Intrinsic(NamedTuple):
@@ -46,10 +45,6 @@ class Intrinsic(NamedTuple):
     io: IntrinsicIO | None = None
     invoked_after: str | None = None
     where: str = "intrinsic"
-
-    @classmethod
-    def of(cls, adapter: Adapter) -> Intrinsic:
-        return cls(adapter.invocation_tokens, adapter.io, adapter.metadata.invoked_after, f"intrinsic {adapter.name!r}")
 
 
 @dataclass(frozen=True)
@@ -115,16 +110,16 @@ class PromptBuilder:
         return template.render(
             template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
 
-    def remember(self, prompt: Prompt, generated: Sequence[int], space: Hashable = None) -> None:
+    def remember(self, prompt: Prompt, generated: Sequence[int], cache_salt: Hashable = None) -> None:
         """What was generated after a prompt, as it will stand in the next one, has these tokens."""
         said = self.control.spelled(generated) if prompt.is_chat else self.vocab.detokenize(generated)
-        self.history.remember(prompt.text + said, [*prompt.tokens, *generated], space)
+        self.history.remember(prompt.text + said, [*prompt.tokens, *generated], cache_salt)
 
     # prompts
 
-    def completion(self, text: str, space: Hashable = None) -> Prompt:
+    def completion(self, text: str, cache_salt: Hashable = None) -> Prompt:
         """The prompt that is a text already: names of control tokens in it are these tokens."""
-        return Prompt(text_tokens(text, self.vocab.tokenize_prompt, self.history.fitting(text, space)), text)
+        return Prompt(text_tokens(text, self.vocab.tokenize_prompt, self.history.fitting(text, cache_salt)), text)
 
     def chat(self, messages: Sequence[Message], setting: Setting = Setting(), *, add_generation_prompt: bool = True) -> Prompt:
         """The prompt that the base answers, or the text of what has been said. Raises PromptError."""
@@ -178,7 +173,7 @@ class PromptBuilder:
     def _said(self, messages: Sequence[Message], setting: Setting, mark: str, add_generation_prompt: bool) -> Prompt:
         """The prompt of messages that are protected already."""
         text = self.render(messages, add_generation_prompt=add_generation_prompt, setting=setting, mark=mark)
-        tokens = text_tokens(text, partial(self.vocab.tokenize_prompt, mark=mark), self.history.fitting(text, setting.space))
+        tokens = text_tokens(text, partial(self.vocab.tokenize_prompt, mark=mark), self.history.fitting(text, setting.cache_salt))
         if add_generation_prompt and not tokens:
             raise PromptError("prompt: expected one or more tokens, got none; check the chat template")
         return Prompt(tokens, text, is_chat=True, thinks=add_generation_prompt and self.template.features.thinks_in(text))
@@ -200,7 +195,7 @@ class PromptBuilder:
     ) -> tuple[Prompt, bool]:
         """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
         render = partial(self.render, setting=setting, mark=mark)
-        fitting = lambda text: [*self.history.fitting(text, setting.space), *([known] if known else [])]  # noqa: E731
+        fitting = lambda text: [*self.history.fitting(text, setting.cache_salt), *([known] if known else [])]  # noqa: E731
         make = lambda messages: intrinsic_prompt(  # noqa: E731
             messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where)
         made = make(said)

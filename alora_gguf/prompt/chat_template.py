@@ -15,7 +15,7 @@ from .features import Features, features_of
 from .messages import REASONING, Message, fitted
 
 if TYPE_CHECKING:
-    from ..vocab import Vocab
+    from ..runtime.vocab import Vocab
 
 
 _OURS = "messages", "add_generation_prompt", "now", "mark"  # of render(), which are no variables

@@ -15,7 +15,7 @@ from ..errors import PromptError
 from .messages import Message
 
 if TYPE_CHECKING:
-    from ..vocab import Vocab
+    from ..runtime.vocab import Vocab
     from .chat_template import ChatTemplate
 
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters

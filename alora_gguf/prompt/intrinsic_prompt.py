@@ -6,7 +6,7 @@ Training and runtime both come here, so that an adapter runs on the very tokens 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..activation import find_invocation
+from .invocation import find_invocation
 from ..errors import PromptError
 from .token_history import Known, text_tokens
 

@@ -12,7 +12,7 @@ class TokenHistory:
 
     An answer was generated as tokens, and stands in the next prompt as text: tokenised anew it could have others, and its
     cells would not be found. The least recently used texts go when there are more than `n_texts` or `n_chars`. Texts of one
-    `space` are not known in another. Any thread may call it.
+    `cache_salt` are not known in another. Any thread may call it.
     """
 
     def __init__(self, *, n_texts: int = 1024, n_chars: int = 1 << 25):
@@ -21,20 +21,20 @@ class TokenHistory:
         self._n = 0
         self._lock = threading.Lock()
 
-    def fitting(self, text: str, space: Hashable = None) -> list[Known]:
+    def fitting(self, text: str, cache_salt: Hashable = None) -> list[Known]:
         """Those that `text` begins with; the longest counts as used."""
         with self._lock:
-            keys = sorted((key for key in self._tokens if key[0] == space and text.startswith(key[1])), key=lambda key: len(key[1]))
+            keys = sorted((key for key in self._tokens if key[0] == cache_salt and text.startswith(key[1])), key=lambda key: len(key[1]))
             if keys:
                 self._tokens.move_to_end(keys[-1])
             return [(key[1], self._tokens[key]) for key in keys]
 
-    def remember(self, text: str, tokens: Sequence[int], space: Hashable = None) -> None:
-        """From now on, a text of this space that begins with this one has these tokens there."""
+    def remember(self, text: str, tokens: Sequence[int], cache_salt: Hashable = None) -> None:
+        """From now on, a text of this cache_salt that begins with this one has these tokens there."""
         with self._lock:
-            if self._tokens.pop((space, text), None) is None:
+            if self._tokens.pop((cache_salt, text), None) is None:
                 self._n += len(text)
-            self._tokens[space, text] = list(tokens)
+            self._tokens[cache_salt, text] = list(tokens)
             while len(self._tokens) > 1 and (len(self._tokens) > self._n_texts or self._n > self._n_chars):
                 (_, gone), _ = self._tokens.popitem(last=False)
                 self._n -= len(gone)

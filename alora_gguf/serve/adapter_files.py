@@ -1,39 +1,26 @@
-"""Adapter files for the server: GGUF as they are, PEFT folders converted, and only from folders that are allowed."""
+"""Adapter files for the server's clients: only from folders that are allowed."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..adapter import Adapter
-from ..convert import convert
+from ..engine.adapter import Adapter
 from ..model import Model
 from .problem import Problem
 
 
 class AdapterFiles:
-    """`allowed` are the folders that clients may load from; without any they load nothing. close() it."""
+    """`allowed` are the folders that clients may load from; without any they load nothing."""
 
     def __init__(self, model: Model, allowed: Sequence[Path] = ()):
         self._model = model
         self._allowed = [Path(folder).resolve() for folder in allowed]
-        self._converted = tempfile.TemporaryDirectory(prefix="alora-serve-")
-        self._n = 0
 
     @property
     def may_load(self) -> bool:
         return bool(self._allowed)
 
-    def load(self, path: Path, name: str | None = None) -> Adapter:
-        """A GGUF file or PEFT's folder. Raises AdapterFileError, AdapterMismatchError, ConversionError."""
-        if not path.is_dir():
-            return self._model.load_adapter(path, name)
-        self._n += 1
-        out = Path(self._converted.name) / f"{self._n}.gguf"
-        convert(path, out, base=self._model.path)
-        return self._model.load_adapter(out, name or path.resolve().name)
-
     def load_allowed(self, path: Path, name: str) -> Adapter:
-        """The same for a client's path: it, the io.yaml beside it, and all that a folder has, really lie in an allowed folder. Raises Problem too."""
+        """A client's adapter: the path, the io.yaml beside it, and all that a folder has, really lie in an allowed folder. Raises Problem, AdapterFileError, AdapterMismatchError, ConversionError."""
         try:
             real = path.resolve()
             files = [real, real.with_suffix(".io.yaml"), *(real.rglob("*") if self._is_allowed(real) and real.is_dir() else ())]
@@ -43,10 +30,7 @@ class AdapterFiles:
         if not may_load:
             raise Problem(403, f"lora_path: expected a path in a folder that the server may load adapters from, got {path}; "
                                "name the folder with --adapters-from when it starts", param="lora_path")
-        return self.load(real, name)
-
-    def close(self) -> None:
-        self._converted.cleanup()
+        return self._model.load_adapter(real, name)
 
     def _is_allowed(self, real: Path) -> bool:
         return any(real.is_relative_to(folder) for folder in self._allowed)

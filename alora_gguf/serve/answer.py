@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..engine.piece import Piece, TokenLogprob
+from ..reply import Chunk, TokenLogprob
 from ..reply import Reply
 
 
@@ -27,7 +27,7 @@ class ChatAnswer:
     def first(self, n: int) -> list[dict[str, Any]]:
         return [self._chunk(i, {"delta": {"role": "assistant", "content": ""}}) for i in range(n)]
 
-    def piece(self, index: int, piece: Piece) -> dict[str, Any]:
+    def piece(self, index: int, piece: Chunk) -> dict[str, Any]:
         return self._chunk(index, {**self._delta(piece), "logprobs": self.logprobs(piece.logprobs)})
 
     def last(self, index: int, finish_reason: str, more: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class ChatAnswer:
         return {"message": {"role": "assistant", "content": reply.text, **thought, "refusal": None}}
 
     def _delta(self, text: str) -> dict[str, Any]:
-        name = "reasoning_content" if isinstance(text, Piece) and text.kind == "reasoning" else "content"
+        name = "reasoning_content" if isinstance(text, Chunk) and text.kind == "reasoning" else "content"
         return {"delta": {name: text} if text else {}}
 
     def _chunk(self, index: int, choice: dict[str, Any]) -> dict[str, Any]:

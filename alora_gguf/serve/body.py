@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..sampling import SamplingParams
+from ..runtime.sampling import SamplingParams
 
 _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "seed": "seed",
              "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty", "repetition_penalty": "repeat_penalty"}

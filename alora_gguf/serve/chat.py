@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..prompt.builder import Setting
 from ..prompt.messages import checked_variables
-from ..sampling import SamplingParams
+from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion
 from .events import stream
@@ -28,40 +28,40 @@ async def chat(service: Service, request: Request) -> Response:
     body = Chat.model_validate_json(await request.body())
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
-    space = request.state.space
+    cache_salt = request.state.cache_salt
 
     def make() -> list[tuple[Prepared, SamplingParams]]:
         variables = checked_variables({k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in _OURS})
-        setting = Setting([d.model_dump(exclude_none=True) for d in body.documents or ()], variables, space=space)
+        setting = Setting([d.model_dump(exclude_none=True) for d in body.documents or ()], variables, cache_salt=cache_salt)
         prepared = chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {})
         if not body.result:
             prepared = replace(prepared, prompt=replace(prepared.prompt, result_of=None))
         return [(prepared, p) for p in params]
 
     answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
-    return await _answer(service, body, answer, len(params), 1, make, space)
+    return await _answer(service, body, answer, len(params), 1, make, cache_salt)
 
 
 async def complete(service: Service, request: Request) -> Response:
     body = Completion.model_validate_json(await request.body())
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
-    space = request.state.space
+    cache_salt = request.state.cache_salt
     prompts = body.prompts
 
     def make() -> list[tuple[Prepared, SamplingParams]]:
-        return list(product((text_prompt(service.model, p, adapter, space) for p in prompts), params))
+        return list(product((text_prompt(service.model, p, adapter, cache_salt) for p in prompts), params))
 
     answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
-    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, space)
+    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, cache_salt)
 
 
 async def _answer(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, cache_salt
 ) -> Response:
     if body.stream:
-        return await stream(_chunks(service, body, answer, n, n_prompts, make, space))
-    async with service.generating(n, make, streams=False, space=space) as generation:
+        return await stream(_chunks(service, body, answer, n, n_prompts, make, cache_salt))
+    async with service.generating(n, make, streams=False, cache_salt=cache_salt) as generation:
         replies = await generation.ended()
         whole = answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results))
         return JSONResponse({**whole, **_warnings(generation)})
@@ -73,9 +73,9 @@ def _warnings(generation: Generation) -> dict[str, list[str]]:
 
 
 async def _chunks(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, space
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, cache_salt
 ) -> AsyncIterator[dict[str, Any]]:
-    async with service.generating(n, make, streams=True, space=space) as generation:
+    async with service.generating(n, make, streams=True, cache_salt=cache_salt) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own

@@ -7,7 +7,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..embedding import embed as embeddings_of
+from ..engine.embedding import embed as embeddings_of
 from .body import Embeddings
 from .problem import Problem
 from .service import Service

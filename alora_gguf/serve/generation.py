@@ -7,10 +7,10 @@ from typing import Any
 
 from ..engine.channel import Channel
 from ..engine.request import Request
-from ..engine.piece import Piece
+from ..reply import Chunk
 from ..model import Model
 from ..reply import Reply
-from ..sampling import SamplingParams
+from ..runtime.sampling import SamplingParams
 from .prompt import Prepared
 
 
@@ -19,30 +19,30 @@ class Generation:
 
     `choices` are prompts, each with how it is continued. `on_end` is called once when all have ended,
     for whatever reason, on the engine's thread, which it must not keep, and before anybody hears of the end.
-    It shares cells with others of the same `space`.
+    It shares cells with others of the same `cache_salt`.
     """
 
     def __init__(
-        self, model: Model, choices: Sequence[tuple[Prepared, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, space: Hashable
+        self, model: Model, choices: Sequence[tuple[Prepared, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, cache_salt: Hashable
     ):
         self._prepared = [prepared for prepared, _ in choices]
-        self._space = space
+        self._cache_salt = cache_salt
         self._model = model
-        self._channel: Channel[tuple[int, Piece]] = Channel()
+        self._channel: Channel[tuple[int, Chunk]] = Channel()
         self._requests = [
-            Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, space=space,
+            Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, cache_salt=cache_salt,
                     thinking=model.template.features.thinking if p.prompt.is_chat else None, in_thought=p.prompt.thinks, warnings=p.warnings)
             for p, params in choices]
         self._n_left = len(self._requests)
         self._on_end = on_end
         for index, request in enumerate(self._requests):
             if streams:
-                request.on_piece = lambda piece, index=index: self._channel.put((index, piece))
+                request.on_chunk = lambda piece, index=index: self._channel.put((index, piece))
             request.on_end = self._end_one
 
     def begin(self) -> None:
         """Raises ContextFullError or ClosedError; then on_end is not called."""
-        self._model.loop.submit(*self._requests)
+        self._model.engine.loop.submit(*self._requests)
 
     def cancel(self, error: BaseException | None = None) -> None:
         """Ends what has not ended before its next token, as failed if there is an error."""
@@ -50,7 +50,7 @@ class Generation:
             if request.finish_reason is None:
                 request.cancel(error)
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+    async def pieces(self) -> AsyncIterator[tuple[int, Chunk]]:
         """(index of the choice, text) as it comes, where it streams. Raises what a choice failed with."""
         while True:
             try:
@@ -85,7 +85,7 @@ class Generation:
         """Where an answer is part of a conversation, its tokens are known from now on."""
         for prepared, request in zip(self._prepared, self._requests):
             if prepared.is_said and request.error is None:
-                self._model.prompts.remember(prepared.prompt, request.generated, self._space)
+                self._model.engine.prompts.remember(prepared.prompt, request.generated, self._cache_salt)
 
     def _end_one(self) -> None:
         self._n_left -= 1

@@ -15,7 +15,7 @@ class Guard:
     """Passes on what may be asked.
 
     With `keys`, what is under /v1 and /metrics needs one of them as a bearer token, and the request's
-    state says which, as its `space`: requests of one share what they compute. A browser lets any
+    state says which, as its `cache_salt`: requests of one share what they compute. A browser lets any
     page that is open in it send requests to this machine, and names the page in `Origin`: that has to be
     this server. With `loopback_only`, so has the `Host`, as a page could give its own name this
     machine's address; a server with a key needs no such care.
@@ -29,11 +29,11 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            space = self._key_of(headers)
-            if problem := self._problem(scope["path"], headers, space):
+            cache_salt = self._key_of(headers)
+            if problem := self._problem(scope["path"], headers, cache_salt):
                 await as_response(problem)(scope, receive, send)
                 return
-            scope.setdefault("state", {})["space"] = space
+            scope.setdefault("state", {})["cache_salt"] = cache_salt
         await self._app(scope, receive, send)
 
     def _key_of(self, headers: Headers) -> int | None:

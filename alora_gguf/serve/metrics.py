@@ -32,7 +32,7 @@ class Metrics:
             ("requests_waiting", "Requests that wait to begin", lambda: gate.n_waiting),
             ("adapters", "Adapters that have a name", lambda: len(model.adapters)),
             ("adapter_memory_bytes", "Adapters in memory", lambda: model.adapters.n_bytes),
-            ("cache_cells", "Cells that the KV cache has", lambda: model.context.n_ctx),
+            ("cache_cells", "Cells that the KV cache has", lambda: model.engine.context.n_ctx),
         ):
             Gauge(name, what, **named).set_function(value)
 

@@ -31,6 +31,6 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
-        return {**about, "parent": None, "max_model_len": service.model.context.n_ctx}
+        return {**about, "parent": None, "max_model_len": service.model.engine.context.n_ctx}
     adapter = service.model.adapter(name)
     return {**about, "parent": service.names[0], "intrinsic": adapter.is_activated, "invoked_after": adapter.metadata.invoked_after}

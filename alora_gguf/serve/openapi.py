@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from .. import __version__
+from ..versions import VERSION
 
 _JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
 _GIVES = {  # the others give JSON
@@ -41,7 +41,7 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         paths.setdefault(path.replace(":path}", "}"), {})[method.lower()] = _operation(path, body)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "alora_gguf", "version": __version__},
+        "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
         "components": {
             "schemas": {**schemas, "Error": _ERROR},

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..adapter import Adapter
+from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..model import Model
 from ..prompt.builder import Intrinsic, Prompt, Setting
@@ -33,15 +33,15 @@ def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | No
     instruction is added here, with its `arguments`. Raises PromptError.
     """
     if adapter is None or not adapter.is_activated:
-        prompt, active = model.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
+        prompt, active = model.engine.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
         return Prepared(prompt, active, warnings=adapter.warnings if adapter else [])
-    prompt = model.prompts.intrinsic(messages, Intrinsic.of(adapter), setting, arguments=arguments, may_be_asked=True)
+    prompt = model.engine.prompts.intrinsic(messages, adapter.intrinsic, setting, arguments=arguments, may_be_asked=True)
     return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False, warnings=adapter.warnings)
 
 
-def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None, space: Hashable = None) -> Prepared:
+def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None, cache_salt: Hashable = None) -> Prepared:
     """The prompt of a completion. An adapter is active in it as in PEFT's forward: from the last invocation on, or nowhere."""
-    prompt = model.prompts.completion(text, space) if isinstance(text, str) else Prompt(list(text))
+    prompt = model.engine.prompts.completion(text, cache_salt) if isinstance(text, str) else Prompt(list(text))
     start = adapter.start_in(prompt.tokens) if adapter else None
     if start is None:
         return Prepared(prompt, is_said=isinstance(text, str), warnings=adapter.warnings_at(None) if adapter else [])

@@ -10,11 +10,11 @@ from typing import Any
 
 from anyio import to_thread
 
-from ..adapter import Adapter
+from ..engine.adapter import Adapter
 from ..errors import UnknownAdapterError
-from ..intrinsic import sampling_of
+from ..prompt.io_yaml import sampling_of
 from ..model import Model
-from ..sampling import SamplingParams
+from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
 from .body import Chat, Generate
 from .gate import Gate
@@ -74,11 +74,11 @@ class Service:
 
     @asynccontextmanager
     async def generating(
-        self, n: int, make: Callable[[], Sequence[tuple[Prepared, SamplingParams]]], *, streams: bool, space: Hashable
+        self, n: int, make: Callable[[], Sequence[tuple[Prepared, SamplingParams]]], *, streams: bool, cache_salt: Hashable
     ) -> AsyncIterator[Generation]:
         """A generation of `n` choices that has begun, and ends with the `async with` if it has not by then.
 
-        It waits for its turn first; then `make`, on a thread, gives the choices. What it computes is known in its `space` only.
+        It waits for its turn first; then `make`, on a thread, gives the choices. What it computes is known in its `cache_salt` only.
         """
         loop = asyncio.get_running_loop()
         await self.gate.enter(n)
@@ -90,7 +90,7 @@ class Service:
                 pass
 
         try:
-            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams, space=space))
+            generation = await to_thread.run_sync(lambda: Generation(self.model, make(), on_end, streams=streams, cache_salt=cache_salt))
             generation.begin()
         except BaseException:  # then on_end is not called
             self.gate.leave(n)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from .forest import Row
+from .packing import Row
 
 KeysValues = torch.Tensor  # [n_layers, 2, n_kv_heads, n_prefix, head_size]
 

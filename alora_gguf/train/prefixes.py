@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from . import passes
-from .forest import Row
+from .packing import Row
 from .passes import KeysValues
 
 SIDE_BY_SIDE = 1024  # tokens: more make no product faster

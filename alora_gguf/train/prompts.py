@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import AloraError, TrainError
-from ..intrinsic import IntrinsicIO
+from ..prompt.io_yaml import IntrinsicIO
 from ..prompt.builder import Intrinsic, PromptBuilder, Setting
 from ..prompt.chat_template import template_of
-from ..vocab import Vocab
+from ..runtime.vocab import Vocab
 from .data import Line
 
 

@@ -12,17 +12,17 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from .. import embedded_model
+from .. import bundled
 from ..convert import convert
 from ..errors import TrainError
-from ..intrinsic import IntrinsicIO
-from ..vocab import Vocab, load_vocab
+from ..prompt.io_yaml import IntrinsicIO
+from ..runtime.vocab import Vocab, load_vocab
 from . import passes
 from .base import device, dtype_for, load_base
 from .checkpoint import FILE, read_checkpoint
 from .data import Line, read_lines, split
 from .folder import Facts, io_yaml_of, write_card, write_io_yaml, write_weights
-from .forest import Row, pack
+from .packing import Row, pack
 from .linear import fuse
 from .prefixes import Prefixes, free_memory
 from .progress import Progress
@@ -98,7 +98,7 @@ class Task:
 
 def read_task(settings: Settings) -> Task:
     """Raises TrainError, with the line of the data that cannot be used."""
-    base = settings.base or embedded_model.default_model()
+    base = settings.base or bundled.default_model()
     lines, held = _lines(settings)
     io_text = _io_text(settings)
     io = IntrinsicIO.read(io_text, str(settings.io or "instruction")) if io_text is not None else None
@@ -107,7 +107,7 @@ def read_task(settings: Settings) -> Task:
         return Task(
             name=settings.name or settings.out.resolve().name,
             base=base,
-            base_name=embedded_model.NAME if settings.base is None else str(base),
+            base_name=bundled.NAME if settings.base is None else str(base),
             invocation=prompts.invocation,
             invoked_after=settings.invoked_after or _common_role([*lines, *held]),
             io_text=io_text,

@@ -11,7 +11,7 @@ import torch
 
 from . import passes
 from .checkpoint import Checkpoint
-from .forest import Row
+from .packing import Row
 from .prefixes import Prefixes
 from .settings import Settings
 

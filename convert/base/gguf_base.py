@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import ConversionError
 from ..gguf.file import ARRAY, STRING, UINT16, UINT32, Array, GGUFFile, TensorInfo
-from ..text import complaint
+from ...text import complaint
 from .vocabulary import Vocabulary
 
 MAX_LAYERS = 1000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import ConversionError
 from .gguf_base import MAX_LAYERS, Base
-from ..text import complaint
+from ...text import complaint
 from .vocabulary import BYTE, CONTROL, NORMAL, Vocabulary
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -88,14 +88,14 @@ def _vocabulary(path: Path) -> Vocabulary:
     try:
         model = fields["model"]
         vocab = model["vocab"]
-        pieces = {i: piece for piece, i in vocab.items()} if isinstance(vocab, dict) else \
-            {i: piece for i, (piece, _) in enumerate(vocab)}
+        chunks = {i: chunk for chunk, i in vocab.items()} if isinstance(vocab, dict) else \
+            {i: chunk for i, (chunk, _) in enumerate(vocab)}
         added = {token["id"]: token for token in fields.get("added_tokens") or []}
-        n = 1 + max([*pieces, *added])
+        n = 1 + max([*chunks, *added])
         if not 0 < n <= 10_000_000:
             raise ValueError(n)
-        pieces |= {i: token["content"] for i, token in added.items()}
-        tokens = [pieces.get(i, "").encode("utf-8", "replace") for i in range(n)]
+        chunks |= {i: token["content"] for i, token in added.items()}
+        tokens = [chunks.get(i, "").encode("utf-8", "replace") for i in range(n)]
         byte_level = '"ByteLevel"' in json.dumps([fields.get("pre_tokenizer"), fields.get("decoder")])
         is_byte = [not byte_level and len(t) == 6 and t.startswith(b"<0x") and t.endswith(b">") for t in tokens]
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ...errors import ConversionError
 from .gguf_base import Base
-from ..text import complaint
+from ...text import complaint
 
 GIVE = "give the tokens with --invocation-tokens"
 TOKENIZE = """
 import json, sys
-from alora_gguf.vocab import load_vocab
+from alora_gguf.runtime.vocab import load_vocab
 with load_vocab(sys.argv[1]) as vocab:
     print(json.dumps(vocab.tokenize(sys.stdin.buffer.read().decode())))
 """

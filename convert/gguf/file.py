@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AdapterFileError
-from ..text import complaint
+from ...text import complaint
 
 STRING, ARRAY = 8, 9
 UINT16, UINT32, FLOAT32 = 2, 4, 6

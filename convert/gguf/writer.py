@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import ConversionError
 from .file import ARRAY, SCALARS, STRING
-from ..text import complaint
+from ...text import complaint
 
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 VERSION = 3

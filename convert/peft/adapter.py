@@ -10,7 +10,7 @@ from .methods import fold_inner
 from .parameters import parameter_of, unfold
 from .config import PeftConfig, read_config
 from .tensor_files import TensorFiles, read_tensor_files
-from ..text import complaint
+from ...text import complaint
 from ..update import EMBEDDING, EXPERTS, LINEAR, Update
 
 PREFIX = "base_model.model."

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ...errors import ConversionError
-from ..text import complaint
+from ...text import complaint
 
 KINDS = ("lora", "alora")
 MAX_TEXT = 1_000_000  # bytes

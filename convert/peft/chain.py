@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...errors import ConversionError
 from ..lazy import added, concatenated
 from .adapter import PeftAdapter
-from ..text import complaint
+from ...text import complaint
 from ..update import Update
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import ConversionError
 from .options import refusals
-from ..text import complaint
+from ...text import complaint
 
 MAX_CONFIG = 16_000_000  # bytes
 FIX = "correct adapter_config.json or save the adapter again"

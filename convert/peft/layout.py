@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import ConversionError
 from .card import KINDS
-from ..text import complaint
+from ...text import complaint
 
 CONFIGS = ("adapter_config.json", "reslora_config.json")
 HERE = "name the folder with adapter_config.json"

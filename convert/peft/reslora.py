@@ -14,7 +14,7 @@ from ...errors import ConversionError
 from .chain import summed
 from .adapter import PeftAdapter
 from .config import FIX, PeftConfig, read_json
-from ..text import complaint
+from ...text import complaint
 from .torch_file import read_torch_file
 from ..update import LINEAR, Update
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import ConversionError
 from ..lazy import Lazy
 from .safetensors_file import DAMAGED, SafetensorsFile
-from ..text import complaint
+from ...text import complaint
 from .torch_file import read_torch_file
 
 SAFETENSORS, BIN = "adapter_model.safetensors", "adapter_model.bin"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import ConversionError
 from ..lazy import Lazy
-from ..text import complaint
+from ...text import complaint
 
 
 def read_torch_file(path: Path) -> dict[str, Lazy]:

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from alora_gguf import Model
-from alora_gguf.embedded_model import default_model
+from alora_gguf.bundled import default_model
 from answers import AT_ONCE, answer
 from checker import Check, is_right
 from questions import Question

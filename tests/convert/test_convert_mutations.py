@@ -117,7 +117,8 @@ def test_headers_of_junk(trial):
 LOADER = """
 import ctypes, sys
 from pathlib import Path
-from alora_gguf import AloraError, Model, _native
+from alora_gguf import AloraError, Model
+from alora_gguf.runtime import native
 folder, base = Path(sys.argv[1]), sys.argv[2]
 loaded, lines = 0, []
 
@@ -127,9 +128,9 @@ def through_the_reader(path):
 
 def directly(path):
     ptr = ctypes.c_uint64()
-    if _native.alora_adapter_load(model.context.ptr, str(path).encode(), ctypes.byref(ptr)) != _native.OK:
-        raise AloraError(_native.alora_last_error().decode("utf-8", "replace"))
-    _native.alora_adapter_free(ptr)
+    if native.alora_adapter_load(model.engine.context.ptr, str(path).encode(), ctypes.byref(ptr)) != native.OK:
+        raise AloraError(native.alora_last_error().decode("utf-8", "replace"))
+    native.alora_adapter_free(ptr)
 
 with Model(base, n_ctx=64, n_seq_max=2, type_k="f32", type_v="f32", flash_attn=False) as model:
     for path in sorted(folder.iterdir()):

@@ -206,7 +206,7 @@ def test_only_an_adapter_is_replaced(folder, base, tiny, tmp_path):
 SLOW = r"""
 import sys, time
 from alora_gguf.convert import cli
-from alora_gguf.convert.gguf import plan
+from alora_gguf.convert import adapter_plan as plan
 encode = plan.encode
 plan.encode = lambda *args: (sys.stdout.write("encoding\n"), sys.stdout.flush(), time.sleep(0.05), encode(*args))[3]
 sys.exit(cli.main(sys.argv[1:]))

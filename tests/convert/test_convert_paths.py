@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 from upstream import upstream_source
 
-from alora_gguf.convert.places.families import FAMILIES, FUSED, STORED
-from alora_gguf.convert.places.paths import UNADAPTED, unadapted
+from alora_gguf.convert.mapping.architectures import FAMILIES, FUSED, STORED
+from alora_gguf.convert.mapping.unadapted import UNADAPTED, unadapted
 
 # Functions that multiply by the weights they are given through build_lora_mm or build_lora_mm_id.
 ADAPTED_CALLS = ("build_lora_mm", "build_lora_mm_id", "build_ffn", "build_moe_ffn", "build_attn")

@@ -53,21 +53,21 @@ def test_dora(options, adapted, model_gguf, model, tmp_path):
 
 
 def test_dora_on_rows_that_are_permuted_and_in_pieces(adapted, model_gguf, tiny, tmp_path, monkeypatch):
-    from alora_gguf.convert.places import dora
+    from alora_gguf.convert.mapping import dora
 
     peft_model, folder = adapted(r=4, lora_alpha=6, target_modules=["q_proj"], use_dora=True)
     convert(folder, tmp_path / "whole.gguf", base=model_gguf, outtype="f32")
     monkeypatch.setattr(dora, "CHUNK", 700)
-    convert(folder, tmp_path / "pieces.gguf", base=model_gguf, outtype="f32")
-    file, pieces = AdapterFile(tmp_path / "whole.gguf"), AdapterFile(tmp_path / "pieces.gguf")
+    convert(folder, tmp_path / "chunks.gguf", base=model_gguf, outtype="f32")
+    file, chunks = AdapterFile(tmp_path / "whole.gguf"), AdapterFile(tmp_path / "chunks.gguf")
     layers = dict(peft_model.base_model.model.named_modules())
-    for pair, other in zip(file.pairs, pieces.pairs):
+    for pair, other in zip(file.pairs, chunks.pairs):
         layer = layers[f"model.layers.{pair.weight.split('.')[1]}.self_attn.q_proj"]
         with torch.no_grad():
             norm = torch.linalg.norm(layer.get_base_layer().weight + layer.get_delta_weight("default"), dim=1)
             expected = (layer.lora_magnitude_vector["default"].weight / norm).numpy()
         np.testing.assert_allclose(file.read(pair.magnitude), tiny.permute(expected[:, None], tiny.N_HEAD)[:, 0], rtol=2e-6)
-        np.testing.assert_allclose(pieces.read(other.magnitude), file.read(pair.magnitude), rtol=1e-6)
+        np.testing.assert_allclose(chunks.read(other.magnitude), file.read(pair.magnitude), rtol=1e-6)
 
 
 def test_embeddings(adapted, model_gguf, tiny, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from alora_gguf import cli
 from alora_gguf.convert import ConversionError, convert
 from alora_gguf.errors import AloraError
-from alora_gguf.verify import verify
+from alora_gguf.verify.parity import verify
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alora_gguf.convert.peft.card import front_matter, name_from_path
-from alora_gguf.convert.text import complaint, human_bytes, printable, printable_json
+from alora_gguf.text import complaint, human_bytes, printable, printable_json
 from alora_gguf.convert.base.vocabulary import Vocabulary
 
 

@@ -94,8 +94,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_cache_is_within_its_context(self):
-        cache, context = self.model.cache, self.model.context
-        n_cells, n_seqs = self.model.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
+        cache, context = self.model.engine.cache, self.model.engine.context
+        n_cells, n_seqs = self.model.engine.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
         assert n_cells <= context.n_ctx
         assert n_seqs <= context.n_seq_max
 
@@ -219,7 +219,7 @@ def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
 
 def test_a_recurrent_memory_is_forked_and_never_rolled_back(tiny):
     with tiny("mamba2", n_ctx=256, n_seq_max=8) as model:
-        assert not model.context.rolls_back
+        assert not model.engine.context.rolls_back
         text = WORDS * 13
         a = text + INVOCATIONS["A"]
         for tokens, name, n in (
@@ -245,13 +245,13 @@ def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
 def test_spaces_share_nothing(tiny, tmp_path):
     with tiny("llama", n_ctx=2048) as model:
         ask = lambda **space: model.conversation(**space).ask("word " * 40, max_tokens=6, temperature=0)  # noqa: E731
-        first = ask(space="one")
+        first = ask(cache_salt="one")
         n = first.usage.prompt_tokens - 1
         for space, n_cached in (("two", 0), ("one", n), ("two", n), (None, 0), (("one", 1), 0), (None, n)):
-            again = ask(space=space)
+            again = ask(cache_salt=space)
             assert (again.usage.cached_tokens, again.text) == (n_cached, first.text)
-        chats = [model.conversation(space=space, messages=[{"role": "user", "content": "word " * 40}]) for space in ("one", "four")]
+        chats = [model.conversation(cache_salt=space, messages=[{"role": "user", "content": "word " * 40}]) for space in ("one", "four")]
         assert [chat.invoke("A", max_tokens=2).usage.cached_tokens > 40 for chat in chats] == [True, False]  # nor does an invocation lead there
         chats[0].save(tmp_path / "chat")
-        assert model.restore(tmp_path / "chat", space="five").invoke("A", max_tokens=1).usage.cached_tokens > 40
-        assert model.conversation(space="six", messages=chats[0].messages).invoke("A", max_tokens=1).usage.cached_tokens == 0
+        assert model.restore(tmp_path / "chat", cache_salt="five").invoke("A", max_tokens=1).usage.cached_tokens > 40
+        assert model.conversation(cache_salt="six", messages=chats[0].messages).invoke("A", max_tokens=1).usage.cached_tokens == 0

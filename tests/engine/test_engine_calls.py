@@ -26,7 +26,7 @@ def opened(**options):
     return model
 
 def is_idle(model):
-    return model.loop.call(lambda: not model.loop._running and not model.loop._waiting)
+    return model.engine.loop.call(lambda: not model.engine.loop._running and not model.engine.loop._waiting)
 """
 
 
@@ -88,13 +88,13 @@ def test_a_watchers_work_is_done_on_a_thread_of_its_own(alone):
     """Whatever the template, the tokenizer or an io.yaml raises there is a verdict, and the answer does not know of it."""
     alone("""
     with opened() as model:
-        seen, render = set(), model.prompts.render
+        seen, render = set(), model.engine.prompts.render
         def rendering(messages, **arguments):
             seen.add(threading.current_thread().name)
             if messages[-1]["role"] == "assistant":
                 raise ZeroDivisionError("of a template")
             return render(messages, **arguments)
-        model.prompts.render = rendering
+        model.engine.prompts.render = rendering
         verdicts = []
         def on_verdict(verdict):
             seen.add(threading.current_thread().name)
@@ -117,8 +117,8 @@ def test_close_beside_any_call_of_any_thread(alone):
 
     def streams(model):
         def stream():
-            with model.conversation().ask("why", stream=True, **SHORT) as pieces:
-                for piece in pieces:
+            with model.conversation().ask("why", stream=True, **SHORT) as chunks:
+                for chunk in chunks:
                     break
         return stream
 
@@ -127,7 +127,7 @@ def test_close_beside_any_call_of_any_thread(alone):
             await model.conversation().ask("why", stream=True, **SHORT)
         return lambda: asyncio.run(ask())
 
-    from alora_gguf.embedding import embed
+    from alora_gguf.engine.embedding import embed
     CALLS = {
         "tokenize": lambda m: lambda: m.tokenize("w1 why not? " * 50),
         "detokenize": lambda m: lambda: m.detokenize(list(range(3, 250))),
@@ -147,7 +147,7 @@ def test_close_beside_any_call_of_any_thread(alone):
         "save": saves,
         "embed": lambda m: lambda: embed(m, [[3, 4, 5]]),
         "clear": lambda m: m.clear_cache,
-        "metrics": lambda m: lambda: (m.adapters.n_bytes, m.context.n_ctx, m.vocab.is_eog(2), m.vocab.ptr),
+        "metrics": lambda m: lambda: (m.adapters.n_bytes, m.engine.context.n_ctx, m.vocab.is_eog(2), m.vocab.ptr),
     }
     random.seed(1)
     ended = dict.fromkeys(CALLS, 0)
@@ -196,14 +196,14 @@ def test_a_model_that_nobody_has_any_more_is_freed_at_once(alone):
     chat.ask("why", **SHORT)
     chat.ask("why", watch=["A"], watch_every=1, **SHORT)
     with chat.ask("why", stream=True, **SHORT) as stream:
-        for piece in stream:
+        for chunk in stream:
             pass
     chat.invoke("A", max_tokens=2), chat.invoke_all(["A", "B"], max_tokens=2)
     left = chat.ask("why", stream=True, **ENDLESS)
     next(left)
     left.close()
     async def talk():
-        async for piece in chat.ask("why", stream=True, **ENDLESS):
+        async for chunk in chat.ask("why", stream=True, **ENDLESS):
             break
         await chat.invoke("A", stream=True, max_tokens=2)
     asyncio.run(talk())
@@ -230,12 +230,12 @@ def test_what_loses_the_model_on_the_loops_own_thread(alone):
     """The last who knows it is a callback, which is let go of there: it is freed, and nobody waits for ever."""
     alone("""
     model = opened()
-    loop, stands, go_on = model.loop, threading.Event(), threading.Event()
+    loop, stands, go_on = model.engine.loop, threading.Event(), threading.Event()
     threading.Thread(target=loop.call, args=(lambda: (stands.set(), go_on.wait()),)).start()
     stands.wait()
     stream = model.generate("why", stream=True, **SHORT)
     request = stream._call._under_way[0]
-    request.on_piece = lambda piece, put=request.on_piece, model=model: put(piece)
+    request.on_chunk = lambda chunk, put=request.on_chunk, model=model: put(chunk)
     del model, request
     go_on.set()
     assert stream.result.finish_reason in ("stop", "length")
@@ -248,8 +248,8 @@ def test_a_llama_that_was_closed_says_so_in_every_method(alone):
     alone("""
     import inspect
     llm = Llama(base, n_ctx=256, n_threads=1, verbose=False, logits_all=True)
-    tokenizer, pieces = llm.tokenizer(), llm.create_completion("why", stream=True, max_tokens=50)
-    next(pieces)
+    tokenizer, chunks = llm.tokenizer(), llm.create_completion("why", stream=True, max_tokens=50)
+    next(chunks)
     llm.close()
     llm.close()
     plain = [name for name in dir(llm) if not name.startswith("_") and not isinstance(inspect.getattr_static(llm, name), (staticmethod, classmethod))]
@@ -269,7 +269,7 @@ def test_a_llama_that_was_closed_says_so_in_every_method(alone):
         got = getattr(llm, name)
         return got(*arguments.get(name, [])) if callable(got) else got
     assert not [name for name in methods if not refused(lambda: using(name))]
-    assert refused(lambda: llm("x")) and refused(lambda: next(pieces))
+    assert refused(lambda: llm("x")) and refused(lambda: next(chunks))
     assert refused(lambda: tokenizer.encode("x")) and refused(lambda: tokenizer.decode([3]))
     """)
 
@@ -338,7 +338,7 @@ def test_what_one_request_raises_ends_that_one(alone):
 
     def sampler(request): request._sampler = Sampler(request._sampler, 2)
     def logprob(request): request._logprob = broken
-    def piece(request): request.on_piece = broken
+    def chunk(request): request.on_chunk = broken
     def begin(request): request.begin = broken
     def late(request):
         begin = request.begin
@@ -348,18 +348,18 @@ def test_what_one_request_raises_ends_that_one(alone):
 
     from alora_gguf.engine.call import Call
     from alora_gguf.engine.request import Request
-    from alora_gguf.sampling import SamplingParams
+    from alora_gguf.runtime.sampling import SamplingParams
     with opened() as model:
         wanted = model.conversation().ask("why", temperature=0, max_tokens=40, grammar="root ::= [a-z]+").text
-        for spoil in (sampler, logprob, piece, begin, late, result, end):
+        for spoil in (sampler, logprob, chunk, begin, late, result, end):
             others = [model.conversation().ask("why", stream=True, temperature=0, max_tokens=40, grammar="root ::= [a-z]+") for _ in range(3)]
             call = Call()
             def prepare():
                 request = Request([3, 4, 291, 292], SamplingParams(max_tokens=6, temperature=0, logprobs=True, grammar="root ::= [a-z]+"), model.vocab,
-                                  on_piece=call.channel.put, on_end=call.channel.end)
+                                  on_chunk=call.channel.put, on_end=call.channel.end)
                 spoil(request)
                 call.follow(request.reply, request)
-                model.loop.submit(request)
+                model.engine.loop.submit(request)
             stream = call.begin(prepare, aside=False)
             for _ in range(2):  # to each caller an error of its own
                 try:
@@ -372,7 +372,7 @@ def test_what_one_request_raises_ends_that_one(alone):
             assert [other.result.text for other in others] == [wanted] * 3, spoil
             assert is_idle(model)
         model.clear_cache()
-        assert model.context.n_free_seqs == model.context.n_seq_max and not model.adapters._held
+        assert model.engine.context.n_free_seqs == model.engine.context.n_seq_max and not model.adapters._held
     """)
 
 
@@ -424,18 +424,18 @@ LEAVING = {
             pass
     """,
     "break": """
-        async for piece in stream:
+        async for chunk in stream:
             break
     """,
     "an exception": """
         try:
-            async for piece in stream:
-                raise KeyError(piece)
+            async for chunk in stream:
+                raise KeyError(chunk)
         except KeyError:
             pass
     """,
     "break of a plain loop": """
-        for piece in stream:
+        for chunk in stream:
             break
     """,
     "async with": """
@@ -468,7 +468,7 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
         pytest.skip("asyncio.timeout is Python 3.11's")
     alone("""
     async def read(stream):
-        async for piece in stream:
+        async for chunk in stream:
             ready.set()
 
     async def leave(chat):
@@ -479,7 +479,7 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
         requests.append(request)
         stands, go_on = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
-        threading.Thread(target=model.loop.call, args=(lambda: (loop.call_soon_threadsafe(stands.set), go_on.wait()),)).start()
+        threading.Thread(target=model.engine.loop.call, args=(lambda: (loop.call_soon_threadsafe(stands.set), go_on.wait()),)).start()
         await stands.wait()
         loop.call_later(0.2, go_on.set)
 """ + LEAVING[way] + """
@@ -509,11 +509,11 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
 def test_leaving_a_plain_loop_frees_the_conversation_too(alone):
     alone("""
     def leave_by_break(stream):
-        for piece in stream:
+        for chunk in stream:
             break
     def leave_by_error(stream):
         try:
-            for piece in stream:
+            for chunk in stream:
                 raise KeyError
         except KeyError:
             pass
@@ -561,7 +561,7 @@ def test_cancel_keeps_what_has_come(alone):
         asyncio.run(main())
         chat = model.conversation()
         for n in range(2):
-            for piece in (stream := chat.ask("go on", stream=True, **ENDLESS)):
+            for chunk in (stream := chat.ask("go on", stream=True, **ENDLESS)):
                 stream.cancel()
                 break
             chat.ask("and then", **SHORT)
@@ -574,7 +574,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
     """While its prompt is made on another thread."""
     alone("""
     async def main():
-        render, go_on = model.prompts.render, threading.Event()
+        render, go_on = model.engine.prompts.render, threading.Event()
         def rendering(*args, **kwargs):
             go_on.wait()
             return render(*args, **kwargs)
@@ -584,7 +584,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
                               lambda c: c.invoke_all(["A", "B"], stream=True, **ENDLESS)):
                     chat = model.conversation(messages=[QUESTION])
                     go_on.clear()
-                    model.prompts.render = rendering
+                    model.engine.prompts.render = rendering
                     stream = begin(chat)
                     end(stream)
                     asyncio.get_running_loop().call_soon(go_on.set)
@@ -592,7 +592,7 @@ def test_a_call_can_be_ended_before_it_has_begun(alone):
                         got = await stream
                     except KeyError:
                         got = None
-                    model.prompts.render = render
+                    model.engine.prompts.render = render
                     for reply in got.values() if isinstance(got, dict) else [got] if got else []:
                         assert (reply.finish_reason, reply.text) == ("cancelled", "")
                     assert (await chat.ask("why", stream=True, **SHORT)).text == chat.messages[-1]["content"]
@@ -624,14 +624,14 @@ def test_prompts_are_made_beside_the_event_loop(alone):
     alone("""
     async def main():
         chat = model.conversation(messages=[QUESTION])
-        seen, render = set(), model.prompts.render
+        seen, render = set(), model.engine.prompts.render
         asked = threading.Semaphore(0)
         def rendering(*args, **kwargs):
             seen.add(threading.current_thread().name)
             asked.acquire()  # until the event loop lets it go on
             asked.release()
             return render(*args, **kwargs)
-        model.prompts.render = rendering
+        model.engine.prompts.render = rendering
         done = asyncio.gather(chat.ask("why", stream=True, **SHORT), chat.invoke("A", stream=True, max_tokens=2),
                               chat.invoke_all(["A", "B"], stream=True, max_tokens=2))
         await asyncio.sleep(0.01)
@@ -641,7 +641,7 @@ def test_prompts_are_made_beside_the_event_loop(alone):
         assert seen == {"alora_gguf call"}, seen
         def broken(*args, **kwargs):
             raise ZeroDivisionError("of a template")
-        model.prompts.render = broken
+        model.engine.prompts.render = broken
         for begin in (lambda: chat.ask("why", stream=True), lambda: chat.invoke("A", stream=True), lambda: chat.invoke_all(["A"], stream=True)):
             for read in (lambda s: s.__aiter__().__anext__(), lambda s: s):
                 stream = begin()
@@ -650,7 +650,7 @@ def test_prompts_are_made_beside_the_event_loop(alone):
                     raise SystemExit("nothing was raised")
                 except ZeroDivisionError:
                     pass
-        model.prompts.render = render
+        model.engine.prompts.render = render
         for begin, error in ((lambda: chat.ask("why", stream=True, heat=1), PromptError), (lambda: chat.ask("why", stream=True, watch=["no"]), KeyError)):
             try:
                 begin()

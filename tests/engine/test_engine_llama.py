@@ -84,8 +84,8 @@ def test_a_chat_is_asked_with_the_invocation(llama, model):
     wanted = model.conversation(messages=messages).invoke("answerability", max_tokens=8)
     assert reply["choices"][0]["message"]["content"] == wanted.text
     assert reply["usage"]["prompt_tokens"] == wanted.usage.prompt_tokens
-    pieces = llama.create_chat_completion(messages, adapter="answerability", temperature=0, max_tokens=8, stream=True)
-    assert "".join(p["choices"][0]["delta"].get("content") or "" for p in pieces) == wanted.text
+    chunks = llama.create_chat_completion(messages, adapter="answerability", temperature=0, max_tokens=8, stream=True)
+    assert "".join(p["choices"][0]["delta"].get("content") or "" for p in chunks) == wanted.text
 
 
 IO = """

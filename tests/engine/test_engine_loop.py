@@ -62,13 +62,13 @@ def test_many_tokens_of_the_base_are_of_one_conversation(open_model, monkeypatch
         batches = []
 
         def is_adapted(span) -> bool:
-            return any(start <= span.start for _, start, _ in model.context.activations(span.seq_id))
+            return any(start <= span.start for _, start, _ in model.engine.context.activations(span.seq_id))
 
-        def seen(spans, decode=model.context.decode):
+        def seen(spans, decode=model.engine.context.decode):
             batches.append([(len(span.tokens), is_adapted(span)) for span in spans])
             return decode(spans)
 
-        monkeypatch.setattr(model.context, "decode", seen)
+        monkeypatch.setattr(model.engine.context, "decode", seen)
         calls = [([500 + i] * 30 + INVOCATIONS.get(name, []), name) for i, name in enumerate([None, "A", "B"] * 4)] + [(TEXT * 5, None)]
         streams = [model.generate(tokens, adapter=name, max_tokens=3, temperature=0, stream=True) for tokens, name in calls]
         for stream in streams:
@@ -109,13 +109,13 @@ def test_asyncio_and_threads_read_the_same_streams(small):
 
         async def ask(chat):
             stream = chat.ask("Hello?", max_tokens=5, temperature=0, stream=True)
-            pieces = [piece async for piece in stream]
-            return pieces, await stream, await chat.invoke("A", stream=True, max_tokens=3)
+            chunks = [chunk async for chunk in stream]
+            return chunks, await stream, await chat.invoke("A", stream=True, max_tokens=3)
 
         return await asyncio.gather(*map(ask, chats))
 
-    for pieces, reply, verdict in asyncio.run(main()):
-        assert "".join(pieces) == reply.text
+    for chunks, reply, verdict in asyncio.run(main()):
+        assert "".join(chunks) == reply.text
         assert verdict.usage.completion_tokens <= 3
 
 
@@ -195,7 +195,7 @@ def test_an_error_that_ends_several_calls_is_each_ones_own(open_model, monkeypat
                 monkeypatch.undo()
                 raise DecodeError("decode: expected success, got status -1")
 
-            monkeypatch.setattr(model.context, "decode", fail)
+            monkeypatch.setattr(model.engine.context, "decode", fail)
         errors = []
         for stream in [*streams, streams[0]]:  # and each time anew
             with pytest.raises((ClosedError, DecodeError)) as raised:

@@ -28,7 +28,7 @@ def crowd(base_q4, random_adapters, tmp_path_factory):
 
 
 def resident(model) -> list[str]:
-    return model.loop.call(lambda: [a.name for a in model.adapters.values() if a.ptr])
+    return model.engine.loop.call(lambda: [a.name for a in model.adapters.values() if a.ptr])
 
 
 @settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
@@ -38,7 +38,7 @@ def test_the_three_that_were_used_last_are_in_memory(crowd, order):
         crowd.generate(PROMPT, adapter=f"a{i}", max_tokens=1)
     last = list(dict.fromkeys(reversed([3, 4, 5, *order])))[:3]
     assert sorted(resident(crowd)) == sorted(f"a{i}" for i in last)
-    assert crowd.adapters.n_bytes <= crowd.loop.call(lambda: crowd.adapters._budget)
+    assert crowd.adapters.n_bytes <= crowd.engine.loop.call(lambda: crowd.adapters._budget)
 
 
 def test_more_at_once_than_fit_wait_for_each_other(crowd):
@@ -87,7 +87,7 @@ def test_an_adapter_in_use_stays_until_the_call_has_ended(open_model, random_ada
         model.unload_adapter("x")
         model.load_adapter(random_adapters["B"], "x")
         assert stream.result.finish_reason in ("stop", "length")
-        assert model.loop.call(lambda: len(model.adapters._resident)) == 1
+        assert model.engine.loop.call(lambda: len(model.adapters._resident)) == 1
 
 
 def test_what_is_wrong_with_a_file_is_said_by_the_call_that_needs_it(open_model, random_adapters, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import first_logprobs
 
 from alora_gguf import PromptError
-from alora_gguf.grammar import Grammar, schema_to_gbnf
+from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], database=None,
                suppress_health_check=list(HealthCheck))
@@ -71,10 +71,10 @@ def test_a_stop_string_cuts_text_and_logprobs_alike(small):
     small.clear_cache()
     stop = whole.text[len(whole.text) // 2 :][:3]
     stream = small.generate("One, two, three, four,", temperature=0, max_tokens=20, stop=stop, logprobs=True, stream=True)
-    pieces = list(stream)
+    chunks = list(stream)
     reply = stream.result
-    assert reply.text == whole.text[: whole.text.index(stop)] == "".join(pieces)
-    assert "".join(t.text for t in reply.logprobs) == reply.text == "".join(t.text for p in pieces for t in p.logprobs)
+    assert reply.text == whole.text[: whole.text.index(stop)] == "".join(chunks)
+    assert "".join(t.text for t in reply.logprobs) == reply.text == "".join(t.text for p in chunks for t in p.logprobs)
     assert reply.finish_reason == "stop"
 
 

@@ -157,15 +157,15 @@ class StressMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_over(self):
-        cache, context = self.model.cache, self.model.context
-        n_cells, n_seqs = self.model.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
+        cache, context = self.model.engine.cache, self.model.engine.context
+        n_cells, n_seqs = self.model.engine.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
         assert n_cells <= context.n_ctx and n_seqs <= context.n_seq_max
         assert self.model.adapters.n_bytes <= self.budget
 
     def teardown(self):
         self.model.clear_cache()
-        context = self.model.context
-        assert (self.model.cache.n_cells, context.n_free_seqs) == (0, context.n_seq_max)
+        context = self.model.engine.context
+        assert (self.model.engine.cache.n_cells, context.n_free_seqs) == (0, context.n_seq_max)
         assert not any(context.activations(seq) for seq in range(context.n_seq_max))
         print("\r{operations} operations, {tokens} tokens, {ties} ties".format(**self.counts), end="", flush=True)
 

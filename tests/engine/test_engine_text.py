@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.engine.piece import TokenLogprob
-from alora_gguf.engine.text import TextUntilStop
+from alora_gguf.reply import TokenLogprob
+from alora_gguf.engine.detokenizer import TextUntilStop
 
 TEXT = st.text(alphabet="ab.é漢🙂", max_size=20)
 
@@ -16,21 +16,21 @@ def cut(data: bytes, places) -> list[bytes]:
 
 @given(TEXT, st.lists(st.text(alphabet="ab.é", min_size=1, max_size=3), max_size=2), st.lists(st.integers(0, 100)))
 def test_ends_before_the_first_stop_string_wherever_tokens_end(text, stop, places):
-    out, pieces = TextUntilStop(stop), []
+    out, chunks = TextUntilStop(stop), []
     for i, token in enumerate(cut(text.encode(), places)):
-        pieces += out.push(token, TokenLogprob("", i, -float(i)))
+        chunks += out.push(token, TokenLogprob("", i, -float(i)))
         if out.stopped:
             break
-    pieces += out.flush()
+    chunks += out.flush()
     first = min((i for i in (text.find(s) for s in stop) if i >= 0), default=len(text))
-    said = "".join(pieces)
+    said = "".join(chunks)
     # a stop string counts as soon as it is whole: a longer one that begins earlier may still be on its way
     assert said == text[: len(said)]
     assert len(said) == first or (out.stopped and first <= len(said) and any(text[len(said) :].startswith(s) for s in stop))
     assert out.text == said
-    assert "".join(t.text for piece in pieces for t in piece.logprobs) == said
-    assert out.logprobs == [t for piece in pieces for t in piece.logprobs]
-    assert all("".join(t.text for t in piece.logprobs) == piece for piece in pieces)
+    assert "".join(t.text for chunk in chunks for t in chunk.logprobs) == said
+    assert out.logprobs == [t for chunk in chunks for t in chunk.logprobs]
+    assert all("".join(t.text for t in chunk.logprobs) == chunk for chunk in chunks)
 
 
 @given(TEXT, st.lists(st.integers(0, 100)))

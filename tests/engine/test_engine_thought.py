@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.engine.piece import TokenLogprob
-from alora_gguf.engine.text import TextUntilStop
+from alora_gguf.reply import TokenLogprob
+from alora_gguf.engine.detokenizer import TextUntilStop
 from alora_gguf.prompt.thinking import Thinking
 
 PLAIN = Thinking("<think>", "</think>")
@@ -15,16 +15,16 @@ WORDS = st.text(alphabet="ab <é漢", min_size=1, max_size=12).map(str.strip).fi
 
 
 def divided(said: str, thinking: Thinking | None, places=(), *, stop=(), in_thought=False):
-    out, pieces = TextUntilStop(stop, thinking, in_thought=in_thought), []
+    out, chunks = TextUntilStop(stop, thinking, in_thought=in_thought), []
     data = said.encode()
     edges = [0, *sorted({p % (len(data) + 1) for p in places}), len(data)]
     tokens = [data[a:b] for a, b in zip(edges, edges[1:]) if a != b]
     for i, token in enumerate(tokens):
-        pieces += out.push(token, TokenLogprob("", i, -float(i)))
+        chunks += out.push(token, TokenLogprob("", i, -float(i)))
         if out.stopped:
             break
-    pieces += out.flush()
-    of = {kind: "".join(p for p in pieces if p.kind == kind) for kind in ("reasoning", "text")}
+    chunks += out.flush()
+    of = {kind: "".join(p for p in chunks if p.kind == kind) for kind in ("reasoning", "text")}
     assert of == {"reasoning": out.reasoning, "text": out.text}  # what streams is what is kept
     assert "".join(t.text for t in out.logprobs) == out.text
     assert out.n_tokens <= len(tokens)

@@ -19,10 +19,10 @@ def answer(open_model):
 
 
 def test_every_sentence_is_judged_and_the_whole(small, answer):
-    verdicts, pieces = [], []
+    verdicts, chunks = [], []
     chat = small.conversation()
-    reply = chat.ask(QUESTION, temperature=0, max_tokens=60, watch=["A", "B"], on_text=pieces.append, on_verdict=verdicts.append)
-    assert reply.text == "".join(pieces)
+    reply = chat.ask(QUESTION, temperature=0, max_tokens=60, watch=["A", "B"], on_text=chunks.append, on_verdict=verdicts.append)
+    assert reply.text == "".join(chunks)
     assert len(reply.text) > 20
     assert sorted(verdicts, key=lambda v: v.n_chars) == reply.verdicts
     for name in ("A", "B"):
@@ -57,7 +57,7 @@ def test_cancelling_the_answer_ends_them(small):
     next(stream)
     stream.close()
     assert stream.result.finish_reason == "cancelled"
-    assert small.loop.call(lambda: not small.loop._running)
+    assert small.engine.loop.call(lambda: not small.engine.loop._running)
 
 
 def test_what_cannot_watch_is_refused(small, base_q4, tmp_path):

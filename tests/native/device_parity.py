@@ -26,8 +26,8 @@ from native_models import granite_hybrid, llama, random_adapter, write_adapter, 
 from native_runtime import Runtime, llama_cpp, prompt, relative_error  # noqa: E402
 from test_native_fused import FEW, few_of_many, with_vectors, write_with_vectors  # noqa: E402
 
-from alora_gguf._library import library, logger  # noqa: E402
-from alora_gguf.rpc import devices, relays_to  # noqa: E402
+from alora_gguf.runtime.library import library, logger  # noqa: E402
+from alora_gguf.runtime.rpc import devices, relays_to  # noqa: E402
 
 MODELS = {"dense": llama(n_layer=4), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "wide": llama(n_dim=32)}
 TYPES = {"f32": 2e-5, "f16": 3e-3, "q8_0": 3e-2}  # and tolerances: ggml's ops round activations to the type, our kernels to 8 bits alone

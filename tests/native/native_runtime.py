@@ -1,4 +1,4 @@
-"""A llama_context and its sequences through ctypes alone: llama.h, and native/alora.h as _native declares it.
+"""A llama_context and its sequences through ctypes alone: llama.h, and native/alora.h as native declares it.
 
 It imports as well beside a libllama without the patch, for everything but adapters.
 """
@@ -19,8 +19,8 @@ if os.environ.get("ALORA_TEST_UNPATCHED"):
     _quiet = llama_cpp.llama_log_callback(lambda level, text, _: None)
     llama_cpp.llama_log_set(_quiet, None)
 else:
-    from alora_gguf import _native
-    from alora_gguf._library import llama_cpp
+    from alora_gguf.runtime import native
+    from alora_gguf.runtime.library import llama_cpp
 
 Row = tuple[int, list[int] | np.ndarray, int]  # sequence, tokens or embeddings [n, n_embd], position of the first
 
@@ -29,7 +29,7 @@ class Refused(Exception):
     """A negative status of an alora_ function, and its one line."""
 
     def __init__(self, status: int):
-        self.status, self.line = status, _native.alora_last_error().decode(errors="replace")
+        self.status, self.line = status, native.alora_last_error().decode(errors="replace")
         super().__init__(self.line)
 
 
@@ -131,23 +131,23 @@ class Runtime:
 
     def load(self, path: Path) -> int:
         out = ctypes.c_uint64()
-        _check(_native.alora_adapter_load(self.ctx, str(path).encode(), ctypes.byref(out)))
+        _check(native.alora_adapter_load(self.ctx, str(path).encode(), ctypes.byref(out)))
         return out.value
 
     def activate(self, seq: int, adapter: int, start: int = 0, scale: float = 1.0) -> None:
-        _check(_native.alora_seq_activate(self.ctx, seq, adapter, start, scale))
+        _check(native.alora_seq_activate(self.ctx, seq, adapter, start, scale))
 
     def deactivate(self, seq: int, adapter: int = 0) -> int:
-        return _check(_native.alora_seq_deactivate(self.ctx, seq, adapter))
+        return _check(native.alora_seq_deactivate(self.ctx, seq, adapter))
 
     def activations(self, seq: int) -> list[tuple[int, int, float]]:
-        out = (_native.alora_activation * 16)()
-        n = _check(_native.alora_seq_activations(self.ctx, seq, out, len(out)))
+        out = (native.alora_activation * 16)()
+        n = _check(native.alora_seq_activations(self.ctx, seq, out, len(out)))
         return [(a.adapter, a.start, a.scale) for a in out[:n]]
 
 
 def free(adapter: int) -> None:
-    _check(_native.alora_adapter_free(adapter))
+    _check(native.alora_adapter_free(adapter))
 
 
 def _check(status: int) -> int:

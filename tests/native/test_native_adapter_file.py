@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from native_runtime import Refused, Runtime, free, llama_cpp, prompt
 
-from alora_gguf import AdapterFileError, AdapterMismatchError, Model, _native
+from alora_gguf import AdapterFileError, AdapterMismatchError, Model
+from alora_gguf.runtime import native
 
 U32, F32, STRING, ARRAY = 4, 6, 8, 9  # gguf_type
 TYPE_F32, TYPE_F16, TYPE_Q4_0, TYPE_Q8_0, TYPE_I32, TYPE_BF16 = 0, 1, 2, 8, 26, 30  # ggml_type
@@ -61,7 +62,7 @@ def pair(a: dict | tuple = (), b: dict | tuple = (), weight: str = Q) -> list[tu
 NAN, INF = np.full(256, np.nan), np.array([0.0] * 255 + [-np.inf])
 HUGE = 1 << 40
 
-FILE, MISMATCH, MEMORY = _native.ERROR_FILE, _native.ERROR_MISMATCH, _native.ERROR_MEMORY
+FILE, MISMATCH, MEMORY = native.ERROR_FILE, native.ERROR_MISMATCH, native.ERROR_MEMORY
 # what write() is given, the status, what the line must name
 BAD = {
     "empty": (dict(tensors=[], kv=(), magic=b""), FILE, "GGUF"),

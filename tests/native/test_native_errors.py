@@ -12,7 +12,7 @@ import pytest
 ENDS = """
 import os, re, resource, sys
 from native_runtime import Runtime, llama_cpp, prompt
-from alora_gguf._library import take_error
+from alora_gguf.runtime.library import take_error
 
 tokens = (llama_cpp.llama_token * 20)(*prompt(1, 20))
 batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))

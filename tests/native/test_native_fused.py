@@ -252,7 +252,7 @@ SPLIT = """
 import ctypes
 import sys
 import numpy as np
-from alora_gguf.rpc import devices, relays_to
+from alora_gguf.runtime.rpc import devices, relays_to
 from native_runtime import Runtime, llama_cpp, prompt
 base, endpoint, out, *files = sys.argv[1:]
 params = llama_cpp.llama_model_default_params()

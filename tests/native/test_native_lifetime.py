@@ -103,7 +103,7 @@ def test_removing_no_cell_keeps_what_begins_there(case):
 
 
 def test_removing_cells_before_what_is_to_come_keeps_it(dense):
-    """A prompt in pieces, of which one is taken back: its start is still to come."""
+    """A prompt in chunks, of which one is taken back: its start is still to come."""
     dense.runtime.activate(1, dense.ptr, N + 2)
     assert llama_cpp.llama_memory_seq_rm(dense.memory, 1, N - 3, -1)
     dense.goes_on(1, TOKENS[: N - 3], N + 2, NEXT * 3)

@@ -17,7 +17,7 @@ from native_models import write_adapter
 from native_runtime import Runtime, prompt
 from test_native_fused import few_of_many, with_vectors, write_with_vectors
 
-from alora_gguf._library import library
+from alora_gguf.runtime.library import library
 
 Types = gguf.GGMLQuantizationType
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alora_gguf import pinned
+from alora_gguf import versions as pinned
 
 REPO = Path(__file__).resolve().parents[2]
 SOURCE = REPO / "native" / "source.py"

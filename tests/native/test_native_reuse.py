@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from native_runtime import Runtime, free, llama_cpp, prompt, relative_error
 
-from alora_gguf._library import logger
+from alora_gguf.runtime.library import logger
 
 TOLERANCE = 2e-5
 N_MANY = 12

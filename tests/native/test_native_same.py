@@ -13,19 +13,19 @@ import pytest
 from native_models import finish, llama, random_adapter, write_adapter, write_model
 from native_runtime import Runtime, llama_cpp, prompt
 
-from alora_gguf._library import library
+from alora_gguf.runtime.library import library
 
 Types = gguf.GGMLQuantizationType
 N_SHARED, INVOCATION, N_STEPS = 140, prompt(50, 11), 3
 FILLER, SEQ = 12, 1
 
 
-def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool = False, long_beside: int = 0, pieces: int = 11, filler: str = "",
+def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool = False, long_beside: int = 0, chunks: int = 11, filler: str = "",
            n_threads: int = 1, unified: bool = True, shared=None) -> np.ndarray:
     """Logits of an invocation and of the tokens after it, of a sequence that goes on from cells of the base.
 
     n_beside: others that go on from the same cells, by other adapters. base_beside: every second of these without one.
-    long_beside: tokens of a prompt in the first batch. pieces: tokens at once. filler: what lies in the cells before.
+    long_beside: tokens of a prompt in the first batch. chunks: tokens at once. filler: what lies in the cells before.
     """
     with Runtime(base, n_ctx=4096, flash=Types.F16, unified=unified) as runtime:
         llama_cpp.llama_set_n_threads(runtime.ctx, n_threads, n_threads)
@@ -49,10 +49,10 @@ def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool =
         runtime.activate(SEQ, adapters[0], N_SHARED)
 
         rows, n = [], N_SHARED
-        for i in range(0, len(INVOCATION), pieces):
+        for i in range(0, len(INVOCATION), chunks):
             beside = [(seq, prompt(60 + seq, 5 + seq), N_SHARED) for seq in others if i == 0]
             beside += [(11, prompt(70, long_beside), 0)] if long_beside and i == 0 else []
-            mine = INVOCATION[i : i + pieces]
+            mine = INVOCATION[i : i + chunks]
             rows += runtime.logits((SEQ, mine, n), *beside)[:1]
             n += len(mine)
         for i in range(N_STEPS):
@@ -93,8 +93,8 @@ def of_type(path: Path, model, dtype: Types) -> Path:
 
 WAYS = {
     "again": {},
-    "one by one": {"pieces": 1},
-    "four at once": {"pieces": 4},
+    "one by one": {"chunks": 1},
+    "four at once": {"chunks": 4},
     "beside one": {"n_beside": 1},
     "beside eight": {"n_beside": 8},
     "beside eight, half of them the base's": {"n_beside": 8, "base_beside": True},
@@ -103,7 +103,7 @@ WAYS = {
     "among gaps": {"filler": "gaps"},
     "on three threads": {"n_threads": 3},
     "in a stream": {"unified": False, "n_beside": 2},
-    "all of it": {"n_beside": 5, "base_beside": True, "long_beside": 90, "pieces": 2, "filler": "gaps", "n_threads": 2},
+    "all of it": {"n_beside": 5, "base_beside": True, "long_beside": 90, "chunks": 2, "filler": "gaps", "n_threads": 2},
 }
 
 
@@ -149,7 +149,7 @@ def test_rows_that_are_multiplied_together_differ(setting, monkeypatch):
     monkeypatch.setenv("ALORA_ROWS", "together")
     together = answer(base, files, shared=shared)
     assert not np.array_equal(together, alone) and np.allclose(together, alone, atol=1e-4)
-    assert not np.array_equal(answer(base, files, shared=shared, pieces=1), together)
+    assert not np.array_equal(answer(base, files, shared=shared, chunks=1), together)
 
 
 def test_the_base_beside_them_is_the_bases(setting):

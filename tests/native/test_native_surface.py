@@ -10,14 +10,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from native_runtime import Refused, Runtime, _native, free, llama_cpp, prompt, relative_error
+from native_runtime import Refused, Runtime, native, free, llama_cpp, prompt, relative_error
 
 BEFORE = {"alora_abi_version", "alora_load_backends"}  # asked before the rest is believed
 HEADER = Path(__file__).resolve().parents[2] / "native" / "alora.h"
 C_TYPES = {"int32_t": ctypes.c_int32, "llama_seq_id": ctypes.c_int32, "llama_pos": ctypes.c_int32, "float": ctypes.c_float,
            "uint64_t": ctypes.c_uint64, "const char *": ctypes.c_char_p, "struct llama_context *": ctypes.c_void_p,
            "alora_adapter_id": ctypes.c_uint64, "alora_adapter_id *": ctypes.POINTER(ctypes.c_uint64),
-           "struct alora_activation *": ctypes.POINTER(_native.alora_activation)}
+           "struct alora_activation *": ctypes.POINTER(native.alora_activation)}
 
 
 def prototypes() -> dict[str, tuple[str, list[str]]]:
@@ -44,14 +44,14 @@ def test_the_header_compiles(pristine, language, standard):
 
 
 def test_python_declares_the_headers_functions_and_no_others():
-    declared = {name for name in vars(_native) if name.startswith("alora_") and name != "alora_activation"}
+    declared = {name for name in vars(native) if name.startswith("alora_") and name != "alora_activation"}
     assert declared | BEFORE == set(prototypes())
 
 
 @pytest.mark.parametrize("name", sorted(set(prototypes()) - BEFORE))
 def test_a_declaration_has_the_headers_types(name):
     result, args = prototypes()[name]
-    function = getattr(_native, name)
+    function = getattr(native, name)
     assert function.restype is C_TYPES[result]
     assert list(function.argtypes) == [C_TYPES[arg] for arg in args]
 
@@ -59,13 +59,13 @@ def test_a_declaration_has_the_headers_types(name):
 def test_the_constants_are_the_headers():
     text = HEADER.read_text()
     for name, value in re.findall(r"ALORA_(OK|ERROR_\w+)\s*=\s*(-?\d+)", text):
-        assert getattr(_native, name) == int(value)
+        assert getattr(native, name) == int(value)
     version = int(re.search(r"#define ALORA_ABI_VERSION (\d+)", text)[1])
     assert llama_cpp._lib.alora_abi_version() == version
 
 
 def test_the_struct_is_cs(pristine, tmp_path):
-    fields = [name for name, _ in _native.alora_activation._fields_]
+    fields = [name for name, _ in native.alora_activation._fields_]
     code = "#include \"alora.h\"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf(\"%zu" + " %zu" * len(fields) + "\""
     code += ", sizeof(struct alora_activation)" + "".join(f", offsetof(struct alora_activation, {f})" for f in fields) + "); return 0; }\n"
     (tmp_path / "main.c").write_text(code)
@@ -73,14 +73,14 @@ def test_the_struct_is_cs(pristine, tmp_path):
                     tmp_path / "main.c", "-o", tmp_path / "main"], check=True)
     got = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout
     assert [int(n) for n in got.split()] == [
-        ctypes.sizeof(_native.alora_activation), *(getattr(_native.alora_activation, f).offset for f in fields)]
+        ctypes.sizeof(native.alora_activation), *(getattr(native.alora_activation, f).offset for f in fields)]
 
 
 # wrong arguments, in a process of its own that has to live
 
 HOSTILE = """
 import ctypes, json, sys
-from native_runtime import Runtime, _native as n, llama_cpp, prompt
+from native_runtime import Runtime, native as n, llama_cpp, prompt
 dense, encoder, hybrid, both, file, of_both = sys.argv[1:]
 out = ctypes.c_uint64()
 buffer = (n.alora_activation * 4)()
@@ -154,8 +154,8 @@ def hostile(zoo, tmp_path_factory):
 def test_every_wrong_argument_is_a_status_and_one_line(hostile):
     results, _ = hostile
     assert len(results) > 50
-    expected = {"context": _native.ERROR_CONTEXT, "adapter": _native.ERROR_ADAPTER, "argument": _native.ERROR_ARGUMENT,
-                "mismatch": _native.ERROR_MISMATCH}
+    expected = {"context": native.ERROR_CONTEXT, "adapter": native.ERROR_ADAPTER, "argument": native.ERROR_ARGUMENT,
+                "mismatch": native.ERROR_MISMATCH}
     for label, (status, line) in results.items():
         assert status == expected[label.split()[0].rstrip(":")], (label, status, line)
         assert line and "\n" not in line and "expected" in line and "got" in line, (label, line)
@@ -182,8 +182,8 @@ def test_activations_are_told_in_their_order_into_any_buffer(zoo, runtime):
     want = [(adapters[0], 3, -2.0), (adapters[1], 10, 1.5), (adapters[2], 20, 2.5)]
     assert runtime.activations(7) == want
     for n in range(5):
-        out = (_native.alora_activation * 5)(*[(0xAA, 0xBB, 0.0)] * 5)
-        assert _native.alora_seq_activations(runtime.ctx, 7, out if n else None, n) == 3
+        out = (native.alora_activation * 5)(*[(0xAA, 0xBB, 0.0)] * 5)
+        assert native.alora_seq_activations(runtime.ctx, 7, out if n else None, n) == 3
         told = [(a.adapter, a.start, a.scale) for a in out]
         assert told == [*want[:n], *[(0xAA, 0xBB, 0.0)] * (5 - min(n, 3))]
 
@@ -211,10 +211,10 @@ def test_a_freed_handle_is_refused_by_every_call_whatever_was_loaded_since(zoo, 
             for call in (lambda: runtime.activate(1, freed), lambda: runtime.deactivate(0, freed), lambda: free(freed)):
                 with pytest.raises(Refused, match=f"expected one that is loaded, got {freed}") as refused:
                     call()
-                assert refused.value.status == _native.ERROR_ADAPTER
-            assert _native.alora_adapter_size(freed) == 0 and str(freed) in _native.alora_last_error().decode()
+                assert refused.value.status == native.ERROR_ADAPTER
+            assert native.alora_adapter_size(freed) == 0 and str(freed) in native.alora_last_error().decode()
         assert runtime.activations(0) == [(handle, 0, 1.0)] and runtime.activations(1) == []
-        assert _native.alora_adapter_size(handle) > 0 and _native.alora_last_error() == b""
+        assert native.alora_adapter_size(handle) > 0 and native.alora_last_error() == b""
         free(handle)
         old.append(handle)
 
@@ -230,23 +230,23 @@ def test_a_handle_cut_to_an_int_is_none(zoo, runtime):
 def test_the_size_is_that_of_its_tensors(zoo, runtime):
     adapter = zoo.adapter("dense")
     n_bytes = sum(x.nbytes for pair in adapter.pairs.values() for x in pair)
-    assert n_bytes <= _native.alora_adapter_size(zoo.load(runtime, "dense", adapter)) < n_bytes + 64 * 2 * len(adapter.pairs)
+    assert n_bytes <= native.alora_adapter_size(zoo.load(runtime, "dense", adapter)) < n_bytes + 64 * 2 * len(adapter.pairs)
 
 
 def test_success_clears_the_last_error_and_freeing_nothing_is_one(runtime):
     with pytest.raises(Refused):
         runtime.activate(0, 0)
-    assert _native.alora_last_error()
+    assert native.alora_last_error()
     free(0)
-    assert _native.alora_last_error() == b""
+    assert native.alora_last_error() == b""
 
 
 def test_the_last_error_is_the_threads_own(runtime):
     with pytest.raises(Refused):
         runtime.deactivate(-1)
-    here, there = _native.alora_last_error(), []
-    thread = threading.Thread(target=lambda: there.append(_native.alora_last_error()))
+    here, there = native.alora_last_error(), []
+    thread = threading.Thread(target=lambda: there.append(native.alora_last_error()))
     thread.start()
     thread.join()
     assert here and there == [b""]
-    assert _native.alora_last_error() == here
+    assert native.alora_last_error() == here

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
-from alora_gguf.activation import find_invocation
+from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt
 from alora_gguf.prompt.token_history import text_tokens
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
-from alora_gguf.documents import documents_message
+from alora_gguf.prompt.documents import documents_message
 from alora_gguf.prompt.chat_template import ChatTemplate
 from alora_gguf.prompt.messages import fitted
 from real_templates import ARGUMENTS, JSON, TOKENS, call, each_template, result, said, source_of

@@ -65,7 +65,7 @@ def server(tiny_base, tiny_adapters, tmp_path_factory):
 @pytest.fixture(scope="session")
 def judge(base_q4, repo, tmp_path_factory) -> Path:
     """The repository's adapter as PEFT's folder, with an io.yaml of all that matters to a server."""
-    from alora_gguf.vocab import load_vocab
+    from alora_gguf.runtime.vocab import load_vocab
 
     folder = tmp_path_factory.mktemp("peft") / "judge"
     shutil.copytree(repo / "tests" / "adapters" / "answerability", folder)

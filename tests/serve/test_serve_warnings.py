@@ -7,7 +7,7 @@ import pytest
 from tiny import bytes_vocabulary, llama, random_adapter
 
 from alora_gguf import ContextFullError, Model, PromptError
-from alora_gguf.sampling import SamplingParams
+from alora_gguf.runtime.sampling import SamplingParams
 from alora_gguf.serve.adapter_files import AdapterFiles
 from alora_gguf.prompt.builder import Prompt
 from alora_gguf.serve.prompt import Prepared
@@ -70,11 +70,11 @@ def test_what_cannot_begin_leaves_nothing_behind(service, fails):
         return [(Prepared(Prompt(tokens)), SamplingParams(max_tokens=2))]
 
     async def fail():
-        async with service.generating(1, make, streams=False, space=None):
+        async with service.generating(1, make, streams=False, cache_salt=None):
             pass
 
     async def works():
-        async with service.generating(2, lambda: [(Prepared(Prompt([3])), SamplingParams(max_tokens=2))] * 2, streams=False, space=None) as generation:
+        async with service.generating(2, lambda: [(Prepared(Prompt([3])), SamplingParams(max_tokens=2))] * 2, streams=False, cache_salt=None) as generation:
             assert service.gate.n_running == 2 and len(service._running) == 1
             return await generation.ended()
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from alora_gguf.train import passes
-from alora_gguf.train.forest import pack
+from alora_gguf.train.packing import pack
 from alora_gguf.train.linear import fuse
 from alora_gguf.train.prefixes import Prefixes
 from alora_gguf.train.prompts import Example

@@ -1,0 +1,1 @@
+"""What has been said, who asks, and who watches."""

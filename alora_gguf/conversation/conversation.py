@@ -1,0 +1,413 @@
+"""A conversation with the base model, and the intrinsics that judge it, on one KV cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from os import PathLike
+from typing import Any
+
+from ..engine.adapter import Adapter
+from ..engine.cache import Activation
+from ..engine.call import Call
+from ..engine.engine import Engine
+from ..engine.request import Request
+from ..engine.stream import Stream, drain
+from ..errors import AloraError, ClosedError, PromptError
+from ..prompt.io_yaml import documents_of, sampling_of
+from ..prompt.builder import Intrinsic, Prompt, Setting
+from ..prompt.messages import Message, check_messages, checked_variables
+from ..prompt.token_history import Known
+from ..reply import Chunk, Reply, Usage, Verdict
+from ..runtime.sampling import SamplingParams
+from .saved import save
+from .turn import Turns
+from .watch import Watcher
+
+
+class Conversation:
+    """Made by Model.conversation.
+
+    messages    what has been said, in OpenAI's form
+    documents   what it is about, with `text`, `doc_id` and perhaps `title`: they stand before the messages
+    notes       values of JSON that a program keeps with it; save() writes them too
+    chat_template_kwargs   what the chat template gets beside the messages, as `enable_thinking`
+    began       the time that templates write which write one: a conversation keeps its date
+    cache_salt    it shares cells with conversations of the same one only
+
+    Any thread may call it. It owns no part of the cache: what it has computed is found there by what
+    it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        messages: Sequence[Message],
+        adapter: Adapter | None = None,
+        cache_salt: Hashable = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ):
+        check_messages(messages)
+        self.messages: list[Message] = [dict(m) for m in messages]
+        self.documents: list[dict[str, str]] = []
+        self.notes: dict[str, Any] = {}
+        self.chat_template_kwargs = checked_variables(chat_template_kwargs)
+        self.began = datetime.now()
+        if adapter is not None and adapter.is_activated:
+            raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
+        self.adapter = adapter
+        self.cache_salt = cache_salt
+        self._engine = engine
+        self._asking = Turns()
+        self._closed = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """What has been said, with every answer that has ended."""
+        self._asking.settle()
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    # calls
+
+    def add(self, role: str, content: str | Sequence[Mapping[str, str]] | None = None, **fields: Any) -> None:
+        """Adds a message that nobody answers. It is computed when it is needed.
+
+        content   text, text parts, or None where `fields` say it all: as `tool_calls`, `tool_call_id`, `reasoning_content`, `name`
+
+        Raises PromptError for what the chat template does not take.
+        """
+        message = {"role": role, "content": content, **fields}
+        check_messages([message])
+        self._engine.template.fit([*self.messages, message])
+        self.messages.append(message)
+
+    def attach(self, text: str, title: str | None = None) -> None:
+        """Adds a document. The base sees it, by the chat template or in a first message, and so does every intrinsic.
+
+        What has been said is computed anew behind it. Raises ContextFullError if the documents alone are more than the context.
+        """
+        check_messages([{"role": "user", "content": text}])
+        documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
+        self._engine.context.check_room(sum(len(self._engine.vocab.tokenize(d["text"])) for d in documents))
+        self.documents = documents
+
+    def ask(
+        self,
+        content: str | Sequence[Mapping[str, str]],
+        *,
+        watch: Sequence[str] = (),
+        watch_every: int | None = None,
+        stream: bool = False,
+        on_text: Callable[[Chunk], Any] | None = None,
+        on_verdict: Callable[[Verdict], Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **sampling: Any,
+    ) -> Reply | Stream[Chunk | Verdict, Reply]:
+        """Adds a user's message and the base model's answer.
+
+        content                text, or text parts
+        chat_template_kwargs   what the chat template gets for this answer, beside the conversation's own
+
+        `on_text` gets each chunk of the answer as it comes; with `stream` the chunks are iterated
+        over instead, and `.result` is the Reply. `sampling` is as in SamplingParams.
+        The intrinsics in `watch` judge what has been said at each sentence, or every `watch_every`
+        tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks.
+        An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
+        Raises ContextFullError or PromptError.
+        """
+        t_start = time.perf_counter()
+        self._check_open()
+        params = SamplingParams.of(sampling)
+        if not (watch_every is None or isinstance(watch_every, int) and watch_every > 0):
+            raise PromptError(f"watch_every: expected a number of tokens from 1 on, got {watch_every!r}")
+        if isinstance(watch, str):
+            raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
+        watching = [self._engine.adapters.intrinsic(name) for name in dict.fromkeys(watch)]
+        call: Call[Chunk | Verdict] = Call()
+
+        def prepare() -> None:
+            turn.follow_last()
+            messages = [*self.messages, {"role": "user", "content": content}]
+            prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
+            request = Request(
+                prompt.tokens, params, self._engine.vocab, activations=self._activations(), cache_salt=self.cache_salt, t_start=t_start,
+                thinking=self._engine.template.features.thinking, in_thought=prompt.thinks)
+            channel = call.channel
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
+            if not watching:
+                request.on_chunk, request.on_end = channel.put, lambda: (turn.end(), channel.end())
+                call.follow(lambda: (turn.settle(), request.reply())[1], request)
+                self.submit(request)
+                return
+
+            def judge(adapter: Adapter, said: str, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
+                known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
+                fork = self.fork(adapter, [*messages, {"role": "assistant", "content": said}], known=known, background=True)
+                fork.on_end = lambda: on_end(fork)
+                self.submit(fork)
+                return fork
+
+            watcher = Watcher(request, watching, watch_every, judge, channel.put, channel.end)
+
+            def result() -> Reply:
+                turn.settle()
+                return dataclasses.replace(request.reply(), verdicts=list(watcher.verdicts))
+
+            request.on_chunk = lambda chunk: (channel.put(chunk), watcher.heard())
+            request.on_end = lambda: (turn.end(), watcher.answer_ended())
+            call.follow(result, request, watcher)
+            self.submit(request)
+            watcher.start()
+
+        def on_item(item: Chunk | Verdict) -> None:
+            take = on_verdict if isinstance(item, Verdict) else on_text
+            if take:
+                take(item)
+
+        try:
+            turn = self._asking.begin(call)
+            call.begin(prepare, aside=stream)
+        except BaseException:  # a signal's too, of any line
+            call.on_drop()
+            raise
+        answer: Stream[Chunk | Verdict, Reply] = Stream(call)
+        return answer if stream else drain(answer, on_item)
+
+    def invoke(
+        self,
+        name: str,
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
+        stream: bool = False,
+        on_text: Callable[[Chunk], Any] | None = None,
+        **options: Any,
+    ) -> Reply | Stream[Chunk, Reply]:
+        """Runs an intrinsic on what has been said, on a fork of the cache; nothing is added.
+
+        documents     texts, or mappings with `text` and perhaps `doc_id` and `title`, for the io.yaml or the chat template; in
+                      place of those that are attached
+        arguments     of the instruction in io.yaml
+        chat_template_kwargs   what the chat template gets beside the conversation's own
+        with_reasoning   it sees what the model thought too; else it judges what was said
+        options       as in SamplingParams; any other name is an argument of the instruction too
+
+        It is greedy, of 64 tokens, or of 512 that follow the JSON schema in io.yaml, unless io.yaml or `options` say
+        otherwise. With an io.yaml the reply has a `result`. Raises UnknownAdapterError, NoInvocationError, PromptError,
+        ContextFullError, SequenceLimitError, and ResultError if the text is not what io.yaml makes a result of.
+        """
+        t_start = time.perf_counter()
+        self._check_open()
+        adapter = self._engine.adapters.intrinsic(name)
+        call: Call[Chunk] = Call()
+
+        def prepare() -> None:
+            [make] = self._forks([adapter], documents, arguments, options, t_start, chat_template_kwargs, with_reasoning).values()
+            fork = make()
+            fork.on_chunk, fork.on_end = call.channel.put, call.channel.end
+            call.follow(fork.reply, fork)
+            self.submit(fork)
+
+        call.begin(prepare, aside=stream)
+        one: Stream[Chunk, Reply] = Stream(call)
+        return one if stream else drain(one, on_text)
+
+    def invoke_all(
+        self,
+        names: Sequence[str],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
+        stream: bool = False,
+        on_text: Callable[[str, Chunk], Any] | None = None,
+        **options: Any,
+    ) -> dict[str, Reply] | Stream[tuple[str, Chunk], dict[str, Reply]]:
+        """Runs several intrinsics at once, in one batch. As invoke; chunks come as (name, text).
+
+        Each gets the documents, and those of the arguments that its instruction has. One that fails leaves the others
+        theirs: its Reply has the `error`. What concerns the call as a whole is raised: names and arguments that nobody
+        knows, options, documents and messages that are none, a model that was closed.
+        """
+        t_start = time.perf_counter()
+        self._check_open()
+        if isinstance(names, str):
+            raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
+        adapters = [self._engine.adapters.intrinsic(name) for name in dict.fromkeys(names)]
+        call: Call[tuple[str, Chunk]] = Call()
+
+        def prepare() -> None:
+            forks: dict[str, Request | AloraError] = {}
+            for adapter, make in self._forks(adapters, documents, arguments, options, t_start, chat_template_kwargs, with_reasoning).items():
+                try:
+                    forks[adapter.name] = fork = make()
+                    self._engine.context.check_room(fork.n_prompt)
+                except ClosedError:
+                    raise
+                except AloraError as e:
+                    forks[adapter.name] = e
+            begun = {name: fork for name, fork in forks.items() if isinstance(fork, Request)}
+            left = set(begun)
+
+            def end(name: str) -> None:
+                left.discard(name)
+                if not left:
+                    call.channel.end()
+
+            def result() -> dict[str, Reply]:
+                for fork in begun.values():
+                    if isinstance(fork.error, ClosedError):
+                        fork.reply()  # raises it
+                return {name: fork.outcome() if name in begun else _failed(fork) for name, fork in forks.items()}
+
+            for name, fork in begun.items():
+                fork.on_chunk = lambda chunk, name=name: call.channel.put((name, chunk))
+                fork.on_end = lambda name=name: end(name)
+            call.follow(result, *begun.values())
+            if begun:
+                self.submit(*begun.values())
+            else:
+                call.channel.end()
+
+        call.begin(prepare, aside=stream)
+        results: Stream[tuple[str, Chunk], dict[str, Reply]] = Stream(call)
+        return results if stream else drain(results, on_text and (lambda item: on_text(*item)))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again."""
+        self._check_open()
+        save(self._engine, self, path)
+
+    def close(self) -> None:
+        """Ends it: it takes no more calls. What it has in the cache stays until there is need for the room."""
+        self._closed = True
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # prompts
+
+    def cells(self) -> tuple[str, list[int]]:
+        """The text of what has been said, and its tokens."""
+        prompt = self._prompt(self.messages, add_generation_prompt=False)
+        return prompt.text, prompt.tokens
+
+    def fork(
+        self,
+        adapter: Adapter,
+        messages: Sequence[Message],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        with_reasoning: bool = False,
+        known: Known | None = None,
+        background: bool = False,
+        t_start: float | None = None,
+    ) -> Request:
+        """An intrinsic on messages, as a request that is not submitted yet. `known`: a text and its tokens."""
+        self._check_open()
+        prompts = self._engine.prompts
+        setting = self._setting(chat_template_kwargs)
+        given = setting if documents is None else setting._replace(documents=documents)
+        prompt = prompts.intrinsic(
+            messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
+        if known is None and prompt.text:
+            self._engine.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.cache_salt)
+        params = SamplingParams.of(dict(sampling or {}), **sampling_of(prompt.asked))
+        if prompt.asked and prompt.asked.top_logprobs:  # its result needs them, whatever the caller asks for
+            params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, prompt.asked.top_logprobs))
+        return Request(
+            prompt.tokens, params, self._engine.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
+            background=background, cache_salt=self.cache_salt, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
+            result_of=prompt.result_of)
+
+    def submit(self, *requests: Request) -> None:
+        self._engine.loop.submit(*requests)
+
+    def _forks(
+        self,
+        adapters: Sequence[Adapter],
+        documents: Sequence[str | Mapping[str, str]] | None,
+        arguments: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+        t_start: float,
+        chat_template_kwargs: Mapping[str, Any] | None,
+        with_reasoning: bool,
+    ) -> dict[Adapter, Callable[[], Request]]:
+        """Intrinsics on what has been said: what makes the request of each. Raises PromptError for what none of them can do with."""
+        sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
+        SamplingParams.of(sampling)
+        documents_of(documents)
+        messages = list(self.messages)
+        check_messages(messages)
+        given = {**{name: value for name, value in options.items() if name not in sampling}, **(arguments or {})}
+        taken = {adapter: adapter.io.arguments if adapter.io else [] for adapter in adapters}
+        known = {name for names in taken.values() for name in names}
+        for name in given:
+            if name not in known:
+                allowed = ", ".join(sorted(known | SamplingParams.names()))
+                raise PromptError(f"{name}: expected one of {allowed}, got an unknown argument")
+
+        def make(adapter: Adapter) -> Request:
+            mine = {name: given[name] for name in taken[adapter] if name in given}
+            fork = self.fork(adapter, messages, documents=documents, arguments=mine, sampling=sampling,
+                             chat_template_kwargs=chat_template_kwargs, with_reasoning=with_reasoning, t_start=t_start)
+            fork.warnings += adapter.warnings
+            return fork
+
+        return {adapter: partial(make, adapter) for adapter in adapters}
+
+    def _activations(self) -> list[Activation]:
+        return [Activation(self.adapter, 0)] if self.adapter is not None else []
+
+    def _setting(self, more: Mapping[str, Any] | None = None) -> Setting:
+        return Setting(self.documents, {**self.chat_template_kwargs, **checked_variables(more)}, self.began, self.cache_salt)
+
+    def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool, more: Mapping[str, Any] | None = None) -> Prompt:
+        """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
+        return self._engine.prompts.chat(messages, self._setting(more), add_generation_prompt=add_generation_prompt)
+
+    def _keep(self, request: Request, prompt: Prompt, messages: list[Message]) -> None:
+        """Makes an answer, whole or not, part of what has been said."""
+        if request.is_sampling or request.finish_reason == "stop":
+            with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
+                self._engine.prompts.remember(prompt, request.generated, self.cache_salt)
+            thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
+            self.messages += [messages[-1], {"role": "assistant", "content": request.text, **thought}]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("conversation: expected an open one, got one that was closed; begin a new one")
+        self._engine.check_open()
+
+
+_NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
+
+
+def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, messages: list[Message]) -> None:
+    """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
+    if (conversation := there()) is not None:
+        conversation._keep(request, prompt, messages)
+
+
+def _failed(error: AloraError) -> Reply:
+    """Of an intrinsic that could not be asked."""
+    return Reply("", _NOTHING, "error", error=error)

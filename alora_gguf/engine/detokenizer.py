@@ -1,0 +1,87 @@
+"""Generated tokens to text: whole characters, up to a stop string."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..reply import Chunk, TokenLogprob
+from .thought import Part, Thoughts
+
+if TYPE_CHECKING:
+    from ..prompt.thinking import Thinking
+
+
+class TextUntilStop:
+    """Text that ends before the first of the stop strings, which may come in chunks; and the thought before it.
+
+    It comes in whole tokens, so that their texts always concatenate to it.
+    """
+
+    def __init__(self, stop: Sequence[str] = (), thinking: Thinking | None = None, *, in_thought: bool = False):
+        self.text = ""
+        self.reasoning = ""
+        self.stopped = False
+        self.n_tokens = 0  # that `text` and `reasoning` are made of
+        self.logprobs: list[TokenLogprob] = []
+        self._stop = stop
+        self._held: list[Part] = []  # could be the beginning of a stop string
+        self._thoughts = Thoughts(thinking, begun=in_thought)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the next token is of the thought."""
+        return self._thoughts.is_thinking
+
+    def push(self, token: bytes, logprob: TokenLogprob | None = None) -> list[Chunk]:
+        """Takes a token's bytes; returns what is certain of the text so far and was not returned before."""
+        chunks = self._divide(self._thoughts.push(self._utf8.decode(token), logprob))
+        keep = 1 if self._utf8.getstate()[0] else 0  # its last character is not whole
+        held = "".join(part.text for part in self._held)
+        found = [i for i in (held.find(s) for s in self._stop) if i >= 0]
+        if found:
+            self.stopped = True
+            return [*chunks, *self._release(min(found), cut=True)]
+        return [*chunks, *self._release(len(held) - max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0), keep)]
+
+    def flush(self) -> list[Chunk]:
+        """Returns what was held back: no more text comes."""
+        rest = self._utf8.decode(b"", final=True)
+        chunks = self._divide(self._thoughts.flush())
+        if rest and not self.stopped and self._held:
+            self._held[-1] = self._held[-1]._replace(text=self._held[-1].text + rest)
+        return [*chunks, *self._release(sum(len(part.text) for part in self._held))]
+
+    def _divide(self, parts: Sequence[Part]) -> list[Chunk]:
+        """Keeps what is of the answer, and returns what is of the thought."""
+        thought = [part for part in parts if part.is_thought]
+        self._held += [part for part in parts if not part.is_thought]
+        self.n_tokens += sum(part.n_tokens for part in thought)
+        chunk = _piece(thought, "reasoning")
+        self.reasoning += chunk
+        return [chunk] if chunk or chunk.logprobs else []
+
+    def _release(self, n: int, keep: int = 0, *, cut: bool = False) -> list[Chunk]:
+        """The held tokens, but the last `keep`, that lie in the next `n` characters; with `cut`, all up to there and no more."""
+        parts = []
+        while len(self._held) > keep and (len(self._held[0].text) <= n or (cut and n > 0)):
+            part = self._held.pop(0)
+            self.n_tokens += part.n_tokens
+            parts.append(part._replace(text=part.text[:n]))
+            n -= len(part.text)
+        if cut:
+            self._held.clear()
+        certain = _piece(parts, "text")
+        self.text += certain
+        self.logprobs += certain.logprobs
+        return [certain] if certain or certain.logprobs else []
+
+
+def _piece(parts: Sequence[Part], kind: str) -> Chunk:
+    chunk = Chunk("".join(part.text for part in parts))
+    chunk.logprobs = tuple(replace(part.logprob, text=part.text) for part in parts if part.logprob is not None)
+    chunk.kind = kind
+    return chunk

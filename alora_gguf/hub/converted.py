@@ -1,0 +1,51 @@
+"""PEFT folders wherever a GGUF adapter is taken: converted once, and kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+from os import PathLike
+from pathlib import Path
+
+from ..versions import VERSION
+from ..convert import adapter_folder, base_fingerprint, convert
+from ..errors import ConversionError
+from ..text import complaint
+from .folders import cache_folder
+
+_READ = "adapter_*", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
+_CHUNK = 1 << 20
+
+
+def as_gguf(path: str | PathLike[str], base: Path) -> Path:
+    """`path` itself, or for a PEFT folder the GGUF adapter that is made of it for the model `base`.
+
+    What is kept is known by the folder's contents, the base's fingerprint and this package's version.
+    Raises ConversionError.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    folder = adapter_folder(path)
+    try:
+        out = cache_folder() / "adapters" / _key(folder, base) / f"{folder_name(path)}.gguf"
+        if not out.is_file():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            convert(folder, out, base=base)
+    except OSError as e:
+        raise ConversionError(complaint(e.filename or path, "adapter", "files that can be read and written", e.strerror or e, "check the path")) from e
+    return out
+
+
+def folder_name(path: Path) -> str:
+    """What an adapter is called that has no other name."""
+    return path.resolve().name
+
+
+def _key(folder: Path, base: Path) -> str:
+    digest = hashlib.sha256(f"{VERSION}\n{base_fingerprint(base)}\n".encode())
+    for file in sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()}):
+        digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
+        with open(file, "rb") as f:
+            while chunk := f.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()[:32]

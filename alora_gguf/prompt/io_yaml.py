@@ -1,0 +1,261 @@
+"""What an io.yaml says about an intrinsic: the request that is made of a conversation, and the result of what is said.
+
+granite-common does both; here are its errors in one line, and its request in this package's terms. No model is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..text import complaint
+from ..errors import IoYamlError, PromptError, ResultError
+from .messages import text_of
+
+if TYPE_CHECKING:  # a quarter of a second to import
+    from granite_common import ChatCompletion
+
+_SAMPLING = {  # parameters of a request, and SamplingParams' names for them
+    "max_completion_tokens": "max_tokens", "repetition_penalty": "repeat_penalty",
+    **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty",
+                               "seed", "stop")},
+}
+_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}  # a likelihood gets its logprobs without being asked
+_KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
+_LAST = "last_message"
+_TOP = 10  # alternatives that granite-common asks for
+_MOST = 100_000  # characters of a file, and values in it
+
+
+@dataclass(frozen=True)
+class IntrinsicRequest:
+    """A conversation as an intrinsic is asked about it.
+
+    n_conversation        how many of the messages stand before the instruction; all if there is none
+    template_arguments    what the chat template gets beside the messages, as `documents`
+    schema                JSON schema of the output, or None
+    sampling              SamplingParams' arguments
+    top_logprobs          alternatives that the result is computed from, 0: none
+    completion            granite-common's request
+    """
+
+    messages: list[dict[str, Any]]
+    n_conversation: int
+    template_arguments: dict[str, Any] = field(default_factory=dict)
+    schema: dict | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    top_logprobs: int = 0
+    completion: ChatCompletion | None = field(repr=False, default=None)
+
+
+class IntrinsicIO:
+    """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in."""
+
+    def __init__(self, config: dict, where: str):
+        """config: the parsed io.yaml. Raises IoYamlError."""
+        from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
+
+        self.where = where
+        try:
+            self._rewriter = IntrinsicsRewriter(config_dict=config)
+            self._processor = IntrinsicsResultProcessor(config_dict=config)
+            known = [*self._rewriter.parameters.items(), *self._rewriter.extra_body_parameters.items()]
+        except Exception as e:  # whatever it stumbles over
+            raise self._refuse("file", "an io.yaml that granite-common takes", _line(e)) from e
+        self.schema = self._rewriter.config["response_format"] or None
+        if not isinstance(self.schema, dict | None):
+            raise self._refuse("response_format", "a JSON schema, which is a mapping", self.schema)
+        for given, allowed in ((self._rewriter.parameters, _KNOWN), (self._rewriter.extra_body_parameters, _KNOWN_EXTRA)):
+            for name in given:
+                if name not in allowed:
+                    raise self._refuse("parameters", f"some of {', '.join(sorted(allowed))}", name)
+        self.sampling = {_SAMPLING[name]: value for name, value in known if name in _SAMPLING}
+        self.top_logprobs = _TOP if any(rule.YAML_NAME == "likelihood" for rule in self._processor.rules) else 0
+        self._fields = self._instruction_fields()
+        self.arguments = sorted(self._fields - {_LAST})
+
+    @classmethod
+    def read(cls, text: str, where: str) -> IntrinsicIO:
+        """From the text of an io.yaml. Raises IoYamlError."""
+        import yaml
+
+        if len(text) > _MOST:
+            raise _refused(where, "file", f"at most {_MOST} characters", len(text))
+        try:
+            config = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            raise _refused(where, "file", "YAML", _line(e)) from e
+        if not isinstance(config, dict):
+            raise _refused(where, "file", "a mapping", type(config).__name__)
+        if _is_more(config, _MOST):
+            raise _refused(where, "file", f"at most {_MOST} values", "more, by aliases")
+        return cls(config, where)
+
+    @classmethod
+    def open(cls, path: Path) -> IntrinsicIO:
+        """From a file. Raises IoYamlError."""
+        try:
+            with open(path, "rb") as f:
+                text = f.read(_MOST + 1).decode("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            got = e.reason if isinstance(e, UnicodeDecodeError) else e.strerror
+            raise _refused(path, "file", "UTF-8 text", got) from e
+        return cls.read(text, str(path))
+
+    def rewrite(
+        self, messages: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, str] | str] | None = None, /, **arguments: Any
+    ) -> IntrinsicRequest:
+        """The request about `messages`, the last of which is judged; they stay as they are.
+
+        documents: texts, or mappings with `text` and perhaps `doc_id` (else numbers from 1 on) and `title`.
+        arguments: of the instruction. Raises PromptError.
+        """
+        from granite_common import ChatCompletion
+        from pydantic import ValidationError
+
+        for name in (*arguments, *self.arguments):
+            if name not in self.arguments or name not in arguments:
+                unknown = f"an unknown one, {name}" if name in arguments else f"no {name}"
+                raise PromptError(complaint(self.where, "arguments", ", ".join(self.arguments) or "none", unknown, "give just these"))
+        if self._needs_last_message and not (messages and text_of(messages[-1]).strip()):
+            raise PromptError(complaint(self.where, "messages", "a last message with text in it", "an empty one" if messages else "none",
+                                        "say something first"))
+        extra = {"documents": documents_of(documents)} if documents else {}
+        try:
+            request = ChatCompletion.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
+            made = self._rewriter.transform(request, **arguments)
+        except ValidationError as e:
+            wrong = e.errors()[0]
+            at = f"{wrong['loc'][0]}[{wrong['loc'][1]}]" if len(wrong["loc"]) > 1 else "messages"
+            expected = "content as text, and a role of user, assistant, system, developer, tool or `document <id>`"
+            raise PromptError(complaint(self.where, at, expected, wrong["input"], "correct it")) from e
+        except Exception as e:  # whatever it stumbles over
+            raise PromptError(complaint(self.where, "messages", "some that granite-common can rewrite", _line(e), "correct them")) from e
+        rewritten = [m.model_dump() for m in made.messages]
+        n_before = len(rewritten) - len(messages) - (self._rewriter.instruction is not None)  # documents, as a message
+        for i, message in enumerate(messages, start=max(0, n_before)):
+            content = rewritten[i]["content"]
+            rewritten[i] = dict(message) if content == text_of(message) else {**message, "content": content}
+        extra = made.extra_body.model_dump() if made.extra_body else {}
+        return IntrinsicRequest(
+            messages=rewritten,
+            n_conversation=len(rewritten) - (self._rewriter.instruction is not None),
+            template_arguments={k: v for k, v in {"documents": extra.get("documents"), **(extra.get("chat_template_kwargs") or {})}.items()
+                                if v is not None},
+            schema=self.schema,
+            sampling=dict(self.sampling),
+            top_logprobs=self.top_logprobs,
+            completion=made,
+        )
+
+    def result(self, request: IntrinsicRequest, text: str, logprobs: Sequence[Any] = ()) -> Any:
+        """What the output `text` means: a value of JSON's types; without response_format and transformations the text itself.
+
+        logprobs: TokenLogprobs, or what has their `text`, `logprob` and `top`; their texts concatenate to `text`.
+        Raises ResultError.
+        """
+        config = self._rewriter.config
+        if self.schema is None and not self._processor.rules:
+            return text
+        expected, what = "JSON as its response_format says", "output"
+        try:
+            value = json.loads(text)
+            if not self._processor.rules:
+                return value
+            expected, what = "what its transformations can be applied to", f"output {text!r:.80}"
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+            if logprobs:
+                choice["logprobs"] = {"content": [_as_content(t) for t in logprobs]}
+            done = self._processor.transform({"choices": [choice]}, request.completion)
+            return json.loads(done.choices[0].message.content)
+        except Exception as e:  # whatever it stumbles over
+            got = repr(text[:80]) if what == "output" else _line(e)
+            raise ResultError(complaint(
+                self.where, what, expected, got, "give it more max_tokens if it was cut, else train the adapter with this io.yaml")) from e
+
+    @property
+    def _needs_last_message(self) -> bool:
+        return _LAST in self._fields or _LAST in (self._rewriter.sentence_boundaries or ())
+
+    def _instruction_fields(self) -> set[str]:
+        """The names in braces. Anything but a name could reach into objects, or ask for a billion spaces."""
+        instruction = self._rewriter.instruction
+        if not isinstance(instruction, str | None):
+            raise self._refuse("instruction", "text", instruction)
+        try:
+            parsed = list(string.Formatter().parse(instruction or ""))
+        except ValueError as e:
+            raise self._refuse("instruction", "text with fields in braces", e) from e
+        for _, name, spec, _ in parsed:
+            if name is not None and (spec or not name.isidentifier()):
+                raise self._refuse("instruction", "fields that are {name}, and {{ }} for braces", f"{{{name}{spec and ':' + spec}}}")
+        return {name for _, name, _, _ in parsed if name is not None}
+
+    def _refuse(self, what: str, expected: str, got: Any) -> IoYamlError:
+        return _refused(self.where, what, expected, got)
+
+
+def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What granite-common reads of a message: it knows tool calls in another form than OpenAI's."""
+    bare = {"role": message["role"], "content": text_of(message)}
+    return {**bare, "tool_call_id": message.get("tool_call_id") or ""} if message["role"] == "tool" else bare
+
+
+def sampling_of(asked: IntrinsicRequest | IntrinsicIO | None) -> dict[str, Any]:
+    """SamplingParams' arguments of an intrinsic, as far as its caller says nothing: greedy, of few tokens, or of many that follow a schema.
+
+    JSON that is cut short is worth nothing.
+    """
+    if asked is None:
+        return {"temperature": 0.0, "max_tokens": 64}
+    schema = {} if asked.schema is None else {"json_schema": asked.schema}
+    likely = {"logprobs": True, "top_logprobs": asked.top_logprobs} if asked.top_logprobs else {}
+    return {"temperature": 0.0, "max_tokens": 512 if schema else 64, **schema, **likely, **asked.sampling}
+
+
+def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
+    """Documents as granite-common and chat templates take them. Raises PromptError."""
+    if not isinstance(documents, Sequence | None) or isinstance(documents, str):
+        raise PromptError(f"documents: expected a list of texts, got {documents!r:.80}")
+    made = [{"text": d} if isinstance(d, str) else dict(d) if isinstance(d, Mapping) else {} for d in documents or ()]
+    for i, document in enumerate(made):
+        if not isinstance(document.get("text"), str):
+            raise PromptError(f"documents[{i}]: expected a text, or a mapping with `text`, got {documents[i]!r:.80}")
+    return [{"doc_id": str(i), **document} for i, document in enumerate(made, 1)]
+
+
+def judged(messages: Sequence[Mapping[str, str]], role: str | None, where: str) -> list[Mapping[str, str]]:
+    """The messages up to the last one of `role`, whose messages an intrinsic judges; all of them where it is None. Raises PromptError."""
+    if role is None:
+        return list(messages)
+    last = max((i for i, m in enumerate(messages) if m["role"] == role), default=None)
+    if last is None:
+        expected = f"one of role {role}, which this intrinsic judges"
+        raise PromptError(complaint(where, "messages", expected, "none", "add one first"))
+    return list(messages[: last + 1])
+
+
+def _refused(where: str | Path, what: str, expected: str, got: Any) -> IoYamlError:
+    return IoYamlError(complaint(where, what, expected, got, "correct it"))
+
+
+def _is_more(value: Any, n_most: int) -> bool:
+    """Whether it has more values than that in it, counted as often as aliases repeat them."""
+    left, n = [value], 0
+    while left and n + len(left) <= n_most:
+        value, n = left.pop(), n + 1
+        left += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return bool(left)
+
+
+def _as_content(token: Any) -> dict:
+    return {"token": token.text, "logprob": token.logprob, "top_logprobs": [{"token": t.text, "logprob": t.logprob} for t in token.top[:_TOP]]}
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text.split()) > 1 else f"{type(error).__name__} {text}".strip()

@@ -1,0 +1,1 @@
+"""The C library: a context, a vocabulary, samplers, devices. No policy."""

@@ -1,0 +1,155 @@
+"""How the next token is chosen: llama.cpp's samplers, made from the usual arguments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import inf
+from numbers import Integral, Real
+
+from .library import llama_cpp
+from .context import Context
+from ..errors import PromptError
+from .grammar import Candidates, Grammar, schema_to_gbnf
+from .vocab import Vocab
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The usual arguments, with llama.cpp's meaning. Raises PromptError.
+
+    temperature    0 is greedy
+    top_k          0 is all
+    seed           None is another each time
+    stop           the answer ends before the first of these strings
+    grammar        GBNF, with a rule `root`; json_schema: the same said as a JSON schema
+    logprobs       the reply has the log probability of each token, and of `top_logprobs` likely ones in its place
+    """
+
+    max_tokens: int = 512
+    temperature: float = 0.2
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_last_n: int = 64
+    seed: int | None = None
+    stop: str | Sequence[str] | None = ()
+    grammar: str | None = None
+    json_schema: dict | str | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+    def __post_init__(self):
+        for name, kind, least, most, wanted in _RANGES:
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and least <= value <= most):
+                raise PromptError(f"{name}: expected {wanted}, got {value!r}")
+        if not (self.seed is None or isinstance(self.seed, Integral)):
+            raise PromptError(f"seed: expected a whole number or None, got {self.seed!r}")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
+            raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
+        object.__setattr__(self, "stop", tuple(stop))
+        if not (self.grammar is None or isinstance(self.grammar, str)):
+            raise PromptError(f"grammar: expected GBNF text, got {self.grammar!r}")
+        if self.grammar is not None and self.json_schema is not None:
+            raise PromptError("grammar, json_schema: expected one of them, got both")
+
+    def gbnf(self) -> str | None:
+        """The grammar that the reply has to follow. Raises PromptError."""
+        return self.grammar if self.json_schema is None else schema_to_gbnf(self.json_schema)
+
+    @classmethod
+    def of(cls, given: dict, **defaults) -> "SamplingParams":
+        """From keyword arguments; an unknown one is refused by name."""
+        known = cls.names()
+        for name in given:
+            if name not in known:
+                raise PromptError(f"{name}: expected one of {', '.join(sorted(known))}, got an unknown argument")
+        return cls(**{**defaults, **given})
+
+    @classmethod
+    def names(cls) -> set[str]:
+        return {f.name for f in fields(cls)}
+
+
+_INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
+_RANGES = (  # name, type, least, most, in words
+    ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
+    ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
+    ("top_k", Integral, -_INT, _INT, "a whole number"),
+    ("top_p", Real, 0, 1, "a number from 0 to 1"),
+    ("min_p", Real, 0, 1, "a number from 0 to 1"),
+    ("repeat_penalty", Real, 1e-30, _FLOAT, "a number above 0"),
+    ("frequency_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("presence_penalty", Real, -_FLOAT, _FLOAT, "a number"),
+    ("top_logprobs", Integral, 0, 100, "a whole number from 0 to 100"),
+    ("penalty_last_n", Integral, 0, _INT, "a whole number from 0 on"),
+)
+
+
+class Sampler:
+    """A llama_sampler chain with its own state, and a grammar if one is asked for. free() it.
+
+    Raises PromptError for a grammar that is none.
+    """
+
+    _chain = _grammar = None
+
+    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
+        gbnf = params.gbnf()
+        self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
+        self._vocab = vocab
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
+        penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
+        if penalised and params.penalty_last_n:
+            add(llama_cpp.llama_sampler_init_penalties(
+                vocab.n_tokens, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+            for token in prompt[-params.penalty_last_n :]:
+                llama_cpp.llama_sampler_accept(chain, token)
+        if params.temperature == 0:
+            add(llama_cpp.llama_sampler_init_greedy())
+        else:
+            add(llama_cpp.llama_sampler_init_top_k(params.top_k))
+            add(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+            add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+            add(llama_cpp.llama_sampler_init_temp(params.temperature))
+            seed = llama_cpp.LLAMA_DEFAULT_SEED if params.seed is None else params.seed & 0xFFFFFFFF
+            add(llama_cpp.llama_sampler_init_dist(seed))
+        self._is_argmax = params.temperature == 0 and not penalised
+        self._chain = chain
+
+    def sample(self, context: Context, index: int, *, constrained: bool = True) -> int:
+        """The next token after the one at batch `index`; the sampler has accepted it. A thought is not `constrained` by the grammar."""
+        if self._grammar is None or not constrained:
+            if self._is_argmax:  # what the chain says, several times as fast
+                return int(context.logits(index)[0].argmax())
+            return llama_cpp.llama_sampler_sample(self._chain, context.ptr, index)
+        logits = context.logits(index)[0]
+        token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))
+        if not self._grammar.allows(token):
+            # only now is every token of the vocabulary checked, which takes long
+            candidates = Candidates(logits)
+            self._grammar.apply(candidates)
+            if not candidates.allowed.any():
+                return self._vocab.eos  # the grammar leads nowhere from here
+            token = self._pick(candidates)
+        self._grammar.accept(token)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _pick(self, candidates: "Candidates") -> int:
+        llama_cpp.llama_sampler_apply(self._chain, candidates.ref)
+        return candidates.selected
+
+    def free(self) -> None:
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+        if self._grammar is not None:
+            self._grammar.free()
+
+    def __del__(self):
+        self.free()

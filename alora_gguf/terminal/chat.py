@@ -1,0 +1,240 @@
+"""The chat: messages in, answers out. It knows a conversation, and neither models nor terminals."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..conversation.conversation import Conversation
+from ..text import human_bytes, printable
+from ..prompt.documents import read_document
+from ..errors import AloraError, PromptError
+from .summary import summary
+from ..prompt.messages import text_of
+from ..engine.stream import Stream
+from ..reply import Reply
+from ..conversation.saved import check_target
+from .screen import Screen
+
+COMMANDS = {  # beside the adapters: what stands behind it, and what it does
+    "all": ("", "run all intrinsics together"),
+    "doc": ("FILE", "attach a text document"),
+    "docs": ("", "list the documents"),
+    "undo": ("", "take back the last question and its answer"),
+    "save": ("[FILE]", "save the conversation"),
+    "resume": ("[FILE]", "go on with a saved conversation"),
+    "reset": ("", "begin a new conversation"),
+    "help": ("", "this list"),
+    "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
+}
+OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if argument]
+
+
+class Chat:
+    """One chat.
+
+    begin      makes a fresh conversation; restore: one of a file
+    adapters   the names that are commands
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], Conversation],
+        restore: Callable[[Path], Conversation],
+        adapters: Sequence[str],
+        screen: Screen,
+        **sampling,
+    ):
+        self._begin = begin
+        self._restore = restore
+        self._conversation = begin()
+        self._adapters = list(adapters)
+        self._screen = screen
+        self._sampling = sampling
+        self._path: Path | None = None  # where it was saved last
+
+    @property
+    def commands(self) -> list[str]:
+        return [f"/{name}" for name in (*self._adapters, *COMMANDS)]
+
+    def run(self, messages: Iterable[str]) -> None:
+        """Takes messages until they end or one is /quit."""
+        for message in messages:
+            message = message.strip()
+            if message == "/quit":
+                return
+            if message:
+                try:
+                    self._take(message)
+                except AloraError as e:
+                    self._screen.line(f"error: {printable(str(e), limit=2000)}", "error")
+                except KeyboardInterrupt:  # where no stream was there to cancel yet
+                    self._screen.line("stopped", "dim")
+
+    def attach(self, path: Path) -> None:
+        """Attaches a text file. Raises AloraError."""
+        self._conversation.attach(read_document(path), path.name)
+        self._screen.line(f"document {_listed(self._conversation.documents[-1])}", "dim")
+
+    def resume(self, path: Path) -> None:
+        """Goes on with a saved conversation, after showing it. Raises AloraError."""
+        self._follow(self._restore(path))
+        self._path = path
+        for document in self._conversation.documents:
+            self._screen.line(f"document {_listed(document)}", "dim")
+        for i, message in enumerate(self._conversation.messages, 1):
+            if message["role"] == "user":
+                self._screen.message(text_of(message))
+            else:
+                if message.get("reasoning_content"):
+                    self._screen.line(f"{message['reasoning_content']}\n", "dim")
+                self._screen.line(text_of(message), "" if message["role"] == "assistant" else "dim")
+            for found in self._findings():
+                if found["after"] == i:
+                    self._screen.line(f"{found['name']}: {found['text']}", "summary")
+
+    # what a message asks for
+
+    def _take(self, message: str) -> None:
+        name, _, argument = message[1:].strip().partition(" ")
+        argument = argument.strip()
+        if not message.startswith("/"):
+            self._ask(message)
+        elif message[1:].strip() in self._adapters:
+            self._invoke([message[1:].strip()], as_table=False)
+        elif name not in COMMANDS or (argument and not COMMANDS[name][0]):
+            self._screen.line(f"{message}: no such command; /help lists them", "error")
+        elif name in ("doc", "save", "resume"):
+            self._with_file(name, argument)
+        elif name == "all":
+            self._invoke(self._adapters, as_table=True)
+        elif name == "docs":
+            for document in self._conversation.documents:
+                self._screen.line(_listed(document))
+            if not self._conversation.documents:
+                self._screen.line("no documents; /doc FILE attaches one", "dim")
+        elif name == "undo":
+            self._undo()
+        elif name == "reset":
+            self._follow(self._begin())
+            self._screen.line("a new conversation", "dim")
+        elif name == "help":
+            self._help()
+
+    def _ask(self, message: str) -> None:
+        began = time.perf_counter()
+        with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream:
+            kind = "text"
+            for chunk in stream:
+                if kind == "reasoning" != chunk.kind:
+                    self._screen.line("\n")
+                kind = chunk.kind
+                self._screen.write(chunk, "dim" if kind == "reasoning" else "")
+        self._screen.line("")
+        self._cost([stream.result], began)
+
+    def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
+        if not names:
+            self._screen.line("no adapters are loaded; begin with --adapter FILE", "error")
+            return
+        began = time.perf_counter()
+        with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
+            replies = self._fill_in(stream, names) if as_table else stream.result
+        if not as_table:
+            reply = replies[names[0]]
+            self._screen.line(summary(reply), "error" if reply.error else "summary")
+        found = [{"after": len(self._conversation.messages), "name": name, "text": summary(reply)}
+                 for name, reply in replies.items() if reply.finish_reason != "cancelled" and reply.error is None]
+        self._conversation.notes["findings"] = [*self._findings(), *found]
+        self._cost(list(replies.values()), began)
+
+    def _fill_in(self, stream: Stream, names: Sequence[str]) -> dict[str, Reply]:
+        """A table of what the intrinsics say, as they say it."""
+        said = dict.fromkeys(names, "")
+        with self._screen.table("intrinsic", "reused", "decoded", "result") as show:
+            show([(name, "", "", "") for name in names])
+            for name, chunk in stream:
+                said[name] += chunk
+                show([(name, "", "", text) for name, text in said.items()])
+            show([(name, str(_reused(reply)), str(_decoded(reply)), summary(reply)) for name, reply in stream.result.items()])
+        return stream.result
+
+    def _with_file(self, command: str, argument: str) -> None:
+        path = Path(os.path.expanduser(argument)) if argument else self._path
+        if path is None or (command == "doc" and not argument):
+            raise PromptError(f"/{command}: expected the name of a file behind it, got none")
+        if command == "doc":
+            self.attach(path)
+        elif command == "resume":
+            self.resume(path)
+        else:
+            check_target(path)
+            self._conversation.save(path)
+            self._path = path
+            self._screen.line(f"saved {path}, {human_bytes(path.stat().st_size)}", "dim")
+
+    def _undo(self) -> None:
+        messages = self._conversation.messages
+        last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=None)
+        if last is None:
+            raise PromptError("/undo: expected a question to take back, got none")
+        del messages[last:]
+        self._conversation.notes["findings"] = [found for found in self._findings() if found["after"] <= last]
+        self._screen.line("took back the last question", "dim")
+
+    def _help(self) -> None:
+        rows = [(f"/{name}", "run this intrinsic on the conversation so far") for name in self._adapters]
+        rows += [(f"/{name} {argument}".strip(), text) for name, (argument, text) in COMMANDS.items()]
+        width = max(len(usage) for usage, _ in rows)
+        for usage, text in rows:
+            self._screen.line(f"{usage:<{width}}  {text}")
+        self._screen.line('A message of several lines: Alt-Enter, a backslash at the end of a line, or """ before and after it.')
+
+    # what is kept
+
+    def _follow(self, conversation: Conversation) -> None:
+        self._conversation.close()
+        self._conversation = conversation
+        self._path = None
+
+    def _findings(self) -> list[dict[str, Any]]:
+        """What intrinsics found: after how many messages, their names and texts. Other programs may have kept anything there."""
+        found = self._conversation.notes.get("findings")
+        return [f for f in found if isinstance(f, dict) and all(isinstance(f.get(k), t) for k, t in _FINDING.items())] if isinstance(found, list) else []
+
+    def _cost(self, replies: list[Reply], began: float) -> None:
+        reused, decoded = sum(map(_reused, replies)), sum(map(_decoded, replies))
+        stopped = ", stopped" if any(r.finish_reason == "cancelled" for r in replies) else ""
+        self._screen.line(f"{reused} tokens reused, {decoded} decoded, {(time.perf_counter() - began) * 1e3:.0f} ms{stopped}", "dim")
+
+
+_FINDING = {"after": int, "name": str, "text": str}
+
+
+def _reused(reply: Reply) -> int:
+    return reply.usage.cached_tokens
+
+
+def _decoded(reply: Reply) -> int:
+    return reply.usage.prompt_tokens - reply.usage.cached_tokens + reply.usage.completion_tokens
+
+
+def _listed(document: dict[str, str]) -> str:
+    return f"{document['doc_id']}: {document.get('title', 'without a title')}, {len(document['text']):,} characters"
+
+
+@contextlib.contextmanager
+def cancel_on_sigint(stream: Stream):
+    """Within it, Ctrl-C ends the stream and nothing else."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda *_: stream.cancel())
+    except ValueError:  # not the main thread: no signals come here
+        yield stream
+        return
+    try:
+        yield stream
+    finally:
+        signal.signal(signal.SIGINT, before)

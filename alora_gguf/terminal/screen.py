@@ -1,0 +1,97 @@
+"""The screen of `alora chat`: text that no terminal obeys, colour, tables that change."""
+
+import contextlib
+import os
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+PROMPT, MORE = "> ", "  "  # before the first line of a message, and before its others
+Row = Sequence[str]
+
+_STYLES = {"bold": ("1", "22"), "dim": ("2", "22"), "error": ("31", "39"), "summary": ("36", "39")}  # SGR, on and off
+_SECONDS = 0.08  # between two pictures of a table
+
+
+class Screen:
+    """Writes to `out` at once. Colour only where there is a terminal, and neither NO_COLOR nor TERM=dumb says otherwise."""
+
+    def __init__(self, out: TextIO):
+        self._out = out
+        self._is_terminal = out.isatty() and os.environ.get("TERM") != "dumb"
+        self._has_colour = self._is_terminal and not os.environ.get("NO_COLOR")
+
+    def write(self, text: str, style: str = "") -> None:
+        """style: one of bold, dim, error, summary, or nothing."""
+        text = harmless(text)
+        if style and self._has_colour:
+            on, off = _STYLES[style]
+            text = f"\x1b[{on}m{text}\x1b[{off}m"
+        self._out.write(text)
+        self._out.flush()
+
+    def line(self, text: str, style: str = "") -> None:
+        self.write(f"{text}\n", style)
+
+    def message(self, text: str) -> None:
+        """A person's message, as if it were typed here."""
+        self.line(PROMPT + text.replace("\n", f"\n{MORE}"), "bold")
+
+    @contextlib.contextmanager
+    def table(self, *header: str) -> Iterator[Callable[[Sequence[Row]], None]]:
+        """Yields what shows rows in place of those before; where there is no terminal, the last ones are written at the end."""
+        rows: Sequence[Row] = []
+
+        def show(now: Sequence[Row]) -> None:
+            nonlocal rows
+            rows = [[" ".join(harmless(cell).split()) for cell in row] for row in now]
+
+        if self._is_terminal:
+            with self._live(header, lambda: rows) as refresh:
+                yield lambda now: (show(now), refresh())
+        else:
+            yield show
+            self._out.write(_columns([header, *rows]))
+            self._out.flush()
+
+    @contextlib.contextmanager
+    def _live(self, header: Row, rows: Callable[[], Sequence[Row]]) -> Iterator[Callable[[], None]]:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        def picture() -> Table:
+            table = Table(*(Column(Text(name)) for name in header), box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
+            for row in rows():
+                table.add_row(*map(Text, row[:-1]), Text(row[-1], "cyan" if self._has_colour else ""))
+            return table
+
+        shown = 0.0
+
+        def refresh() -> None:
+            nonlocal shown
+            if time.monotonic() - shown > _SECONDS:
+                live.update(picture(), refresh=True)
+                shown = time.monotonic()
+
+        console = Console(file=self._out, force_terminal=True, no_color=not self._has_colour, highlight=False)
+        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+            try:
+                yield refresh
+            finally:
+                live.update(picture(), refresh=True)
+
+
+def harmless(text: str) -> str:
+    """The text without control characters, and without format characters other than the joiners, which scripts and emoji need."""
+    return "".join(c for c in text if c in "\n\t\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
+
+
+def _columns(rows: Sequence[Row]) -> str:
+    from prompt_toolkit.utils import get_cwidth
+
+    widths = [max(map(get_cwidth, column)) for column in zip(*rows)]
+    lines = ("  ".join(cell + " " * (width - get_cwidth(cell)) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)

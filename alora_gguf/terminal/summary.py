@@ -1,0 +1,31 @@
+"""What an intrinsic found, for people."""
+
+import json
+from typing import Any
+
+from ..text import printable
+from ..reply import Reply
+
+
+def summary(reply: Reply) -> str:
+    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, the text as it is, or an error."""
+    if reply.error is not None:
+        return f"error: {printable(str(reply.error), limit=2000)}"
+    if reply.result is None:
+        return reply.text
+    name, value = _unwrapped(reply.result)
+    if isinstance(value, float):
+        said = _unwrapped(json.loads(reply.text))[1]
+        return (f"{said}, " if isinstance(said, str) else "") + _named(name, value)
+    if isinstance(value, dict) and any(isinstance(v, float) for v in value.values()) and all(isinstance(v, float | str) for v in value.values()):
+        return ", ".join(_named(name, v) for name, v in value.items() if v != "")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _named(name: str, value: float | str) -> str:
+    return f"{name.replace('_', ' ')} {value:.2f}".strip() if isinstance(value, float) else f"{name.replace('_', ' ')}: {value}"
+
+
+def _unwrapped(value: Any) -> tuple[str, Any]:
+    """The name and value of an object's only field; no name for anything else."""
+    return next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ("", value)

@@ -1,0 +1,1 @@
+"""Whether an adapter computes here what it computes in PEFT."""

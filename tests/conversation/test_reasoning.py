@@ -1,0 +1,199 @@
+"""Models that think before they answer: thought and answer apart, in replies, streams, the history, the chat and the server.
+
+The embedded model does not think. Here its template says that it does, and its sampler is told what to say; all else is as it is.
+"""
+
+import io
+import json
+
+import pytest
+
+from alora_gguf import Model
+from alora_gguf.terminal.chat import Chat
+from alora_gguf.runtime.sampling import Sampler
+from alora_gguf.terminal.screen import Screen
+
+OPEN = "<think>\n"
+TURNS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n")
+PLAIN = TURNS + "{% endif %}"
+OPENING = TURNS + "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+THOUGHT, ANSWER = "The user asks. So yes.", "Yes. It is open."
+
+
+@pytest.fixture(scope="module")
+def opened(base_q4, variants):
+    def opened(template):
+        model = Model(base_q4, n_ctx=1024, chat_template=template)
+        model.load_adapter(variants["answerability"])
+        return model
+
+    return opened
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """says(model, text): from now on a call that follows no grammar says this, and ends."""
+    def says(model, text):
+        script = [*model.vocab.tokenize_more(text), model.vocab.eos]
+        said: dict = {}
+
+        def sample(self, context, index, *, constrained=True):
+            if self._grammar is not None:
+                seen.append(constrained)
+            n = said[self] = said.get(self, -1) + 1
+            return script[min(n, len(script) - 1)]
+
+        seen: list[bool] = []
+        monkeypatch.setattr(Sampler, "sample", sample)
+        return seen
+
+    return says
+
+
+@pytest.mark.parametrize("template, said", [(PLAIN, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"), (OPENING, f"{THOUGHT}\n</think>\n\n{ANSWER}")], ids=["tags", "begun"])
+def test_thought_and_answer_are_apart(opened, says, template, said):
+    with opened(template) as model, model.conversation() as chat:
+        says(model, said)
+        reply = chat.ask("Is it open?")
+        assert (reply.reasoning, reply.text, reply.finish_reason) == (THOUGHT, ANSWER, "stop")
+        assert model.detokenize(reply.tokens) == said
+        assert chat.messages[-1] == {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
+        stream = chat.ask("And now?", stream=True, logprobs=True)
+        chunks = list(stream)
+        for kind, text in (("reasoning", THOUGHT), ("text", ANSWER)):
+            assert "".join(p for p in chunks if p.kind == kind) == text
+        assert "".join(t.text for t in stream.result.logprobs) == ANSWER
+        cut = chat.ask("And?", max_tokens=6)
+        assert cut.finish_reason == "length" and cut.text == "" and cut.reasoning and THOUGHT.startswith(cut.reasoning)
+
+
+def test_what_the_template_drops_gives_no_wrong_cells(opened, says):
+    """It writes the thought of the last message alone: behind a next question the answer is computed without it, and usage says so."""
+    with opened(PLAIN) as model, model.conversation() as chat:
+        says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
+        first = chat.ask("Is it open?").usage
+        second = chat.ask("And now?").usage
+        text = model.render([*chat.messages[:2], {"role": "user", "content": "And now?"}], add_generation_prompt=True)
+        tokens = model.tokenize(text)
+        assert second.prompt_tokens == len(tokens) and THOUGHT not in text
+        assert second.cached_tokens == first.prompt_tokens  # and the answer, which was said behind a thought, is not in it
+        fresh = model.conversation(messages=[*chat.messages[:2], {"role": "user", "content": "And now?"}])
+        assert model.engine.prompts.chat(fresh.messages).tokens == tokens
+
+
+def test_an_intrinsic_judges_the_answer_and_not_the_thought(opened, says):
+    with opened(PLAIN) as model, model.conversation() as chat:
+        says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
+        chat.ask("Is it open?")
+        adapter = model.adapter("answerability")
+        said = lambda **how: model.detokenize(chat.fork(adapter, chat.messages, **how).tokens)  # noqa: E731
+        assert THOUGHT not in said() and ANSWER in said()
+        assert THOUGHT in said(with_reasoning=True)
+        n = [chat.invoke("answerability", with_reasoning=how, max_tokens=1).usage for how in (False, True)]
+        assert n[1].prompt_tokens > n[0].prompt_tokens
+        assert n[1].cached_tokens > n[0].cached_tokens  # with the thought it is what was computed
+
+
+def test_a_watcher_of_an_answer_behind_a_thought(opened, says):
+    with opened(PLAIN) as model, model.conversation() as chat:
+        says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
+        seen = []
+        prompt = model.engine.prompts.intrinsic
+        model.engine.prompts.intrinsic = lambda *args, **how: seen.append(made := prompt(*args, **how)) or made
+        reply = chat.ask("Is it open?", watch=["answerability"])
+        assert [v.n_chars for v in reply.verdicts] == [len("Yes."), len(ANSWER)] and not any(v.error for v in reply.verdicts)
+        texts = [model.detokenize(p.tokens) for p in seen]
+        assert all(THOUGHT not in text for text in texts) and "Yes.<|im_end|>" in texts[0] and ANSWER in texts[1]
+
+
+def test_a_grammar_holds_the_answer_and_not_the_thought(opened, says):
+    with opened(OPENING) as model, model.conversation() as chat:
+        constrained = says(model, f"{THOUGHT}\n</think>\n\nyes")
+        chat.ask("Is it open?", grammar='root ::= "yes" | "no"')
+        n_thought = len(model.vocab.tokenize_more(f"{THOUGHT}\n</think>"))
+        assert constrained[:n_thought] == [False] * n_thought and all(constrained[n_thought + 1 :])
+
+
+def test_template_variables(opened, says):
+    with opened(OPENING) as model:
+        says(model, ANSWER)
+        with model.conversation(chat_template_kwargs={"enable_thinking": False}) as chat:
+            reply = chat.ask("Is it open?")
+            assert (reply.reasoning, reply.text) == ("", ANSWER)
+            assert chat.ask("And?", chat_template_kwargs={"enable_thinking": True}).reasoning == ANSWER  # the thought was begun, and never ended
+
+
+def test_a_chat_shows_the_thought_before_the_answer(opened, says):
+    out = io.StringIO()
+    with opened(PLAIN) as model:
+        says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
+        chat = Chat(model.conversation, model.restore, [], Screen(out))
+        chat.run(["Is it open?"])
+    assert out.getvalue().startswith(f"{THOUGHT}\n\n{ANSWER}\n")
+
+
+def test_a_saved_conversation_keeps_thoughts_variables_and_its_date(opened, says, tmp_path):
+    dated = OPENING.replace("{% for", "{{ strftime_now('%Y-%m-%d %H:%M:%S.%f') }}{% for", 1)
+    with opened(dated) as model:
+        says(model, f"{THOUGHT}\n</think>\n\n{ANSWER}")
+        with model.conversation(chat_template_kwargs={"enable_thinking": True}) as chat:
+            chat.ask("Is it open?")
+            chat.save(tmp_path / "chat")
+            text = chat.cells()[0]
+        model.clear_cache()
+        with model.restore(tmp_path / "chat") as again:
+            assert (again.messages, again.chat_template_kwargs, again.began) == (chat.messages, chat.chat_template_kwargs, chat.began)
+            assert again.cells()[0] == text
+            usage = again.ask("And now?").usage
+            assert usage.cached_tokens >= len(model.tokenize(text.split("<|im_start|>assistant")[0]))
+
+
+# the server
+
+
+@pytest.fixture
+def app(opened, says):
+    from starlette.testclient import TestClient
+
+    from alora_gguf.serve.adapter_files import AdapterFiles
+    from alora_gguf.serve.app import make_app
+    from alora_gguf.serve.service import Limits, Service
+
+    with opened(OPENING) as model:
+        says(model, f"{THOUGHT}\n</think>\n\n{ANSWER}")
+        service = Service(model, ["base"], Limits(n_running=4, n_waiting=4, n_tokens=200), AdapterFiles(model))
+        with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
+            yield client
+
+
+CHAT = {"messages": [{"role": "user", "content": "Is it open?"}]}
+
+
+def test_the_server_has_thoughts_apart(app):
+    message = app.post("/v1/chat/completions", json=CHAT).json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == (THOUGHT, ANSWER)
+    lines = app.post("/v1/chat/completions", json={**CHAT, "stream": True}).text.split("\n\n")
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines if line.startswith("data: {")]
+    assert "".join(d.get("reasoning_content", "") for d in deltas) == THOUGHT
+    assert "".join(d.get("content") or "" for d in deltas) == ANSWER
+    without = app.post("/v1/chat/completions", json={**CHAT, "chat_template_kwargs": {"enable_thinking": False}}).json()
+    assert "reasoning_content" not in without["choices"][0]["message"]
+
+
+def test_the_server_takes_openai_s_messages(app):
+    """What it sent comes back, with null for what is not there."""
+    echoed = {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT, "refusal": None, "tool_calls": None, "annotations": []}
+    parts = {"role": "user", "content": [{"type": "text", "text": "And "}, {"type": "text", "text": "now?"}]}
+    answer = app.post("/v1/chat/completions", json={"messages": [*CHAT["messages"], echoed, parts]})
+    assert answer.status_code == 200, answer.text
+    null = {"role": "assistant", "content": None, "reasoning_content": THOUGHT}
+    assert app.post("/v1/chat/completions", json={"messages": [*CHAT["messages"], null, parts]}).status_code == 200
+    for message, named in (
+        ({**null, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, "tool_calls"),
+        ({**echoed, "audio": {"id": "1"}}, "audio"),
+    ):
+        refused = app.post("/v1/chat/completions", json={"messages": [*CHAT["messages"], message, parts]})
+        assert refused.status_code == 400 and named in refused.json()["error"]["message"], refused.text

@@ -1,0 +1,59 @@
+"""The sampling arguments: what they do, and that bad ones are refused by name."""
+
+import pytest
+
+from alora_gguf import PromptError
+from alora_gguf.runtime.sampling import SamplingParams
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("max_tokens", 0), ("max_tokens", 1.5), ("max_tokens", "5"), ("max_tokens", None),
+    ("temperature", -0.1), ("temperature", NAN), ("temperature", INF), ("temperature", "hot"), ("temperature", None),
+    ("top_k", 0.5), ("top_k", 2**31), ("top_p", 1.1), ("top_p", NAN), ("min_p", -1), ("repeat_penalty", 0), ("repeat_penalty", -1),
+    ("frequency_penalty", INF), ("presence_penalty", "x"), ("penalty_last_n", -1), ("seed", 1.5), ("seed", "x"),
+    ("stop", ""), ("stop", ["a", ""]), ("stop", [1]), ("stop", 5), ("stop", b"a"),
+])  # fmt: skip
+def test_bad_arguments_are_refused_by_name(name, value):
+    with pytest.raises(PromptError, match=f"^{name}: expected .*, got "):
+        SamplingParams(**{name: value})
+
+
+def test_an_unknown_argument_is_refused_by_name():
+    with pytest.raises(PromptError, match="^heat: expected one of .*temperature"):
+        SamplingParams.of({"heat": 1})
+
+
+def test_given_arguments_go_before_defaults():
+    params = SamplingParams.of({"temperature": 1}, temperature=0, max_tokens=7)
+    assert (params.temperature, params.max_tokens) == (1, 7)
+
+
+@pytest.mark.parametrize("stop, want", [("a", ("a",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (None, ()), ([], ())])
+def test_stop_is_one_string_or_several_or_none(stop, want):
+    assert SamplingParams(stop=stop).stop == want
+
+
+def said(model, **sampling):
+    with model.conversation(system="Be brief.") as chat:
+        return chat.ask("Tell me a story.", max_tokens=6, **sampling).tokens
+
+
+@pytest.mark.parametrize("only_the_likeliest", [{"top_k": 1}, {"top_p": 0.0}, {"min_p": 1.0}, {"temperature": 1e-30}], ids=str)
+def test_where_only_the_likeliest_is_left_any_seed_is_greedy(shared, only_the_likeliest):
+    greedy = said(shared, temperature=0)
+    assert said(shared, **{"temperature": 1.5, "seed": 7, **only_the_likeliest}) == greedy
+
+
+@pytest.mark.parametrize("penalty", [{"presence_penalty": 1000}, {"frequency_penalty": 1000}, {"repeat_penalty": 1000}], ids=str)
+def test_penalties_keep_tokens_of_prompt_and_answer_from_coming_again(shared, penalty):
+    prompt = shared.tokenize(shared.render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me a story."}]))
+    tokens = said(shared, temperature=0, **penalty)
+    assert len(set(tokens)) == len(tokens)
+    assert not set(tokens) & set(prompt)
+    assert said(shared, temperature=0, penalty_last_n=0, **penalty) == said(shared, temperature=0)
+
+
+def test_without_a_seed_it_is_another_each_time(shared):
+    assert len({tuple(said(shared, temperature=3, top_p=1, min_p=0)) for _ in range(3)}) > 1

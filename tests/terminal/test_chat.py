@@ -1,0 +1,179 @@
+"""The chat, with the real model: whole transcripts, and Ctrl-C."""
+
+import io
+import re
+import signal
+
+import pytest
+
+from alora_gguf.terminal.chat import COMMANDS, Chat
+from alora_gguf.terminal.screen import Screen
+
+PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
+
+
+class Shown(Screen):
+    """A screen that marks what is dim or an error by <>."""
+
+    def __init__(self, on_write):
+        self.out = io.StringIO()
+        self.on_write = on_write
+        super().__init__(self.out)
+
+    def write(self, text, style=""):
+        super().write(f"<{text.rstrip()}>\n" if style in ("dim", "error") else text)
+        self.on_write(text)
+
+
+@pytest.fixture
+def talk(shared):
+    """Runs a chat over messages; returns what was written, the lines about costs and errors in <>."""
+    conversations = []
+
+    def kept(conversation):
+        conversations.append(conversation)
+        return conversation
+
+    def talk(*messages, adapters=("answerability", "other"), on_write=lambda text: None, max_tokens=6):
+        screen = Shown(on_write)
+        chat = Chat(lambda: kept(shared.conversation(system="Be brief.")), lambda path: kept(shared.restore(path)), adapters, screen,
+                    temperature=0, max_tokens=max_tokens)
+        chat.run(messages)
+        return re.sub(r"\d+ ms", "MS", screen.out.getvalue())
+
+    yield talk
+    for conversation in conversations:
+        conversation.close()
+
+
+def test_a_transcript(shared, talk):
+    with shared.conversation(system="Be brief.") as chat:
+        answer = chat.ask(PASSAGE, temperature=0, max_tokens=6)
+        verdict, verdicts = chat.invoke("answerability"), chat.invoke_all(["answerability", "other"])
+    n = answer.usage
+    shared.clear_cache()
+    reused = {name: reply.usage.cached_tokens for name, reply in verdicts.items()}
+    decoded = {name: n_new + len(verdicts[name].tokens) for name, n_new in (("answerability", 1), ("other", 3))}
+    assert talk("", f"  {PASSAGE}  ", "/answerability", "/all", "/reset", "/quit", "never reached") == f"""{answer.text}
+<0 tokens reused, {n.prompt_tokens + n.completion_tokens} decoded, MS>
+{verdict.text}
+<{verdict.usage.cached_tokens} tokens reused, {3 + 4 + len(verdict.tokens)} decoded, MS>
+intrinsic      reused  decoded  finding
+answerability  {reused["answerability"]:<6}  {decoded["answerability"]:<7}  {verdicts["answerability"].text}
+other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].text}
+<{sum(reused.values())} tokens reused, {sum(decoded.values())} decoded, MS>
+<a new conversation>
+"""
+
+
+def test_help_lists_every_command(talk):
+    text = talk("/help")
+    names = re.findall(r"^(/\S+)", text, re.MULTILINE)
+    assert names == ["/answerability", "/other", *(f"/{name}" for name in COMMANDS)]
+
+
+def test_errors_are_a_line_and_the_chat_goes_on(talk):
+    assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /help lists them>\n"
+    assert talk("/all", adapters=()) == "<no adapters are loaded; begin with --adapter FILE>\n"
+    text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
+    assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
+
+
+def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path):
+    path = tmp_path / "the ferry.txt"
+    path.write_text("The ferry takes two hours.")
+    question = "How long does the ferry take?"
+    with shared.conversation(system="Be brief.") as chat:
+        chat.attach(path.read_text(), path.name)
+        answer, verdict = chat.ask(question, temperature=0, max_tokens=6), chat.invoke("answerability")
+    first = {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nThe ferry takes two hours."}
+    said = [first, {"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]
+    assert answer.usage.prompt_tokens == len(shared.tokenize(shared.render(said, add_generation_prompt=True)))
+    shared.clear_cache()
+    assert talk("/docs", f"/doc {path}", "/docs", question, "/answerability") == f"""<no documents; /doc FILE attaches one>
+<document 1: the ferry.txt, 26 characters>
+1: the ferry.txt, 26 characters
+{answer.text}
+<0 tokens reused, {answer.usage.prompt_tokens + answer.usage.completion_tokens} decoded, MS>
+{verdict.text}
+<{verdict.usage.cached_tokens} tokens reused, {verdict.usage.prompt_tokens - verdict.usage.cached_tokens + len(verdict.tokens)} decoded, MS>
+"""
+    assert verdict.usage.cached_tokens >= answer.usage.prompt_tokens
+
+
+def test_documents_that_are_none_are_a_line(talk, tmp_path):
+    (tmp_path / "long").write_text("so " * 3000)
+    text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
+    assert re.fullmatch(r"""<error: /doc: expected the name of a file behind it, got none>
+<error: ~nobody-here/x: expected a text file, got nothing; check the path>
+<error: .*: expected a text file, got a folder; check the path>
+<error: context: expected at most 2048 tokens, got \d+; .*>
+<no documents; /doc FILE attaches one>
+""", text)
+
+
+def test_a_saved_chat_goes_on_as_before(talk, tmp_path):
+    document = tmp_path / "ferry.txt"
+    document.write_text("The ferry takes two hours.")
+    saved = tmp_path / "a chat"
+    first = talk(f"/doc {document}", "How long does it take?", "/all", "/save", f"/save {saved}", "/save", "And back?")
+    answer, back = first.splitlines()[1], first.splitlines()[-2]
+    assert "<error: /save: expected the name of a file behind it, got none>\n" in first and first.count(f"<saved {saved}, ") == 2
+    verdicts = re.findall(r"^(answerability|other) .*  (\S+)$", first, re.MULTILINE)
+    again = talk("/resume", f"/resume {saved}", "/docs", "And back?", "/undo", "/undo", "/undo", "/resume")
+    shown = f"<document 1: ferry.txt, 26 characters>\n<Be brief.>\n> How long does it take?\n{answer}\n"
+    shown += "".join(f"{name}: {text}\n" for name, text in verdicts)
+    error = "<error: /resume: expected the name of a file behind it, got none>\n"
+    listed = "1: ferry.txt, 26 characters\n"
+    begin, end = f"{error}{shown}{listed}{back}\n<", "<took back the last question>\n" * 2 + "<error: /undo: expected a question to take back, got none>\n" + shown
+    assert len(verdicts) == 2 and again.startswith(begin) and again.endswith(end)
+    cost = re.fullmatch(r"(\d+) tokens reused, (\d+) decoded, MS>\n", again[len(begin) : -len(end)])
+    assert cost and int(cost[1]) > 40 > int(cost[2])
+
+
+def test_only_saved_chats_are_replaced_and_resumed(shared, talk, tmp_path):
+    text, damaged, foreign = tmp_path / "text", tmp_path / "damaged", tmp_path / "foreign"
+    text.write_text("dear diary")
+    with shared.conversation() as chat:
+        chat.save(damaged)
+        chat.notes = {"findings": [{"after": "x"}, 3]}  # another program's
+        chat.save(foreign)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    said = talk(f"/save {text}", f"/save {tmp_path}", f"/save {tmp_path}/no/chat", f"/resume {text}", f"/resume {damaged}", f"/resume {foreign}", "/undo")
+    assert re.fullmatch(r"""<error: .*/text: expected a new file or a saved conversation, got another kind of file; choose another name>
+<error: .*: expected a file that can be written, got: Is a directory; check the path>
+<error: .*/no/chat: expected a file that can be written, got: No such file or directory; check the path and the room there>
+<error: .*/text: expected a saved conversation, got another kind of file; check the path>
+<error: .*/damaged: expected the SHA-256 at its end .*; the file is damaged>
+<error: /undo: expected a question to take back, got none>
+""", said)
+    assert text.read_text() == "dear diary"
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
+    begun = []
+
+    def interrupt(text):
+        if not begun:
+            begun.append(text)
+            signal.raise_signal(signal.SIGINT)
+
+    text = talk("Count to one hundred.", "/answerability", on_write=interrupt, max_tokens=1000)
+    answer, cost, verdict, _ = text.rsplit("\n", 4)[:4]
+    assert answer.startswith(begun[0]) and cost.endswith("stopped>") and verdict in ("answerable", "unanswerable")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
+    """While a prompt is rendered there is no stream yet that could be cancelled."""
+    render, calls = shared.engine.prompts.render, []
+
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return render(*args, **options)
+
+    monkeypatch.setattr(shared.prompts, "render", interrupted)
+    text = talk("Hello", "/answerability")
+    assert re.fullmatch(r"<stopped>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)

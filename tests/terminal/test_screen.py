@@ -1,0 +1,89 @@
+"""The screen: nothing in a text can command the terminal, colour is left out where it is not wanted, tables come out whole."""
+
+import io
+import re
+
+import pyte
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alora_gguf.terminal.screen import Screen, harmless
+
+HOSTILE = "a\x1b[2Jb\x9b31mc\x07\r\x08d\u202ee\u2066f\x00\u2028g\ue000\tok\n"
+OBEYED = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def plain_environment(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_control_sequences_lose_their_teeth():
+    out = io.StringIO()
+    Screen(out).write(HOSTILE)
+    assert out.getvalue() == "a[2Jb31mcdefg\ue000\tok\n"
+
+
+@given(st.text())
+def test_no_control_character_comes_through(text):
+    out = io.StringIO()
+    screen = Screen(out)
+    screen.write(text, "error")
+    with screen.table("name", "finding") as show:
+        show([(text, text)])
+    assert not re.search(OBEYED, out.getvalue())
+
+
+def test_text_of_any_script_is_left_alone():
+    text = "caf\u00e9 10\u00a0000 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f52c \u4e16\u754c"
+    assert harmless(text) == text
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch, plain_environment):
+    def written(out):
+        Screen(out).line("x\x1b[2J", "dim")
+        return out.getvalue()
+
+    assert written(Terminal()) == "\x1b[2mx[2J\n\x1b[22m"
+    assert written(io.StringIO()) == "x[2J\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert written(Terminal()) == "x[2J\n"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert written(Terminal()) == "x[2J\n"
+
+
+def test_a_table_without_a_terminal_is_its_last_rows():
+    out = io.StringIO()
+    with Screen(out).table("name", "finding") as show:
+        show([("a", "un"), ("longer", "")])
+        show([("a", "two\nlines \x1b[2J"), ("\u4e16\u754c", "x")])
+    assert out.getvalue() == "name  finding\na     two lines [2J\n\u4e16\u754c  x\n"
+
+
+def test_a_live_table_stays_where_it_was(plain_environment):
+    out = Terminal()
+    screen = Screen(out)
+    screen.line("before")
+    with screen.table("name", "finding") as show:
+        for i in range(50):
+            show([("first", "x" * (i % 7 + 1)), ("second", f"[2J\x1b[2J {i}")])
+    screen.line("after", "dim")
+    seen = pyte.Screen(60, 12)
+    pyte.Stream(seen).feed(out.getvalue().replace("\n", "\r\n"))
+    assert [line.rstrip() for line in seen.display[:6]] == ["before", "name    finding", "first   x", "second  [2J[2J 49", "after", ""]
+
+
+def test_a_live_table_has_no_colour_where_none_is_wanted(monkeypatch, plain_environment):
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    with Screen(out).table("name", "finding") as show:
+        show([("first", "x")])
+    assert not re.search(r"\x1b\[[0-9;]*m", out.getvalue())
