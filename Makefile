@@ -10,11 +10,10 @@ STAMPS := $(VENV)/stamps
 LLAMA_CPP_PYTHON := $(shell sed -n 's/^LLAMA_CPP_PYTHON = "\(.*\)"/\1/p' alora_gguf/versions.py)
 SMOLLM2          := 0.1.2
 
-SOURCES := pyproject.toml README.md $(shell find alora_gguf convert -name '*.py' -o -path '*/page/*') $(wildcard intrinsics/*/adapter/*)
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit wheel check-wheel clean check-tools
+.PHONY: demo test test-fast lint types bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit wheel check-wheel clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -26,6 +25,19 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 
 test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# below three minutes: no PyTorch, no browser, no second native build
+test-fast: $(STAMPS)/fast-test-tools $(STAMPS)/installed $(STAMPS)/default-model
+	$(BIN)/pytest --fast $(PYTEST_ARGS)
+
+lint: $(STAMPS)/lint-tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PYTHONPATH=$(CURDIR) $(BIN)/lint-imports --no-cache --no-logo
+
+types: $(STAMPS)/type-tools
+	$(BIN)/mypy
+	$(BIN)/pyright
 
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
 bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
@@ -168,10 +180,11 @@ $(STAMPS)/native: $(STAMPS)/build-tools $(NATIVE)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native
 	@touch $@
 
-$(STAMPS)/installed: $(STAMPS)/native $(STAMPS)/llama-cpp-python $(SOURCES)
+# for editing: what is changed in Python is there at once
+$(STAMPS)/installed: $(STAMPS)/native $(STAMPS)/llama-cpp-python pyproject.toml
 	@echo "== alora_gguf"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation \
-	    --config-settings=build-dir=build/native --config-settings=cmake.define.Python3_EXECUTABLE=$(CURDIR)/$(BIN)/python .
+	    --config-settings=build-dir=build/native --config-settings=cmake.define.Python3_EXECUTABLE=$(CURDIR)/$(BIN)/python -e .
 	@touch $@
 
 $(STAMPS)/default-model: $(STAMPS)/venv
@@ -182,6 +195,21 @@ $(STAMPS)/default-model: $(STAMPS)/venv
 $(STAMPS)/test-tools: tests/requirements.txt $(STAMPS)/venv
 	@echo "== test tools"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+$(STAMPS)/fast-test-tools: tests/requirements-fast.txt $(STAMPS)/venv
+	@echo "== test tools, the small ones"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements-fast.txt
+	@touch $@
+
+$(STAMPS)/lint-tools: tests/requirements-lint.txt $(STAMPS)/venv
+	@echo "== linters"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements-lint.txt
+	@touch $@
+
+$(STAMPS)/type-tools: tests/requirements-types.txt pyproject.toml $(STAMPS)/venv
+	@echo "== type checkers"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements-types.txt
 	@touch $@
 
 # Debian's, as root; elsewhere the tests of the web page use what there is, or are skipped

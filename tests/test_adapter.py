@@ -2,7 +2,7 @@
 
 import pytest
 
-from alora_gguf import AdapterFileError, AdapterMismatchError, NoInvocationError
+from alora_gguf import AdapterFileError, AdapterMismatchError, ConversionError, NoInvocationError
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_file_that_was_cut_is_refused(shared, variants, tmp_path, share):
 def test_a_file_that_is_none_is_refused(shared, base_q4, tmp_path):
     (tmp_path / "text.gguf").write_text("not a model\n" * 100)
     for path, error in ((tmp_path / "text.gguf", AdapterFileError), (tmp_path / "nothing.gguf", AdapterFileError),
-                        (tmp_path, AdapterFileError), (base_q4, AdapterFileError)):  # fmt: skip
+                        (tmp_path, ConversionError), (base_q4, AdapterFileError)):  # fmt: skip
         with pytest.raises(error) as raised:
             shared.load_adapter(path)
         assert path.name in str(raised.value)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import alora_gguf
 from alora_gguf.doctor.report import _FLAGS, _processor
+from alora_gguf.runtime.folder import LIB_DIR
 
-LIB = Path(alora_gguf.__file__).parent / "lib"
+LIB = Path(os.environ.get("ALORA_LIB_PATH") or LIB_DIR)
 
 
 def doctor(*argv, **env):

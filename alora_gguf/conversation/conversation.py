@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, Literal, overload
 
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
@@ -67,6 +67,10 @@ class Conversation:
         self._asking = Turns()
         self._closed = False
 
+    def __repr__(self) -> str:
+        held = "" if self.adapter is None else f", with {self.adapter.name!r}"
+        return f"<Conversation: {len(self._messages)} messages, {len(self.documents)} documents{held}>"
+
     @property
     def messages(self) -> list[Message]:
         """What has been said, with every answer that has ended."""
@@ -84,10 +88,11 @@ class Conversation:
 
         content   text, text parts, or None where `fields` say it all: as `tool_calls`, `tool_call_id`, `reasoning_content`, `name`
 
-        Raises PromptError for what the chat template does not take.
+        Raises PromptError for what the chat template does not take, and for a role that nobody knows.
         """
         message = {"role": role, "content": content, **fields}
         check_messages([message])
+        self._engine.template.check_role(role)
         self._engine.template.fit([*self.messages, message])
         self.messages.append(message)
 
@@ -100,6 +105,27 @@ class Conversation:
         documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
         self._engine.context.check_room(sum(len(self._engine.vocab.tokenize(d["text"])) for d in documents))
         self.documents = documents
+
+    @overload
+    def ask(
+        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
+        stream: Literal[False] = ..., on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+    ) -> Reply: ...
+
+    @overload
+    def ask(
+        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
+        stream: Literal[True], on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+    ) -> Stream[Chunk | Verdict, Reply]: ...
+
+    @overload
+    def ask(
+        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
+        stream: bool, on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+    ) -> Reply | Stream[Chunk | Verdict, Reply]: ...
 
     def ask(
         self,
@@ -119,7 +145,7 @@ class Conversation:
         chat_template_kwargs   what the chat template gets for this answer, beside the conversation's own
 
         `on_text` gets each chunk of the answer as it comes; with `stream` the chunks are iterated
-        over instead, and `.result` is the Reply. `sampling` is as in SamplingParams.
+        over instead, in a `for` or an `async for`, and `.result`, or `await` of the stream, is the Reply. `sampling` is as in SamplingParams.
         The intrinsics in `watch` judge what has been said at each sentence, or every `watch_every`
         tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks.
         An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
@@ -145,8 +171,17 @@ class Conversation:
             channel = call.channel
             turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
             if not watching:
-                request.on_chunk, request.on_end = channel.put, lambda: (turn.end(), channel.end())
-                call.follow(lambda: (turn.settle(), request.reply())[1], request)
+
+                def reply() -> Reply:
+                    turn.settle()
+                    return request.reply()
+
+                def end() -> None:
+                    turn.end()
+                    channel.end()
+
+                request.on_chunk, request.on_end = channel.put, end
+                call.follow(reply, request)
                 self.submit(request)
                 return
 
@@ -163,8 +198,15 @@ class Conversation:
                 turn.settle()
                 return dataclasses.replace(request.reply(), verdicts=list(watcher.verdicts))
 
-            request.on_chunk = lambda chunk: (channel.put(chunk), watcher.heard())
-            request.on_end = lambda: (turn.end(), watcher.answer_ended())
+            def hear(chunk: Chunk) -> None:
+                channel.put(chunk)
+                watcher.heard()
+
+            def end_watched() -> None:
+                turn.end()
+                watcher.answer_ended()
+
+            request.on_chunk, request.on_end = hear, end_watched
             call.follow(result, request, watcher)
             self.submit(request)
             watcher.start()
@@ -182,6 +224,27 @@ class Conversation:
             raise
         answer: Stream[Chunk | Verdict, Reply] = Stream(call)
         return answer if stream else drain(answer, on_item)
+
+    @overload
+    def invoke(
+        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[False] = ...,
+        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+    ) -> Reply: ...
+
+    @overload
+    def invoke(
+        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[True],
+        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+    ) -> Stream[Chunk, Reply]: ...
+
+    @overload
+    def invoke(
+        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: bool,
+        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+    ) -> Reply | Stream[Chunk, Reply]: ...
 
     def invoke(
         self,
@@ -210,6 +273,8 @@ class Conversation:
         """
         t_start = time.perf_counter()
         self._check_open()
+        if not isinstance(name, str):
+            raise PromptError(f"name: expected an adapter's name, got {name!r:.80}; use invoke_all() for several")
         adapter = self._engine.adapters.intrinsic(name)
         call: Call[Chunk] = Call()
 
@@ -223,6 +288,27 @@ class Conversation:
         call.begin(prepare, aside=stream)
         one: Stream[Chunk, Reply] = Stream(call)
         return one if stream else drain(one, on_text)
+
+    @overload
+    def invoke_all(
+        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[False] = ...,
+        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+    ) -> dict[str, Reply]: ...
+
+    @overload
+    def invoke_all(
+        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[True],
+        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+    ) -> Stream[tuple[str, Chunk], dict[str, Reply]]: ...
+
+    @overload
+    def invoke_all(
+        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: bool,
+        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+    ) -> dict[str, Reply] | Stream[tuple[str, Chunk], dict[str, Reply]]: ...
 
     def invoke_all(
         self,

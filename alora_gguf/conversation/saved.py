@@ -34,7 +34,7 @@ _HEADER = {"llama_cpp": str, "model": str, "cells": list, "adapter": dict | None
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
 
-def save(engine: Engine, conversation: Conversation, path: str | PathLike[str]) -> None:
+def save(engine, conversation: Conversation, path: str | PathLike[str]) -> None:
     """Writes `path` whole or not at all. Raises SavedConversationError if it cannot be written."""
     model = engine
     text, tokens = conversation.cells()
@@ -62,8 +62,9 @@ def save(engine: Engine, conversation: Conversation, path: str | PathLike[str]) 
     _write(Path(path), [_MAGIC, struct.pack("<Q", len(data)), data, state])
 
 
-def restore(model: Model, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
+def restore(opened: Model, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
     """Raises SavedConversationError, or ContextFullError if the cells do not fit."""
+    model = opened.engine
     header, state = _read(Path(path))
     for what, expected, got, advice in (
         ("llama_cpp", LLAMA_CPP_PYTHON, header["llama_cpp"], "save it again with this version"),
@@ -73,10 +74,10 @@ def restore(model: Model, path: str | PathLike[str], cache_salt: Hashable = None
         if got != expected:
             raise SavedConversationError(f"{path}: {what}: expected {expected}, got {got}; {advice}")
     adapter = header["adapter"]
-    if adapter is not None and model.adapter(adapter["name"]).sha256 != adapter["sha256"]:
+    if adapter is not None and model.adapters[adapter["name"]].sha256 != adapter["sha256"]:
         raise SavedConversationError(
             f"{path}: adapter {adapter['name']!r}: expected the file with SHA-256 {adapter['sha256'][:12]}, got another of this name; load that one")
-    conversation = model.conversation(
+    conversation = opened.conversation(
         messages=header["messages"], adapter=adapter and adapter["name"], chat_template_kwargs=header["chat_template_kwargs"], cache_salt=cache_salt)
     conversation.began = _time(header["began"], path)
     conversation.documents, conversation.notes = documents_of(header["documents"]), header["notes"]

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..text import human_bytes, printable
+from ..runtime.folder import LIB_DIR
 from ..bundled import PACKAGE, bundled_adapters, default_model
 from ..errors import AloraError
 from ..versions import LLAMA_CPP, LLAMA_CPP_COMMIT, LLAMA_CPP_PYTHON, VERSION
 
-_FOLDER = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parents[1]
 _SECONDS = 300
 _FLAGS = {  # /proc/cpuinfo's names of what ggml is compiled for on x86-64
     "SSE3": "pni", "SSSE3": "ssse3", "AVX": "avx", "AVX2": "avx2", "F16C": "f16c", "FMA": "fma", "BMI2": "bmi2", "AVX512": "avx512f",
@@ -140,7 +141,7 @@ def _probe() -> tuple[list[dict[str, Any]], str | None]:
         got = f"signal {signal.Signals(-code).name}"
     else:
         got = (err.strip().splitlines() or [f"exit code {code}"])[-1]
-    where = os.environ.get("ALORA_LIB_PATH") or str(_FOLDER / "lib")
+    where = os.environ.get("ALORA_LIB_PATH") or str(LIB_DIR)
     return lines, f"{where}: expected libraries that can be loaded and compute, got {got}; {_HERE}"
 
 

@@ -55,7 +55,7 @@ class Request:
         checkpoint: int | None = None,
         background: bool = False,
         cache_salt: Hashable = None,
-        on_chunk: Callable[[Chunk], None] | None = None,
+        on_chunk: Callable[[Chunk], Any] | None = None,
         on_end: Callable[[], None] | None = None,
         t_start: float | None = None,
         result_of: Callable[[str, list[TokenLogprob]], Any] | None = None,
@@ -75,8 +75,8 @@ class Request:
         self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
         self.background = background
         self.cache_salt = cache_salt
-        self.on_chunk = on_chunk or _nothing
-        self.on_end = on_end or _nothing
+        self.on_chunk: Callable[[Chunk], Any] = on_chunk or _nothing
+        self.on_end: Callable[[], Any] = on_end or _nothing
         self.warnings = list(warnings)
         self.finish_reason: str | None = None
         self.error: BaseException | None = None

@@ -12,7 +12,7 @@ import jinja2.meta
 from ..errors import PromptError
 from .environment import MarkedText, rendering, sandbox
 from .features import Features, features_of
-from .messages import REASONING, Message, fitted
+from .messages import REASONING, ROLES, Message, fitted
 
 if TYPE_CHECKING:
     from ..runtime.vocab import Vocab
@@ -74,6 +74,11 @@ class ChatTemplate:
     def fit(self, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
         """OpenAI's messages as this template takes them; fitted() says what becomes of what it does not take. Raises PromptError."""
         return fitted(messages, self.features)
+
+    def check_role(self, role: str) -> None:
+        """Raises PromptError for a role that is neither one of OpenAI's nor named in the template, as a slip of the pen is."""
+        if role not in ROLES and not any(f"{quote}{role}{quote}" in self.source for quote in "'\""):
+            raise PromptError(f"role: expected one of {', '.join(ROLES)}, or one that the chat template names, got {role!r:.80}")
 
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises PromptError where there are `documents` or `tools` that the template would leave out, or names that render() has."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
+ROLES = "system", "developer", "user", "assistant", "tool", "function"
 REASONING = "reasoning_content", "thinking", "reasoning"  # names of the same, the first that is there counts
 _TAKEN = "messages", "documents", "add_generation_prompt", "bos_token", "eos_token"  # variables that templates get otherwise
 _FIELDS = "role", "content", "name", "tool_calls", "tool_call_id", *REASONING

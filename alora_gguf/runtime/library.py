@@ -10,10 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from ..text import printable
 from ..errors import ForeignLibraryError
+from ..text import printable
+from .folder import LIB_DIR
 
-LIB_DIR = Path(__file__).parent / "lib"
 ABI_VERSION = 3  # of native/alora.h
 
 logger = logging.getLogger("alora_gguf.llama")

@@ -23,7 +23,7 @@ async def embed(service: Service, request: Request) -> Response:
 
     def compute() -> tuple[list[np.ndarray], int]:
         rows = [model.vocab.tokenize_prompt(text, begins=True) if isinstance(text, str) else text for text in inputs]
-        return embeddings_of(model, rows), sum(map(len, rows))
+        return embeddings_of(model.engine, rows), sum(map(len, rows))
 
     await service.gate.enter()
     try:

@@ -145,7 +145,7 @@ def test_close_beside_any_call_of_any_thread(alone):
         "unload": lambda m: lambda: (m.register_adapter(B, "C"), m.unload_adapter("C")),
         "logits": lambda m: lambda: m.logits([([3, 4, 291, 292], "A"), ([5, 6], None)]),
         "save": saves,
-        "embed": lambda m: lambda: embed(m, [[3, 4, 5]]),
+        "embed": lambda m: lambda: embed(m.engine, [[3, 4, 5]]),
         "clear": lambda m: m.clear_cache,
         "metrics": lambda m: lambda: (m.adapters.n_bytes, m.engine.context.n_ctx, m.vocab.is_eog(2), m.vocab.ptr),
     }
@@ -348,6 +348,7 @@ def test_what_one_request_raises_ends_that_one(alone):
 
     from alora_gguf.engine.call import Call
     from alora_gguf.engine.request import Request
+    from alora_gguf.engine.stream import Stream
     from alora_gguf.runtime.sampling import SamplingParams
     with opened() as model:
         wanted = model.conversation().ask("why", temperature=0, max_tokens=40, grammar="root ::= [a-z]+").text
@@ -360,7 +361,8 @@ def test_what_one_request_raises_ends_that_one(alone):
                 spoil(request)
                 call.follow(request.reply, request)
                 model.engine.loop.submit(request)
-            stream = call.begin(prepare, aside=False)
+            call.begin(prepare, aside=False)
+            stream = Stream(call)
             for _ in range(2):  # to each caller an error of its own
                 try:
                     stream.result

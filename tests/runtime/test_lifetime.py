@@ -108,7 +108,7 @@ def test_many_threads_use_it_and_one_frees_it():
 
 def test_close_does_not_wait_for_ever(monkeypatch):
     """Somebody who never leaves keeps the memory, and not the thread that closes it."""
-    monkeypatch.setattr("alora_gguf.lifetime._PATIENCE", 0.05)
+    monkeypatch.setattr("alora_gguf.runtime.lifetime._PATIENCE", 0.05)
     lifetime, freed, inside, leave = Lifetime(), [], threading.Event(), threading.Event()
 
     def stay():

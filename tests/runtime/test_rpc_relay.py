@@ -135,7 +135,7 @@ def test_an_answer_of_another_size_is_not_believed():
     (lambda client: time.sleep(1), "timed out"),  # it serves somebody else
 ])  # fmt: skip
 def test_what_is_no_free_server_of_this_version_is_refused(session, said, monkeypatch):
-    monkeypatch.setattr("alora_gguf.relay._TIMEOUT", 0.2)
+    monkeypatch.setattr("alora_gguf.runtime.rpc_relay._TIMEOUT", 0.2)
     with server(session) as endpoint, pytest.raises(ModelLoadError, match=f"RPC server '{endpoint}'.*{said}; start `alora rpc` there"):
         Relay(endpoint)
 

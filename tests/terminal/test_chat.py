@@ -58,7 +58,7 @@ def test_a_transcript(shared, talk):
 <0 tokens reused, {n.prompt_tokens + n.completion_tokens} decoded, MS>
 {verdict.text}
 <{verdict.usage.cached_tokens} tokens reused, {3 + 4 + len(verdict.tokens)} decoded, MS>
-intrinsic      reused  decoded  finding
+intrinsic      reused  decoded  result
 answerability  {reused["answerability"]:<6}  {decoded["answerability"]:<7}  {verdicts["answerability"].text}
 other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].text}
 <{sum(reused.values())} tokens reused, {sum(decoded.values())} decoded, MS>
@@ -174,6 +174,6 @@ def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return render(*args, **options)
 
-    monkeypatch.setattr(shared.prompts, "render", interrupted)
+    monkeypatch.setattr(shared.engine.prompts, "render", interrupted)
     text = talk("Hello", "/answerability")
     assert re.fullmatch(r"<stopped>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)

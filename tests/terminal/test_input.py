@@ -104,7 +104,7 @@ def test_files_lines_and_the_table_in_a_terminal(terminal, tmp_path):
     terminal.expect(r"\x1b\[2m\d+ tokens reused")
     terminal.expect(READY)
     terminal.send("/all\r")
-    terminal.expect(r"intrinsic[^\n]*reused[^\n]*decoded[^\n]*finding")
+    terminal.expect(r"intrinsic[^\n]*reused[^\n]*decoded[^\n]*result")
     terminal.expect(r"answerability +\d+[^\n]*answerable")
     terminal.expect(r"other +\d+[^\n]*answerable")
     terminal.expect(READY)
