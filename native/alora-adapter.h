@@ -3,6 +3,7 @@
 // The tensors of one adapter, each pair beside the weight that it adapts.
 
 #include "alora.h"
+#include "alora-system.h"
 
 #include "ggml-cpp.h"
 
@@ -68,18 +69,6 @@ struct alora_block {
     bool    mask;
 
     bool operator==(const alora_block & other) const { return rank == other.rank && scale == other.scale && mask == other.mask; }
-};
-
-// Memory of the CPU's that goes back to the system with the adapter: malloc would keep some of it for later.
-struct alora_pages {
-    explicit alora_pages(size_t size); // throws std::bad_alloc
-    ~alora_pages();
-
-    alora_pages(const alora_pages &) = delete;
-    alora_pages & operator=(const alora_pages &) = delete;
-
-    void * const data;
-    const size_t size;
 };
 
 class alora_adapter_file;

@@ -11,8 +11,8 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <vector>
@@ -54,7 +54,7 @@ private:
 
     void look(view & view, const llama_ubatch & ubatch, const llama_memory_i * memory);
 
-    std::deque<node> nodes; // the graph has their addresses
+    std::list<node> nodes; // the graph has their addresses
     std::map<std::pair<const ggml_tensor *, int64_t>, view> views; // by mask and how many tokens are a team
     std::map<const ggml_tensor *, ggml_tensor *> masks; // of the base's tokens, by that of all
     std::vector<uint8_t> active; // by token

@@ -1,14 +1,12 @@
 #include "alora.h"
 
 #include "alora-context.h"
+#include "alora-system.h"
 
 #include "llama-arch.h"
 #include "llama-context.h"
 #include "llama-model.h"
 
-#ifndef _WIN32
-#include <dlfcn.h>
-#endif
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -113,14 +111,10 @@ int32_t alora_load_backends(void) {
     return guarded([]() -> int32_t {
         static std::mutex mutex;
         std::lock_guard<std::mutex> lock(mutex);
-#ifndef _WIN32
-        Dl_info self;
-        if (ggml_backend_reg_count() == 0 && dladdr((const void *) alora_load_backends, &self)) {
-            const std::string path = self.dli_fname;
-            const size_t slash = path.rfind('/');
-            ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
+        const std::string folder = ggml_backend_reg_count() == 0 ? alora_library_folder() : "";
+        if (!folder.empty()) {
+            ggml_backend_load_all_from_path(folder.c_str());
         }
-#endif
         return ggml_backend_reg_count();
     });
 }

@@ -12,7 +12,8 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-graph.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-memory.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-rows.cpp
-    ${CMAKE_CURRENT_LIST_DIR}/alora-sight.cpp)
+    ${CMAKE_CURRENT_LIST_DIR}/alora-sight.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/alora-system.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
 set_source_files_properties(${ALORA_SOURCES} PROPERTIES
     SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra;-ffp-contract=off>")
@@ -28,7 +29,9 @@ if (CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT MSVC AND NOT
     target_compile_definitions(llama PRIVATE ALORA_KERNELS_X86)
 elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND NOT MSVC AND NOT CMAKE_OSX_ARCHITECTURES)
     list(APPEND ALORA_KERNELS dotprod)
-    set(ALORA_FLAGS_dotprod -march=armv8.2-a+dotprod)
+    include(CheckCXXCompilerFlag)
+    check_cxx_compiler_flag(-march=armv8.2-a+dotprod ALORA_TAKES_MARCH) # GCC does, zig does not
+    set(ALORA_FLAGS_dotprod $<IF:$<BOOL:${ALORA_TAKES_MARCH}>,-march=armv8.2-a+dotprod,-mcpu=generic+dotprod>)
     target_compile_definitions(llama PRIVATE ALORA_KERNELS_ARM)
 endif()
 if ((CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 9) OR CMAKE_CXX_COMPILER_ID STREQUAL MSVC)

@@ -24,7 +24,7 @@ logger.propagate = False
 def _import_llama_cpp():
     foreign = sys.modules.get("llama_cpp.llama_cpp")
     if foreign is None:
-        lib_dir = os.environ.get("ALORA_LIB_PATH", str(LIB_DIR))
+        lib_dir = os.path.abspath(os.environ.get("ALORA_LIB_PATH", LIB_DIR))  # Windows looks for the neighbours in no other
         if not any(Path(lib_dir).glob("*llama.*")):
             raise ForeignLibraryError(
                 f"{lib_dir}: expected the libraries of alora_gguf, got none; install the package with `pip install .`")
@@ -69,8 +69,10 @@ def library(name: str) -> ctypes.CDLL:
 
 
 def beside(libllama: Path, name: str) -> Path:
-    """Its file: named as libllama is, which on Windows may have no "lib" before it."""
-    return libllama.with_name(libllama.name.replace("llama", name, 1))
+    """Its file, named as libllama is, or without the "lib" that MinGW gives libllama alone, or as modules are named on macOS."""
+    names = dict.fromkeys(f"{prefix}{name}{suffix}" for suffix in (libllama.suffix, ".so") for prefix in (libllama.name.partition("llama")[0], ""))
+    paths = [libllama.with_name(name) for name in names]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml_log_level

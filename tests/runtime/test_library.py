@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import alora_gguf
+from alora_gguf.runtime.folder import LIB_DIR
 
-def run(code, **env):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **env})
+
+def run(code, cwd=None, **env):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **env})
 
 
 def test_a_foreign_llama_cpp_is_refused(unpatched_lib):
@@ -65,8 +69,34 @@ def test_every_public_name_is_there():
     assert not hasattr(alora_gguf, "nothing")
 
 
-@pytest.mark.parametrize("libllama, ggml", [("libllama.so", "libggml.so"), ("libllama.dylib", "libggml.dylib"), ("llama.dll", "ggml.dll"), ("libllama.dll", "libggml.dll")])
-def test_its_neighbours_are_named_as_it_is(libllama, ggml, tmp_path):
+NAMES = {  # of libraries and of modules, as CMake and llama.cpp give them
+    "Linux": ("libllama.so", "libggml.so", "libggml-rpc.so"),
+    "macOS": ("libllama.dylib", "libggml.dylib", "libggml-rpc.dylib"),
+    "macOS, modules": ("libllama.dylib", "libggml.dylib", "libggml-rpc.so"),
+    "Windows, MSVC": ("llama.dll", "ggml.dll", "ggml-rpc.dll"),
+    "Windows, GNU": ("libllama.dll", "ggml.dll", "ggml-rpc.dll"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_its_neighbours_are_found(names, tmp_path):
+    from alora_gguf.runtime.library import beside
+
+    for name in names:
+        (tmp_path / name).touch()
+    libllama, ggml, rpc = map(tmp_path.joinpath, names)
+    assert (beside(libllama, "ggml"), beside(libllama, "ggml-rpc")) == (ggml, rpc)
+
+
+@pytest.mark.parametrize("libllama, ggml", [("libllama.so", "libggml.so"), ("libllama.dylib", "libggml.dylib"), ("llama.dll", "ggml.dll")])
+def test_a_neighbour_that_is_missing_is_named_as_it_is(libllama, ggml, tmp_path):
     from alora_gguf.runtime.library import beside
 
     assert beside(tmp_path / libllama, "ggml") == tmp_path / ggml
+
+
+def test_a_relative_folder_is_the_same_one():
+    """Windows takes only whole paths for a folder of libraries."""
+    lib = Path(os.environ.get("ALORA_LIB_PATH") or LIB_DIR).resolve()
+    done = run("from alora_gguf.runtime.library import llama_cpp, library; print(llama_cpp._lib._name); library('ggml')", cwd=lib.parent, ALORA_LIB_PATH=lib.name)
+    assert done.returncode == 0 and Path(done.stdout.strip()).is_absolute() and Path(done.stdout.strip()).parent.samefile(lib), done.stderr
