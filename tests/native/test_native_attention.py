@@ -68,6 +68,16 @@ def test_any_layout_of_heads(zoo, monkeypatch, kind, n_threads):
         assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
 
 
+@pytest.mark.parametrize("kind", ["windows", "soft cap", "slopes"])
+def test_any_scores(zoo, monkeypatch, kind):
+    """Of layers that see a few tokens back; capped; with ALiBi, which makes them less the farther the cell is."""
+    for shape in {"n_shared": 200, "n_branches": 1, "n_steps": 2}, {"n_shared": 70, "n_branches": 5, "n_steps": 2}:
+        ours, ggmls, exact = both(zoo, monkeypatch, kind, Types.F16, **shape)
+        assert not np.array_equal(ours, ggmls)
+        assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
+        assert relative_error(ours, exact) < relative_error(ggmls, exact)
+
+
 @pytest.mark.parametrize("type", ROUNDING, ids=lambda t: t.name)
 def test_cells_of_any_type(zoo, monkeypatch, type):
     ours, ggmls, _ = both(zoo, monkeypatch, "wide", type, n_shared=70, n_branches=5, n_steps=4)
