@@ -23,6 +23,12 @@ template <typename V, typename U> inline V exponential(V x) {
     return x > -87.0f ? res : V {};
 }
 
+template <typename V, typename U> inline V capped(V x, float cap) {
+    const V e = exponential<V, U>((V) ((U) x | 0x80000000u) * 2.0f); // of -2|x|
+    const V t = (1.0f - e)/(1.0f + e);
+    return (V) ((U) t | ((U) x & 0x80000000u)) * cap;
+}
+
 //
 // many queries, a lane each
 //
@@ -130,6 +136,10 @@ template <int L> inline void softmax_of_many(const alora_attention_args & p, flo
         V max = before;
         for (int64_t i = 0; i < p.n_cells; ++i) {
             V s = load<V>(scores + i*p.n_lanes + lane);
+            if (p.cap != 0.0f) {
+                s = capped<V, U>(s, p.cap);
+                store(scores + i*p.n_lanes + lane, s);
+            }
             if (p.mask) {
                 s += load<V>(p.mask + i*p.n_lanes + lane);
                 store(scores + i*p.n_lanes + lane, s);
@@ -230,6 +240,9 @@ template <int N> inline void softmax_of_few(const alora_attention_args & p, floa
     typedef lanes<W>::u32 U;
     for (int t = 0; t < N; ++t) {
         float * s = scores + t*ALORA_N_CELLS;
+        for (int64_t i = 0; p.cap != 0.0f && i < p.n_cells; i += W) {
+            store(s + i, capped<V, U>(load<V>(s + i), p.cap));
+        }
         for (int64_t i = p.n_cells; i % W; ++i) {
             s[i] = ALORA_SCORE_MASKED;
         }

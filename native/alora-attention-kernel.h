@@ -29,13 +29,15 @@ struct alora_attention_args {
 
     // of 1, 2 or 4 lanes          of 8 or a multiple of 16
     const float   * q;    // [n_lanes][dk]               [dk][n_lanes], scaled
-    const float   * mask; // [n_lanes][ALORA_N_CELLS]    [n_cells][n_lanes], 0 or ALORA_SCORE_MASKED; nullptr: all 0
+    const float   * mask; // [n_lanes][ALORA_N_CELLS]    [n_cells][n_lanes], what a score gets or ALORA_SCORE_MASKED; nullptr: all 0
     int64_t         n_lanes;
 
     float * max;
     float * sum;
     float * acc;     // [n_lanes][dv]               [dv][n_lanes]
     float * scratch; // alora_attention_scratch floats
+
+    float cap = 0.0f; // a score s becomes cap*tanh(s), before the mask; 0: it stays s
 };
 
 constexpr float ALORA_SCORE_MASKED = -1e30f; // finite, so that no difference of two is NaN

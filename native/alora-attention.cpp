@@ -37,8 +37,10 @@ struct alora_attention::view {
 struct alora_attention::node {
     alora_attention * attention;
     float             scale;
+    float             cap; // of the scores, 0: none
     bool              mixed;
     const view *      seen;
+    std::vector<float> slopes; // of ALiBi: a head's times what the mask has; empty: the mask has 0 alone
 
     // shapes
     int64_t dk, dv, n_head, n_head_kv, n_tokens; // of a stream
@@ -47,8 +49,15 @@ struct alora_attention::node {
     std::atomic<int32_t> next { 0 };        // unit of work
 
     node(alora_attention * attention, const ggml_tensor * flash, bool mixed, const view * seen)
-        : attention(attention), scale(param(flash, 0)), mixed(mixed), seen(seen),
-          dk(flash->src[1]->ne[0]), dv(flash->src[2]->ne[0]), n_head(flash->src[0]->ne[2]), n_head_kv(flash->src[1]->ne[2]), n_tokens(flash->src[0]->ne[1]) {}
+        : attention(attention), scale(param(flash, 0)), cap(param(flash, 2)), mixed(mixed), seen(seen),
+          dk(flash->src[1]->ne[0]), dv(flash->src[2]->ne[0]), n_head(flash->src[0]->ne[2]), n_head_kv(flash->src[1]->ne[2]), n_tokens(flash->src[0]->ne[1]) {
+        scale = cap != 0.0f ? scale/cap : scale;
+        const float bias = param(flash, 1);
+        const int64_t n_pow2 = (int64_t) 1 << (int) std::floor(std::log2(n_head)); // as in ggml
+        for (int64_t h = 0; bias > 0.0f && h < n_head; ++h) {
+            slopes.push_back(h < n_pow2 ? std::pow(2.0f, -bias/n_pow2*(h + 1)) : std::pow(2.0f, -bias/2/n_pow2*(2*(h - n_pow2) + 1)));
+        }
+    }
 
     int64_t n_shared() const { return n_head/n_head_kv; }                   // heads that share a cell
     int64_t n_slices() const { return (n_shared() + N_LANES - 1)/N_LANES; } // of these, as many at once as there are lanes
@@ -61,8 +70,7 @@ alora_attention::~alora_attention() = default;
 bool alora_attention::takes(const ggml_tensor * flash) const {
     const auto * q = flash->src[0], * k = flash->src[1], * v = flash->src[2], * mask = flash->src[3], * sinks = flash->src[4];
     const bool has_type = k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16 || k->type == GGML_TYPE_BF16 || k->type == GGML_TYPE_Q8_0;
-    const bool has_bias = param(flash, 1) != 0.0f, has_softcap = param(flash, 2) != 0.0f;
-    return kernel && has_type && v->type == k->type && !has_bias && !has_softcap && q->type == GGML_TYPE_F32 &&
+    return kernel && has_type && v->type == k->type && q->type == GGML_TYPE_F32 &&
         mask && mask->type == GGML_TYPE_F16 && mask->op == GGML_OP_NONE && mask->ne[1] == q->ne[1] && mask->ne[2] == 1 &&
         mask->ne[3] == q->ne[3] && k->ne[3] == q->ne[3] && v->ne[3] == q->ne[3] && (!sinks || sinks->type == GGML_TYPE_F32) &&
         k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 &&
@@ -289,10 +297,13 @@ struct alora_attention::worker {
 
     void set_mask(const alora_sight::call & call) {
         std::fill(lane_mask, lane_mask + n_lanes*(few ? ALORA_N_CELLS : call.n_cells), 0.0f);
-        for_each_lane([&](int64_t lane, int64_t, int64_t) {
-            const uint64_t seen = sight.seers[call.seers + lane/n_heads].cells;
+        for_each_lane([&](int64_t lane, int64_t member, int64_t h) {
+            const uint64_t seen  = sight.seers[call.seers + lane/n_heads].cells;
+            const int64_t  token = sight.tokens[team->tokens + member];
+            const auto   * bias  = self.slopes.empty() ? nullptr : (const ggml_fp16_t *) at(dst->src[3], token % self.n_tokens, 0, token/self.n_tokens);
             for (int64_t i = 0; i < call.n_cells; ++i) {
-                lane_mask[lane_at(lane, i, ALORA_N_CELLS)] = seen >> i & 1 ? 0.0f : ALORA_SCORE_MASKED;
+                const float of_seen = bias ? self.slopes[head + h]*ggml_fp16_to_fp32(bias[sight.cells[call.cells + i]]) : 0.0f;
+                lane_mask[lane_at(lane, i, ALORA_N_CELLS)] = seen >> i & 1 ? of_seen : ALORA_SCORE_MASKED;
             }
         });
     }
@@ -314,11 +325,12 @@ struct alora_attention::worker {
                 load_lanes();
                 loaded = true;
             }
-            if (!call.whole) {
+            const bool has_mask = !call.whole || !self.slopes.empty();
+            if (has_mask) {
                 set_mask(call);
             }
             self.attention->kernel({ k->type, at(k, 0, head_kv, team->stream), at(v, 0, head_kv, team->stream), k->nb[1], v->nb[1], self.dk, self.dv,
-                &sight.cells[call.cells], call.n_cells, lane_q, call.whole ? nullptr : lane_mask, n_lanes, lane_max, lane_sum, lane_acc, lane_scratch });
+                &sight.cells[call.cells], call.n_cells, lane_q, has_mask ? lane_mask : nullptr, n_lanes, lane_max, lane_sum, lane_acc, lane_scratch, self.cap });
         }
         store_lanes();
     }

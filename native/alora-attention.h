@@ -30,7 +30,7 @@ public:
 
     // The node in place of `flash`: as its operands say,
     //   q F32 [dk, n_tokens, n_head, n_stream], k [dk, n_kv, n_head_kv, n_stream], v [dv, n_kv, n_head_kv, n_stream],
-    //   mask F16 [n_kv, n_tokens, 1, n_stream] of 0 and -inf, an input; sinks F32 [n_head] or none
+    //   mask F16 [n_kv, n_tokens, 1, n_stream] of 0 and -inf, with ALiBi of distances and -inf, an input; sinks F32 [n_head] or none
     // -> F32 [dv, n_head, n_tokens, n_stream], in F32 arithmetic.
     // mixed: tokens of the base have their rows of `flash`, which then sees nothing for the others.
     // place: called with every new node that is for the CPU.

@@ -89,6 +89,9 @@ void alora_fused::set_plan(const alora_plan & plan, uint32_t n_tokens, const int
         scratch.resize(n_lines);
     }
     for (auto & node : nodes) {
+        node.next_a = 0;
+        node.next_b = 0;
+        node.u_is_there.begin();
         node.uses.clear();
         for (const auto & group : node.outputs ? outputs : tokens) {
             const auto * pair = group.slot->pair(node.i_weight);
@@ -247,27 +250,33 @@ void alora_fused::compute(ggml_tensor * dst, int ith, int nth, void * userdata) 
         return;
     }
 
-    // Else every thread takes rows of every adapter.
-    const auto part_of_a = [&](const ggml_tensor * a) { return alora_part(a->ne[1], 4, ith, nth); };
-    const auto part_of_b = [&](const ggml_tensor * b) { return alora_part(b->ne[1], 16, ith, nth); };
+    // Else a part is rows of every adapter.
+    int i_part = 0;
+    const auto part_of_a = [&](const ggml_tensor * a) { return alora_part(a->ne[1], 4, i_part, nth); };
+    const auto part_of_b = [&](const ggml_tensor * b) { return alora_part(b->ne[1], 16, i_part, nth); };
     const auto first_a = [&](const ggml_tensor * a) { return part_of_a(a).first; };
     const auto first_b = [&](const ggml_tensor * b) { return part_of_b(b).first; };
-    int i_unit = 0;
-    fused.for_each_unit(node, dst, [&](const unit & u) {
-        const bool last = u.i_use == node.uses.size() - 1;
-        const auto part = part_of_a(node.uses[u.i_use].pair->a);
-        if (node.role != ALORA_ROLE_ROWS || i_unit++ % nth == ith) {
-            multiply_a(u, part.first, part.end, last ? row_of(&node, 0, &alora_pair::b, first_b) : row_of(&node, u.i_use + 1, &alora_pair::a, first_a));
-        }
-    });
-    fused.barrier.wait(nth);
-
-    const auto part = part_of_b(node.uses[0].pair->b);
-    if (any_magnitude) {
-        fused.scale_base(node, dst, part.first, part.end);
+    while ((i_part = node.next_a.fetch_add(1, std::memory_order_relaxed)) < nth) {
+        int i_unit = 0;
+        fused.for_each_unit(node, dst, [&](const unit & u) {
+            const bool last = u.i_use == node.uses.size() - 1;
+            const auto part = part_of_a(node.uses[u.i_use].pair->a);
+            if (node.role != ALORA_ROLE_ROWS || i_unit++ % nth == i_part) {
+                multiply_a(u, part.first, part.end, last ? row_of(&node, 0, &alora_pair::b, first_b) : row_of(&node, u.i_use + 1, &alora_pair::a, first_a));
+            }
+        });
+        node.u_is_there.arrive();
     }
-    fused.for_each_unit(node, dst, [&](const unit & u) {
-        const bool last = u.i_use == node.uses.size() - 1;
-        multiply_b(u, part.first, part.end, last ? row_of(next_node, 0, &alora_pair::a, first_a) : row_of(&node, u.i_use + 1, &alora_pair::b, first_b));
-    });
+    node.u_is_there.wait(nth);
+
+    while ((i_part = node.next_b.fetch_add(1, std::memory_order_relaxed)) < nth) {
+        const auto part = part_of_b(node.uses[0].pair->b);
+        if (any_magnitude) {
+            fused.scale_base(node, dst, part.first, part.end);
+        }
+        fused.for_each_unit(node, dst, [&](const unit & u) {
+            const bool last = u.i_use == node.uses.size() - 1;
+            multiply_b(u, part.first, part.end, last ? row_of(next_node, 0, &alora_pair::a, first_a) : row_of(&node, u.i_use + 1, &alora_pair::b, first_b));
+        });
+    }
 }

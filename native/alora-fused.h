@@ -56,6 +56,11 @@ private:
 
         std::atomic<const node *> next { nullptr }; // the one after it, once the graph has been computed
 
+        // Where threads share rows: there are as many parts as threads, and who is there takes the next one.
+        alignas(64) std::atomic<int> next_a { 0 };
+        std::atomic<int>             next_b { 0 };
+        alora_barrier                u_is_there;
+
         node(alora_fused * fused, alora_role role, size_t i_weight, bool outputs)
             : fused(fused), role(role), i_weight(i_weight), outputs(outputs) {}
     };
@@ -79,7 +84,6 @@ private:
 
     int64_t           n_experts = 1; // that a token uses, at most
     std::vector<line> scratch;       // s * A x of every (token, adapter, expert)
-    alora_barrier     barrier;
 
     const alora_kernel kernel = alora_kernels_get().rows;
 };

@@ -240,6 +240,19 @@ ggml_tensor * llm_graph_input_alora::build_rows_alone(ggml_context * ctx0, ggml_
     });
 }
 
+ggml_tensor * llm_graph_input_alora::build_experts_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * ids, ggml_tensor * res) {
+    const int64_t n_rows     = cur->ne[2];
+    const bool    is_product = res->op == GGML_OP_MUL_MAT_ID && res->src[0] == w && res->src[1] == cur && res->src[2] == ids;
+    const bool    rows_known = n_rows == n_tokens || n_rows == n_outputs;
+    if (plan->ops_only || !is_product || !rows_known || cur->type != GGML_TYPE_F32 || !on_cpu(w, res, sched, op_offload) || alora_experts_alike(w)) {
+        return res;
+    }
+    rows_matter = true;
+    return rows.build_experts(ctx0, w, cur, ids, res, n_computed.alone, is_outputs(n_rows), [&](ggml_tensor * node) {
+        ggml_backend_sched_set_tensor_backend(sched, node, backend_cpu); // as the nodes of build_fused()
+    });
+}
+
 ggml_tensor * llm_graph_input_alora::build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,
         ggml_tensor * res, std::initializer_list<ggml_tensor *> args) {
     const auto weight = plan->weights->find({ w->name, role });
@@ -306,6 +319,7 @@ ggml_tensor * llm_graph_input_alora::build_mm_id(ggml_context * ctx0, ggml_tenso
     if (plan->slots.empty() || ggml_nelements(cur) == 0) {
         return res;
     }
+    res = build_experts_alone(ctx0, w, cur, ids, res);
     if (auto * fused_res = build_fused(ctx0, w, ALORA_ROLE_EXPERTS, cur->ne[2], res, { cur, ids })) {
         return fused_res;
     }

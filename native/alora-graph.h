@@ -88,6 +88,7 @@ private:
 
     // The product of w by cur, `res`, whose rows are alone where they have to be.
     ggml_tensor * build_rows_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * res);
+    ggml_tensor * build_experts_alone(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * ids, ggml_tensor * res);
 
     // The node that fuses all that can be added to `res`, the product of `w`; nullptr where that is for plain ops.
     ggml_tensor * build_fused(ggml_context * ctx0, ggml_tensor * w, alora_role role, int64_t n_rows,

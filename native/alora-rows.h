@@ -7,6 +7,7 @@
 // midst of its conversation the way is always the same, and so is the answer of an intrinsic, whatever is in the batch:
 //   F32, F16 and BF16 weights   our own kernel, in F32 arithmetic
 //   others                      that of ggml for a row alone
+//   experts' K-quants           that of ggml for few rows of an expert: it has tiles from eight on
 // Where ggml's ways agree to the bit (Q4_0, Q4_1, Q8_0 on x86-64), nothing is added.
 
 #include "alora-context.h"
@@ -20,6 +21,9 @@
 // Whether ggml's CPU backend multiplies a row by w alike, to the bit, however many there are. It is tried, once a
 // process for each type, buffer type and length of a row. Throws std::bad_alloc.
 bool alora_rows_alike(const ggml_tensor * w);
+
+// The same of experts [n_in, n_out, n_expert] and of the rows that one of them has.
+bool alora_experts_alike(const ggml_tensor * w);
 
 class alora_rows {
 public:
@@ -38,6 +42,11 @@ public:
     ggml_tensor * build(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * product, const layout & layout, bool outputs,
             const std::function<void(ggml_tensor *)> & place);
 
+    // What ggml_mul_mat_id(w, cur, ids) is, likewise.
+    //   cur F32 [n_in, n_expert_used or 1, n_rows], ids I32 [n_expert_used, n_rows], product [n_out, n_expert_used, n_rows] contiguous
+    ggml_tensor * build_experts(ggml_context * ctx0, ggml_tensor * w, ggml_tensor * cur, ggml_tensor * ids, ggml_tensor * product, const layout & layout,
+            bool outputs, const std::function<void(ggml_tensor *)> & place);
+
     // Before the graph is computed. is_output: nullptr where every token is one.
     void set_plan(const alora_plan & plan, uint32_t n_tokens, const int8_t * is_output);
 
@@ -49,6 +58,9 @@ private:
 
     static void take    (ggml_tensor * dst, int ith, int nth, void * userdata);
     static void put     (ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void take_planes(ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void take_ids   (ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void put_planes (ggml_tensor * dst, int ith, int nth, void * userdata);
     static void multiply(ggml_tensor * dst, int ith, int nth, void * userdata);
 
     const alora_kernels kernels = alora_kernels_get();

@@ -123,6 +123,7 @@ static int value(int64_t i, int64_t k) { return (int) ((i*7919 + k*104729 + k*k*
 // A call of the attention for `n` queries: their running softmax, and how their values lie.
 struct queries {
     const int64_t n, dk, dv;
+    const float   cap;
     const int64_t n_lanes = alora_attention_lanes(n);
     const bool    few     = n_lanes <= ALORA_N_FEW;
 
@@ -130,7 +131,7 @@ struct queries {
     std::vector<float> max = std::vector<float>(n_lanes, ALORA_SCORE_MIN), sum = std::vector<float>(n_lanes), acc = std::vector<float>(dv*n_lanes);
     std::vector<float> scratch = std::vector<float>(alora_attention_scratch(dk, dv, n_lanes));
 
-    queries(int64_t n, int64_t dk, int64_t dv) : n(n), dk(dk), dv(dv) {}
+    queries(int64_t n, int64_t dk, int64_t dv, float cap = 0.0f) : n(n), dk(dk), dv(dv), cap(cap) {}
 
     int64_t at(int64_t lane, int64_t d, int64_t n_values) const { return few ? lane*n_values + d : d*n_lanes + lane; }
 
@@ -152,7 +153,7 @@ struct queries {
             }
         }
         alora_attention_checked({ type, k.data(), v.data(), k.size()/n_rows, v.size()/n_rows, dk, dv, cells.data(), (int64_t) cells.size(),
-            q.data(), any_masked ? mask.data() : nullptr, n_lanes, max.data(), sum.data(), acc.data(), scratch.data() });
+            q.data(), any_masked ? mask.data() : nullptr, n_lanes, max.data(), sum.data(), acc.data(), scratch.data(), cap });
     }
 };
 
@@ -168,7 +169,7 @@ static void cache(ggml_type type, int64_t dk, int64_t dv, int64_t n_rows, std::v
 }
 
 // Queries by all cells but every fifth, of the first of which a query in three sees nothing.
-static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_rows, int64_t n_queries) {
+static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_rows, int64_t n_queries, float cap) {
     std::vector<char> k, v;
     cache(type, dk, dv, n_rows, k, v);
     std::vector<int32_t> cells;
@@ -179,7 +180,7 @@ static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_
     }
     const int64_t n_first = std::min<int64_t>(cells.size()/3, ALORA_N_CELLS);
     const auto is_masked = [&](int64_t c, int64_t lane) { return c < n_first && lane % 3 == 1; };
-    queries all(n_queries, dk, dv);
+    queries all(n_queries, dk, dv, cap);
     std::vector<int64_t> numbers(n_queries);
     std::iota(numbers.begin(), numbers.end(), 0);
     all.set(numbers);
@@ -197,7 +198,7 @@ static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_
             for (int64_t d = 0; d < dk; ++d) {
                 score += value(cells[c], d)/64.0*all.q[all.at(lane, d, dk)];
             }
-            const double e = is_masked(c, lane) ? 0.0 : exp(score);
+            const double e = is_masked(c, lane) ? 0.0 : exp(cap != 0.0f ? cap*tanh(score) : score);
             total += e;
             for (int64_t d = 0; d < dv; ++d) {
                 want[d] += e*value(cells[c] + 1000, d)/64.0;
@@ -213,14 +214,14 @@ static double check_attention(ggml_type type, int64_t dk, int64_t dv, int64_t n_
 }
 
 // How many queries that see some of the cells get other bits beside others, which see others of them, than alone.
-static int differing_queries(ggml_type type, int64_t dk, int64_t dv, int64_t n_queries) {
+static int differing_queries(ggml_type type, int64_t dk, int64_t dv, int64_t n_queries, float cap) {
     const int64_t n_rows = 150;
     std::vector<char> k, v;
     cache(type, dk, dv, n_rows, k, v);
     const auto sees = [](int64_t cell, int64_t number) { return (cell*cell + 3*number) % 7 < 4; };
     std::vector<int64_t> numbers(n_queries);
     std::iota(numbers.begin(), numbers.end(), 5);
-    queries all(n_queries, dk, dv);
+    queries all(n_queries, dk, dv, cap);
     all.set(numbers);
     for (int64_t c = 0; c < n_rows; c += ALORA_N_CELLS) {
         std::vector<int32_t> cells(std::min(ALORA_N_CELLS, n_rows - c));
@@ -229,7 +230,7 @@ static int differing_queries(ggml_type type, int64_t dk, int64_t dv, int64_t n_q
     }
     int res = 0;
     for (int64_t lane = 0; lane < n_queries; ++lane) {
-        queries one(1, dk, dv);
+        queries one(1, dk, dv, cap);
         one.set({ numbers[lane] });
         for (int64_t c = 0; c < n_rows; c += ALORA_N_CELLS) {
             std::vector<int32_t> cells;
@@ -344,7 +345,9 @@ int main(int argc, char **) {
         for (const auto & [dk, dv] : { std::pair(32, 32), std::pair(64, 64), std::pair(96, 64), std::pair(128, 256) }) {
             for (const int64_t n_cells : { 6, 50, 200 }) {
                 for (const int64_t n_queries : { 1, 2, 3, 4, 7, 8, 16, 45, 48, 64 }) {
-                    attention = std::fmax(attention, check_attention(type, dk, dv, n_cells, n_queries));
+                    for (const float cap : { 0.0f, 1.5f, 50.0f }) {
+                        attention = std::fmax(attention, check_attention(type, dk, dv, n_cells, n_queries, cap));
+                    }
                 }
             }
         }
@@ -356,7 +359,7 @@ int main(int argc, char **) {
         }
         for (const auto & [dk, dv] : { std::pair(32, 32), std::pair(64, 64), std::pair(96, 64), std::pair(128, 256) }) {
             for (const int64_t n_queries : { 2, 3, 7, 16, 48 }) {
-                queries += differing_queries(type, dk, dv, n_queries);
+                queries += differing_queries(type, dk, dv, n_queries, 0.0f) + differing_queries(type, dk, dv, n_queries, 1.5f);
             }
         }
         printf("%s %g %g %g %d %d\n", name, one, more, attention, tokens, queries);

@@ -113,6 +113,31 @@ def gemma3(window: int = 4) -> TinyModel:
         "attention.head_count_kv": N_HEAD_KV, "block_count": 6, "attention.sliding_window": window})
 
 
+def gemma2(window: int = 4) -> TinyModel:
+    """Two layers with a soft cap of their scores, the first of which sees `window` tokens back; the head is tied."""
+    n_dim = N_EMBD // N_HEAD
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
+    for i in range(2):
+        shapes |= attention(i) | dense(i) | {f"blk.{i}.{name}.weight": (N_EMBD,) for name in ("post_attention_norm", "post_ffw_norm")}
+    return TinyModel("gemma2", random_tensors(shapes), {
+        "feed_forward_length": N_FF, "attention.key_length": n_dim, "attention.value_length": n_dim, "attention.head_count": N_HEAD,
+        "attention.head_count_kv": N_HEAD_KV, "block_count": 2, "attention.sliding_window": window,
+        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 30.0})
+
+
+def bloom() -> TinyModel:
+    """Two layers with ALiBi, q, k and v in one weight; the head is tied."""
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD)} | {f"{name}.{part}": (N_EMBD,) for name in ("token_embd_norm", "output_norm") for part in ("weight", "bias")}
+    for i in range(2):
+        outs = {"attn_norm": 0, "attn_qkv": 3 * N_EMBD, "attn_output": N_EMBD, "ffn_norm": 0, "ffn_up": N_FF}
+        for name, n_out in outs.items():
+            shapes |= {f"blk.{i}.{name}.weight": (n_out, N_EMBD) if n_out else (N_EMBD,), f"blk.{i}.{name}.bias": (n_out or N_EMBD,)}
+        shapes |= {f"blk.{i}.ffn_down.weight": (N_EMBD, N_FF), f"blk.{i}.ffn_down.bias": (N_EMBD,)}
+    return TinyModel("bloom", random_tensors(shapes), {
+        "feed_forward_length": N_FF, "attention.head_count": N_HEAD, "attention.head_count_kv": N_HEAD, "block_count": 2,
+        "attention.layer_norm_epsilon": 1e-5})
+
+
 def t5() -> TinyModel:
     """An encoder and a decoder of one layer each, which share the embeddings."""
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output.weight": (N_VOCAB, N_EMBD), "dec.output_norm.weight": (N_EMBD,), "enc.output_norm.weight": (N_EMBD,)}

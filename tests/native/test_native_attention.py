@@ -68,6 +68,16 @@ def test_any_layout_of_heads(zoo, monkeypatch, kind, n_threads):
         assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
 
 
+@pytest.mark.parametrize("kind", ["windows", "soft cap", "slopes"])
+def test_any_scores(zoo, monkeypatch, kind):
+    """Of layers that see a few tokens back; capped; with ALiBi, which makes them less the farther the cell is."""
+    for shape in {"n_shared": 200, "n_branches": 1, "n_steps": 2}, {"n_shared": 70, "n_branches": 5, "n_steps": 2}:
+        ours, ggmls, exact = both(zoo, monkeypatch, kind, Types.F16, **shape)
+        assert not np.array_equal(ours, ggmls)
+        assert relative_error(ours, ggmls) < ROUNDING[Types.F16]
+        assert relative_error(ours, exact) < relative_error(ggmls, exact)
+
+
 @pytest.mark.parametrize("type", ROUNDING, ids=lambda t: t.name)
 def test_cells_of_any_type(zoo, monkeypatch, type):
     ours, ggmls, _ = both(zoo, monkeypatch, "wide", type, n_shared=70, n_branches=5, n_steps=4)
@@ -151,3 +161,40 @@ def test_masked_cells_are_passed_by_as_in_the_unpatched_library(zoo, unpatched_l
         assert done.returncode == 0, done.stderr[-2000:]
     got, want = (np.load(tmp_path / f"{name}.npy") for name in ("patched", "unpatched"))
     assert np.isfinite(want).all() and np.array_equal(got, want)
+
+
+MIB = 1 << 20
+LAYOUTS = {"32/8 heads": (32, 8, 128, 128), "128/1 heads": (128, 1, 576, 512)}  # heads, heads of the cache, values of a key and of a value
+
+
+@pytest.fixture(scope="module")
+def attention_memory(pristine, tmp_path_factory):
+    """By layout, tokens behind 512 cells, and threads: the bytes that are allocated before the threads, and how often these allocate."""
+    if sys.platform != "linux":
+        pytest.skip("a library whose allocations a program can take over")
+    lib, native, program = Path(llama_cpp._lib._name).parent, Path(__file__).parents[2] / "native", tmp_path_factory.mktemp("memory") / "attention_memory"
+    built = subprocess.run(
+        ["c++", "-std=c++17", "-O2", f"-I{native}", *(f"-I{pristine / part}" for part in ("src", "include", "ggml/include")),
+         Path(__file__).parent / "attention_memory.cpp", "-o", program, f"-L{lib}", f"-Wl,-rpath,{lib},--allow-shlib-undefined", "-lllama", "-lggml-base", "-pthread"],
+        capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-2000:]
+
+    def get(layout: tuple[int, ...], n_tokens: int, threads: list[int]) -> dict[int, tuple[int, int]]:
+        ran = subprocess.run([program, *map(str, (*layout, n_tokens, 512, *threads))], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        return {n: (n_bytes, n_in_threads) for n, n_bytes, n_in_threads in (map(int, line.split()) for line in ran.stdout.splitlines())}
+
+    return get
+
+
+@pytest.mark.parametrize("n_tokens", [1, 64, 512])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scratch_is_bounded_and_made_before_the_threads(attention_memory, layout, n_tokens):
+    """4 MiB a thread, and however many threads there are: what belongs to the tokens and not to a thread is there once."""
+    got = attention_memory(LAYOUTS[layout], n_tokens, [1, 2, 8, 64])
+    of_tokens = 4 * n_tokens * (512 + n_tokens) * 3  # which cells they see, some numbers for each
+    for n_threads, (n_bytes, n_in_threads) in got.items():
+        assert n_in_threads == 0
+        assert n_bytes < 4 * MIB * n_threads + of_tokens
+    assert got[64][0] - got[8][0] < 4 * MIB * (64 - 8)
+    assert got[1][0] >= 4 * 48 * sum(LAYOUTS[layout][2:])  # it counts: 48 queries and their sums are in it

@@ -39,7 +39,7 @@ def test_kernels_equal_sums_in_double(isa, pristine, tmp_path):
     check(["c++"], [], (ARM if IS_ARM else X86)[isa], pristine, tmp_path)
 
 
-OTHERS = [name for name in (*(f"g++-{n}" for n in range(9, 12)), "clang++") if shutil.which(name)]
+OTHERS = [name for name in (*(f"g++-{n}" for n in range(9, 12)), *(f"clang++-{n}" for n in range(12, 14)), "clang++") if shutil.which(name)]
 
 
 @pytest.mark.skipif(IS_ARM or not OTHERS, reason="another compiler: apt install g++-11 clang")

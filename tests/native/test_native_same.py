@@ -13,21 +13,21 @@ import pytest
 from native_models import finish, llama, random_adapter, write_adapter, write_model
 from native_runtime import Runtime, llama_cpp, prompt
 
-from alora_gguf.runtime.library import library
+from alora_gguf._library import library
 
 Types = gguf.GGMLQuantizationType
 N_SHARED, INVOCATION, N_STEPS = 140, prompt(50, 11), 3
 FILLER, SEQ = 12, 1
 
 
-def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool = False, long_beside: int = 0, chunks: int = 11, filler: str = "",
-           n_threads: int = 1, unified: bool = True, shared=None) -> np.ndarray:
+def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool = False, long_beside: int = 0, pieces: int = 11, filler: str = "",
+           n_threads: int = 1, unified: bool = True, shared=None, swa_full: bool = True) -> np.ndarray:
     """Logits of an invocation and of the tokens after it, of a sequence that goes on from cells of the base.
 
     n_beside: others that go on from the same cells, by other adapters. base_beside: every second of these without one.
-    long_beside: tokens of a prompt in the first batch. chunks: tokens at once. filler: what lies in the cells before.
+    long_beside: tokens of a prompt in the first batch. pieces: tokens at once. filler: what lies in the cells before.
     """
-    with Runtime(base, n_ctx=4096, flash=Types.F16, unified=unified) as runtime:
+    with Runtime(base, n_ctx=4096, flash=Types.F16, unified=unified, swa_full=swa_full) as runtime:
         llama_cpp.llama_set_n_threads(runtime.ctx, n_threads, n_threads)
         if filler:
             assert runtime.decode((FILLER, prompt(9, 77), 0), outputs="none") == 0
@@ -49,10 +49,10 @@ def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool =
         runtime.activate(SEQ, adapters[0], N_SHARED)
 
         rows, n = [], N_SHARED
-        for i in range(0, len(INVOCATION), chunks):
+        for i in range(0, len(INVOCATION), pieces):
             beside = [(seq, prompt(60 + seq, 5 + seq), N_SHARED) for seq in others if i == 0]
             beside += [(11, prompt(70, long_beside), 0)] if long_beside and i == 0 else []
-            mine = INVOCATION[i : i + chunks]
+            mine = INVOCATION[i : i + pieces]
             rows += runtime.logits((SEQ, mine, n), *beside)[:1]
             n += len(mine)
         for i in range(N_STEPS):
@@ -66,11 +66,11 @@ def quantize(values: np.ndarray, dtype: Types) -> np.ndarray:
         return gguf.quants.quantize(values, dtype)
     n_block, n_bytes = gguf.GGML_QUANT_SIZES[dtype]
     values = np.ascontiguousarray(values, np.float32)
-    out = np.zeros((values.shape[0], values.shape[1] // n_block * n_bytes), np.uint8)
+    out = np.zeros((*values.shape[:-1], values.shape[-1] // n_block * n_bytes), np.uint8)
     quantize_chunk = library("ggml-base").ggml_quantize_chunk
     quantize_chunk.restype = ctypes.c_size_t
     got = quantize_chunk(ctypes.c_int(dtype), values.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p),
-                         *map(ctypes.c_int64, (0, *values.shape)), ctypes.c_void_p())
+                         *map(ctypes.c_int64, (0, values.size // values.shape[-1], values.shape[-1])), ctypes.c_void_p())
     assert got == out.nbytes
     return out
 
@@ -85,7 +85,7 @@ def of_type(path: Path, model, dtype: Types) -> Path:
             writer.add_key_value(field.name, field.contents(), field.types[0], sub)
     for t in reader.tensors:
         values = np.array(t.data).reshape(tuple(reversed([int(n) for n in t.shape])))
-        kind = dtype if values.ndim > 1 and "norm" not in t.name else Types.F32
+        kind = dtype if t.name in model.weights else Types.F32
         writer.add_tensor(t.name, quantize(values, kind), raw_dtype=kind)
     finish(writer, {})
     return path.with_suffix(".typed")
@@ -93,8 +93,8 @@ def of_type(path: Path, model, dtype: Types) -> Path:
 
 WAYS = {
     "again": {},
-    "one by one": {"chunks": 1},
-    "four at once": {"chunks": 4},
+    "one by one": {"pieces": 1},
+    "four at once": {"pieces": 4},
     "beside one": {"n_beside": 1},
     "beside eight": {"n_beside": 8},
     "beside eight, half of them the base's": {"n_beside": 8, "base_beside": True},
@@ -103,29 +103,33 @@ WAYS = {
     "among gaps": {"filler": "gaps"},
     "on three threads": {"n_threads": 3},
     "in a stream": {"unified": False, "n_beside": 2},
-    "all of it": {"n_beside": 5, "base_beside": True, "long_beside": 90, "chunks": 2, "filler": "gaps", "n_threads": 2},
+    "all of it": {"n_beside": 5, "base_beside": True, "long_beside": 90, "pieces": 2, "filler": "gaps", "n_threads": 2},
 }
+
+
+LONG = {"long rows": {}, "experts of long rows": {"n_expert": 4}}  # that K-quants have
 
 
 @pytest.fixture(scope="module")
 def setting(zoo):
-    """By kind and type of the base's matrices and type of the adapters: the files, the shared cells, and the answer alone."""
+    """By kind and type of the base's matrices and type of the adapters: the files, the shared cells and other options, and the answer alone."""
     known: dict[tuple, tuple] = {}
 
     def get(kind: str, base_type: Types, adapter_type: Types):
         key = kind, base_type, adapter_type
         if key not in known:
             with pytest.MonkeyPatch.context() as patch:
-                if kind == "long rows":
+                if kind in LONG:
                     patch.setattr(native_models, "N_EMBD", 256)
                     patch.setattr(native_models, "N_FF", 512)
-                model = llama(n_dim=64) if kind == "long rows" else zoo.model(kind)
+                model = llama(n_dim=64, **LONG[kind]) if kind in LONG else zoo.model(kind.removeprefix("small "))
                 base = of_type(zoo.path(), model, base_type)
             files = [write_adapter(zoo.path(), model.architecture, random_adapter(model, seed, r=32), adapter_type) for seed in (1, 2)]
-            with Runtime(base, n_ctx=4096, flash=Types.F16) as runtime:
+            options = {"swa_full": not kind.startswith("small ")}
+            with Runtime(base, n_ctx=4096, flash=Types.F16, **options) as runtime:
                 assert runtime.decode((0, prompt(1, N_SHARED), 0), outputs="none") == 0
-                shared = runtime.save(0)
-            known[key] = base, files, shared, answer(base, files, shared=shared)
+                options["shared"] = runtime.save(0)
+            known[key] = base, files, options, answer(base, files, **options)
         return known[key]
 
     return get
@@ -135,32 +139,41 @@ def setting(zoo):
 @pytest.mark.parametrize(["kind", "base_type", "adapter_type"], [
     ("dense", Types.F32, Types.F32), ("dense", Types.F16, Types.F16), ("dense", Types.Q8_0, Types.Q8_0), ("dense", Types.Q4_0, Types.BF16),
     ("wide", Types.F32, Types.F16), ("one head each", Types.Q8_0, Types.F32), ("many heads", Types.Q8_0, Types.F32), ("tied", Types.F16, Types.F16), ("experts", Types.F32, Types.F32), ("hybrid", Types.F32, Types.F32),
+    ("dense", Types.BF16, Types.F32), ("dense", Types.Q4_1, Types.Q8_0), ("hybrid", Types.Q8_0, Types.F16), ("recurrent", Types.F32, Types.F32),
+    ("windows", Types.F32, Types.F32), ("small windows", Types.Q8_0, Types.F32), ("soft cap", Types.F32, Types.F32), ("slopes", Types.F32, Types.F32),
     ("long rows", Types.Q4_K, Types.F16), ("long rows", Types.Q6_K, Types.F16),
+    ("experts of long rows", Types.Q4_K, Types.F16), ("experts of long rows", Types.Q6_K, Types.F16),
 ], ids=lambda v: v if isinstance(v, str) else v.name)  # fmt: skip
 def test_the_same_answer(setting, kind, base_type, adapter_type, way):
-    base, files, shared, alone = setting(kind, base_type, adapter_type)
-    got = answer(base, files, shared=shared, **WAYS[way])
+    base, files, options, alone = setting(kind, base_type, adapter_type)
+    got = answer(base, files, **options, **WAYS[way])
     assert np.array_equal(got, alone)
 
 
-def test_rows_that_are_multiplied_together_differ(setting, monkeypatch):
+@pytest.mark.parametrize(["kind", "base_type", "adapter_type"], [
+    ("dense", Types.F32, Types.F32), ("experts of long rows", Types.Q6_K, Types.F16),
+], ids=lambda v: v if isinstance(v, str) else v.name)  # fmt: skip
+def test_rows_that_are_multiplied_together_differ(setting, monkeypatch, kind, base_type, adapter_type):
     """What ggml makes of several rows at once is not what it makes of each: the tests above can fail."""
-    base, files, shared, alone = setting("dense", Types.F32, Types.F32)
+    base, files, options, alone = setting(kind, base_type, adapter_type)
     monkeypatch.setenv("ALORA_ROWS", "together")
-    together = answer(base, files, shared=shared)
+    together = answer(base, files, **options)
     assert not np.array_equal(together, alone) and np.allclose(together, alone, atol=1e-4)
-    assert not np.array_equal(answer(base, files, shared=shared, chunks=1), together)
+    assert not np.array_equal(answer(base, files, **options, pieces=1), together)
 
 
-def test_the_base_beside_them_is_the_bases(setting):
+@pytest.mark.parametrize(["kind", "base_type", "adapter_type"], [
+    ("dense", Types.F32, Types.F32), ("experts of long rows", Types.Q6_K, Types.F16), ("soft cap", Types.F32, Types.F32), ("slopes", Types.F32, Types.F32),
+], ids=lambda v: v if isinstance(v, str) else v.name)  # fmt: skip
+def test_the_base_beside_them_is_the_bases(setting, kind, base_type, adapter_type):
     """Rows that are computed alone leave the others what they were."""
-    base, files, shared, _ = setting("dense", Types.F32, Types.F32)
+    base, files, options, _ = setting(kind, base_type, adapter_type)
     with Runtime(base, n_ctx=4096, flash=Types.F16) as runtime:
         rows = (3, prompt(3, 40), 0), (SEQ, INVOCATION, N_SHARED)
-        assert runtime.restore(SEQ, shared)
+        assert runtime.restore(SEQ, options["shared"])
         want, _ = runtime.logits(*rows)
         runtime.clear()
-        assert runtime.restore(SEQ, shared)
+        assert runtime.restore(SEQ, options["shared"])
         runtime.activate(SEQ, runtime.load(files[0]), N_SHARED)
         got, _ = runtime.logits(*rows)
     assert np.array_equal(got, want)
