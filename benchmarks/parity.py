@@ -1,4 +1,4 @@
-"""The runtime's logits against PEFT's, for every family and every option: writes docs/parity.md.
+"""The runtime's logits against PEFT's, for every family and every option: writes docs/benchmarks/parity.md.
 
     python benchmarks/parity.py [FAMILY ...]
 
@@ -53,7 +53,7 @@ def main(names: list[str]) -> int:
     if len(rows) < sum(bool(cases_of(name)) for name in TINY_MODELS):
         print(table)
     elif not bad:
-        (REPO / "docs" / "parity.md").write_text(HEAD + table + OPTIONS + options)
+        (REPO / "docs" / "benchmarks" / "parity.md").write_text(HEAD + table + OPTIONS + options)
     for line in bad:
         print(line, file=sys.stderr)
     return bool(bad)
@@ -61,5 +61,5 @@ def main(names: list[str]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", nargs="*", choices=[*TINY_MODELS, []], help="only these, printed; default: all, into docs/parity.md")
+    parser.add_argument("family", nargs="*", choices=[*TINY_MODELS, []], help="only these, printed; default: all, into docs/benchmarks/parity.md")
     sys.exit(main(parser.parse_args().family))
