@@ -14,7 +14,7 @@ ZIG              := 0.17.1
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test test-fast lint types bench bench-device-ways stress soak check-cuda check-metal check-vulkan cross sanitize fuzz audit wheel check-wheel clean check-tools
+.PHONY: demo test test-fast lint types docs bench bench-device-ways stress soak check-cuda check-metal check-vulkan cross sanitize fuzz audit wheel check-wheel clean check-tools
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -124,6 +124,14 @@ fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed
 # known holes of what is installed; asks the internet
 audit: $(STAMPS)/fuzz-tools $(STAMPS)/installed
 	$(BIN)/pip-audit
+
+# build/docs: the pages of docs/ and an API reference, to read in a browser
+docs: $(STAMPS)/docs-tools
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# the page of all commands; python docs/commands.py --check says whether it is old
+docs/commands.md: docs/commands.py $(STAMPS)/installed
+	$(BIN)/python docs/commands.py
 
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -247,6 +255,11 @@ $(STAMPS)/wheel-tools: $(STAMPS)/venv
 $(STAMPS)/cross-tools: $(STAMPS)/venv
 	@echo "== zig $(ZIG)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check ziglang==$(ZIG)
+	@touch $@
+
+$(STAMPS)/docs-tools: pyproject.toml $(STAMPS)/venv
+	@echo "== documentation tools"
+	@sed -n 's/^docs = \[\(.*\)\]$$/\1/p' pyproject.toml | sed 's/", "/" "/g' | xargs $(BIN)/pip install --quiet --disable-pip-version-check
 	@touch $@
 
 $(STAMPS)/fuzz-tools: tests/fuzz/requirements.txt $(STAMPS)/test-tools

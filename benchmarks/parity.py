@@ -1,4 +1,4 @@
-"""The runtime's logits against PEFT's, for every family and every option: writes docs/parity.md.
+"""The runtime's logits against PEFT's, for every family and every option: writes docs/benchmarks/parity.md.
 
     python benchmarks/parity.py [FAMILY ...]
 
@@ -18,11 +18,11 @@ sys.path.insert(0, str(REPO / "tests"))
 from family_parity import CASES, cases_of, compare  # noqa: E402
 from tiny_models import TINY_MODELS, write_models  # noqa: E402
 
-HEAD = """# Parity with PEFT
+HEAD = """# Families beside PEFT
 
-Written by `python benchmarks/parity.py`. Each family is a tiny random model that transformers made and upstream's converter turned into an F32 GGUF; each column is a random adapter that PEFT saved and `alora-convert` converted. All rows of logits of seven sequences, with the invocation in other places of each, are computed in one batch with and without the adapter, on the CPU with an F32 cache, and compared with PEFT's own forward.
+Written by `python benchmarks/parity.py`. Each family is a tiny random model that transformers made and upstream's converter turned into an F32 GGUF. Each column is a random adapter that PEFT saved and `alora-convert` converted. Each pair computes all rows of logits of seven sequences, which have the invocation in different places, in one batch with and without the adapter, on the CPU with an F32 cache. The rows are compared with PEFT's own forward.
 
-A cell is the worst row's relative error |runtime - PEFT| / |PEFT| in the Euclidean norm: with an F32 adapter / with an F16 adapter. `base` is the same for the rows without an adapter, against transformers. Errors have to be below 2e-5 with F32 and 1e-3 with F16, or below twice the base's own error where that is more (ggml's GELU on the CPU is a 16-bit table).
+A cell is the relative error of the worst row, |runtime - PEFT| / |PEFT| in the Euclidean norm: with an F32 adapter / with an F16 adapter. `base` is the same for the rows without an adapter, against transformers. Errors must be below 2e-5 with F32 and below 1e-3 with F16, or below twice the base's own error where that is more: ggml's GELU on the CPU is a 16-bit table.
 
 """
 OPTIONS = """
@@ -53,7 +53,7 @@ def main(names: list[str]) -> int:
     if len(rows) < sum(bool(cases_of(name)) for name in TINY_MODELS):
         print(table)
     elif not bad:
-        (REPO / "docs" / "parity.md").write_text(HEAD + table + OPTIONS + options)
+        (REPO / "docs" / "benchmarks" / "parity.md").write_text(HEAD + table + OPTIONS + options)
     for line in bad:
         print(line, file=sys.stderr)
     return bool(bad)
@@ -61,5 +61,5 @@ def main(names: list[str]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", nargs="*", choices=[*TINY_MODELS, []], help="only these, printed; default: all, into docs/parity.md")
+    parser.add_argument("family", nargs="*", choices=[*TINY_MODELS, []], help="only these, printed; default: all, into docs/benchmarks/parity.md")
     sys.exit(main(parser.parse_args().family))

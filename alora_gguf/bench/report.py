@@ -33,10 +33,10 @@ def page(results: dict, plots: Sequence[Path]) -> str:
         "# Benchmarks", "",
         f"Written by `{results['command']}` on {on['cpu']}, {on['cores']} cores, {on['threads']} threads, {on['system']}, "
         f"load {on['load']:.1f} at the beginning, Python {on['python']}; {versions}.", "",
-        "Both sides of a figure are measured in turn, each engine in a process of its own. Measured is the median of the ratios "
-        "of the pairs; spread, their quartiles. Adapters: rank 32 on all linear layers, random, f16 unless said otherwise. Every "
-        "engine has the same GGUF base (but PEFT, which dequantises it to float32), the same tokens and threads, ubatches of 512 "
-        "tokens, an f16 KV cache and flash attention.", "",
+        "Both sides of a figure are measured in turn, each engine in a process of its own. *Measured* is the median of the ratios "
+        "of the pairs, and *spread* is their quartiles. The adapters are random, of rank 32 on all linear layers, in f16 unless said "
+        "otherwise. Every engine has the same GGUF base, the same tokens and threads, ubatches of 512 tokens, an f16 KV cache and flash "
+        "attention; PEFT dequantises the base to float32.", "",
         "| figure | model | bar | measured | spread | pairs | |", "|---|---|---|---|---|---|---|"]
     for r in results["figures"]:
         lines.append(f"| {r['title']} | {r['model']} | {r['bar'] or '-'} | {_number(r['value'])} | "

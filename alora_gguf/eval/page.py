@@ -12,15 +12,15 @@ from .report import parts_table, plot, table
 
 HEAD = """# Intrinsics: how good they are
 
-Each table is written by the command above it; the figures are in [intrinsics.json](intrinsics.json) too.
+Each table is written by the command above it. The figures are in [intrinsics.json](intrinsics.json) too.
 
-Everything is measured through the GGUF runtime, but for the rows "aLoRA, PEFT", which are PEFT's on the dequantised weights in
-float32. *base, prompted* is the base model with an instruction in words, its output held to a schema. *LoRA* is an
-ordinary LoRA of the same data (its card says how it was trained), on the same prompt: it is active on every token, so it finds nothing in the
-cache. *right* is the share of outputs that are the wanted one, word for word, or, of a probability, on its side of one half;
-intervals are 95%: Wilson's, for AUROC and ECE from 1,000 resamples. *aLoRA's lead* is the aLoRA's share less the row's, on the
-same examples, with the interval of paired shares. *tokens computed* and *ms a call* (median) are those of
-one call on a conversation that is in the cache, prompt and output together.
+Everything is measured through the GGUF runtime, except the rows "aLoRA, PEFT": those are PEFT's, on the dequantised weights in float32.
+
+- *base, prompted* is the base model with an instruction in words, its output held to a schema.
+- *LoRA* is an ordinary LoRA of the same data, on the same prompt; its card says how it was trained. It is active on every token, so it finds nothing in the cache.
+- *right* is the share of outputs that are the wanted one, word for word. Of a probability it is the share on the right side of one half. Intervals are 95%: Wilson's, and for AUROC and ECE from 1,000 resamples.
+- *aLoRA's lead* is the aLoRA's share less the row's, on the same examples, with the interval of paired shares.
+- *tokens computed* and *ms a call* (median) are those of one call on a conversation that is in the cache, prompt and output together.
 
 ![outputs right](intrinsics.png)
 """

@@ -27,7 +27,7 @@ from family_parity import add_adapter, cases_of, compare  # noqa: E402
 from reference import peft_logits, relative_error  # noqa: E402
 from tiny_models import TINY_MODELS, make_model  # noqa: E402
 
-# In docs/parity.md are all cases of all families; these are what can break on its own.
+# In docs/benchmarks/parity.md are all cases of all families; these are what can break on its own.
 TESTED = [(name, case) for name in TINY_MODELS for case in cases_of(name)
           if case in ("alora, all scales", "experts", "all experts") or case == "embeddings" and name in ("llama", "qwen2", "gemma3", "granite", "gpt2")
           or case in ("lora", "bias", "dora") and name == "llama, q k v fused"]

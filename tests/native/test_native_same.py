@@ -13,7 +13,7 @@ import pytest
 from native_models import finish, llama, random_adapter, write_adapter, write_model
 from native_runtime import Runtime, llama_cpp, prompt
 
-from alora_gguf._library import library
+from alora_gguf.runtime.library import library
 
 Types = gguf.GGMLQuantizationType
 N_SHARED, INVOCATION, N_STEPS = 140, prompt(50, 11), 3
