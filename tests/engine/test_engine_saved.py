@@ -153,4 +153,4 @@ def test_one_that_does_not_fit_is_refused_and_nothing_is_lost(open_model, tmp_pa
         model.generate([300] * 50, max_tokens=1)
         with pytest.raises(ContextFullError, match="256"):
             model.restore(tmp_path / "chat")
-        assert model.generate([300] * 50, max_tokens=1).usage.cached_tokens == 49
+        assert model.generate([300] * 50, max_tokens=1).usage.cached_tokens == 50
