@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .adapter import Adapter
 from .engine.cache import Activation
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from .model import Model
 
 
+_MOST_ASIDES = 64
+
+
+class Aside(NamedTuple):
+    """What stands between a conversation's first `after` tokens and the start of an intrinsic: tokens of the base."""
+
+    after: int
+    tokens: tuple[int, ...]
+
+
 class Conversation:
     """Made by Model.conversation.
 
@@ -40,6 +50,7 @@ class Conversation:
     chat_template_kwargs   what the chat template gets beside the messages, as `enable_thinking`
     began       the time that templates write which write one: a conversation keeps its date
     space       it shares cells with conversations of the same one only
+    asides      how intrinsics were asked on it, those asked last at the end
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
@@ -65,6 +76,7 @@ class Conversation:
         self.adapter = adapter
         self.space = space
         self._model = model
+        self.asides: dict[Aside, None] = {}
         self._asking = Turns()
         self._closed = False
 
@@ -329,6 +341,8 @@ class Conversation:
         given = setting if documents is None else setting._replace(documents=documents)
         prompt = prompts.intrinsic(
             messages, Intrinsic.of(adapter), given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
+        if known is None and prompt.n_shared is not None and prompt.start > prompt.n_shared:
+            self.note_aside(Aside(prompt.n_shared, tuple(prompt.tokens[prompt.n_shared : prompt.start])))
         if known is None and prompt.text:
             self._model.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.space)
         params = SamplingParams.of(dict(sampling or {}), **sampling_of(prompt.asked))
@@ -338,6 +352,13 @@ class Conversation:
             prompt.tokens, params, self._model.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
             background=background, space=self.space, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
             result_of=prompt.result_of)
+
+    def note_aside(self, aside: Aside) -> None:
+        """That an intrinsic was asked so: save() keeps its cells too."""
+        self.asides.pop(aside, None)
+        self.asides[aside] = None
+        for oldest in list(self.asides)[:-_MOST_ASIDES]:
+            self.asides.pop(oldest, None)
 
     def submit(self, *requests: Request) -> None:
         self._model.loop.submit(*requests)

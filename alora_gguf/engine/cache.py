@@ -214,11 +214,14 @@ class Cache:
         """How many cells the branches have."""
         return sum(branch.n_ready for branch in self._branches())
 
-    def adopt(self, keys: list[int], seq: int) -> None:
-        """Takes over a sequence that holds the cells of this path."""
-        branch = Branch(self._root, 0, keys)
-        branch.n_ready = len(keys)
-        self._root.children.append(branch)
+    def adopt(self, keys: list[int], seq: int, n_shared: int = 0) -> None:
+        """Takes over a sequence that holds the cells of this path: the first `n_shared` are those of a holder(), the rest its own."""
+        parent = next((b for b, n in self._walk(keys, self._root) if b.start < n_shared <= min(n, b.ready_end)), self._root)
+        if n_shared < parent.end:
+            parent = self._split(parent, n_shared)
+        branch = Branch(parent, n_shared, keys[n_shared:])
+        branch.n_ready = len(branch.keys)
+        parent.children.append(branch)
         self._hold(branch, seq)
         self._touch(branch)
 
@@ -253,7 +256,7 @@ class Cache:
         """Every branch below `branch` that the path goes through, with how far it does."""
         for child in branch.children:
             if child.keys and child.start < len(keys) and child.keys[0] == keys[child.start]:
-                n = child.start + _n_common(child.keys, keys, child.start)
+                n = child.start + n_common(child.keys, keys, child.start)
                 yield child, n
                 if n == child.end:
                     yield from self._walk(keys, child)
@@ -366,8 +369,8 @@ class Cache:
             branch = branch.parent
 
 
-def _n_common(run: list[int], keys: Sequence[int], start: int) -> int:
-    """How many of `run` are equal to those of `keys` from `start` on."""
+def n_common(run: Sequence[int], keys: Sequence[int], start: int = 0) -> int:
+    """How many of the first of `run` are equal to those of `keys` from `start` on."""
     n = min(len(run), len(keys) - start)
     if run[:n] == keys[start : start + n]:
         return n
