@@ -20,7 +20,7 @@ from .errors import ClosedError, PromptError, UnknownAdapterError
 from .runtime.grammar import schema_to_gbnf
 from .prompt.io_yaml import IntrinsicRequest, sampling_of
 from .runtime.lifetime import Lifetime
-from .prompt.builder import Intrinsic, PromptBuilder, Setting
+from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import template_of
 from .runtime.vocab import Vocab
 

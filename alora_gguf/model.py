@@ -11,7 +11,6 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .conversation.conversation import Conversation
-from .conversation.saved import restore
 from .engine.adapter import Adapter
 from .engine.adapters import Registry
 from .engine.cache import Activation
@@ -305,10 +304,9 @@ class Model:
         Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
         version or type of cells; ContextFullError if it does not fit.
         """
-        from .conversation.saved import restore
-
+        
         self.check_open()
-        return restore(self, path, cache_salt)
+        return Conversation.restored(self.engine, path, cache_salt)
 
     # life
 

@@ -53,7 +53,7 @@ class Replay:
     def __init__(self, tokens):
         self.tokens = list(tokens)
 
-    def sample(self, context, index, *, constrained):
+    def sample(self, logits, *, constrained):
         return self.tokens.pop(0)
 
     def free(self):
@@ -67,7 +67,7 @@ def replay(model, tokens, **sampling):
     request._sampler.free()
     request._sampler = Replay(tokens)
     while request.finish_reason is None:
-        request.advance(model.engine.context, 0)
+        request.advance(None)
     request.finish()
     return chunks, request.reply()
 

@@ -1,11 +1,11 @@
 """The whole run: figures, neighbours, checks; then the files."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..hub.folders import cache_folder
 from ..runtime.cores import usable_cores
 from ..errors import BenchError
 from . import report

@@ -1,6 +1,6 @@
 """Every engine side by side, in milliseconds, and whether they computed the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from statistics import median

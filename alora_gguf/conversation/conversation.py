@@ -10,24 +10,37 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from os import PathLike
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
+
 
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..engine.call import Call
 from ..engine.engine import Engine
 from ..engine.request import Request
+from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
-from ..errors import AloraError, ClosedError, PromptError
+from ..errors import AloraError, ClosedError, PromptError, SavedConversationError
 from ..prompt.io_yaml import documents_of, sampling_of
-from ..prompt.builder import Intrinsic, Prompt, Setting
+from ..prompt.builder import Prompt, Setting
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
 from ..reply import Chunk, Reply, Usage, Verdict
 from ..runtime.sampling import SamplingParams
-from .saved import save
+from ..versions import LLAMA_CPP_PYTHON
+from .saved import Saved
 from .turn import Turns
 from .watch import Watcher
+
+
+_MOST_ASIDES = 64
+
+
+class Aside(NamedTuple):
+    """What stands between a conversation's first `after` tokens and the start of an intrinsic: tokens of the base."""
+
+    after: int
+    tokens: tuple[int, ...]
 
 
 class Conversation:
@@ -39,6 +52,7 @@ class Conversation:
     chat_template_kwargs   what the chat template gets beside the messages, as `enable_thinking`
     began       the time that templates write which write one: a conversation keeps its date
     cache_salt    it shares cells with conversations of the same one only
+    asides        how intrinsics were asked on it, those asked last at the end
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
@@ -64,6 +78,7 @@ class Conversation:
         self.adapter = adapter
         self.cache_salt = cache_salt
         self._engine = engine
+        self.asides: dict[Aside, None] = {}
         self._asking = Turns()
         self._closed = False
 
@@ -373,9 +388,46 @@ class Conversation:
         return results if stream else drain(results, on_text and (lambda item: on_text(*item)))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again."""
+        """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again.
+
+        Raises SavedConversationError if it cannot be written.
+        """
         self._check_open()
-        save(self._engine, self, path)
+        engine, (text, tokens), adapter = self._engine, self.cells(), self.adapter
+        asides = list(self.asides)[::-1]
+        paths = [self._keys([*tokens[: aside.after], *aside.tokens]) for aside in asides]
+        cells = engine.loop.call(lambda: list(read_cells(engine, self._keys(tokens), paths)))
+        Saved(
+            llama_cpp=LLAMA_CPP_PYTHON, model=digest_of(engine.path), cells=engine.cell_types,
+            adapter={"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
+            messages=self.messages, documents=self.documents, notes=self.notes, chat_template_kwargs=self.chat_template_kwargs,
+            began=self.began.isoformat(), text=text, tokens=tokens, n_cells=len(cells[0][1].keys) if cells else 0,
+            asides=[{"after": asides[i].after, "tokens": list(asides[i].tokens), "n_cells": len(one.keys) - one.start, "n_bytes": len(one.state)}
+                    for i, one in cells if i is not None],
+            states=[one.state for _, one in cells],
+        ).write(path)
+
+    @classmethod
+    def restored(cls, engine: Engine, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
+        """What save() wrote, its cells in the cache again. Raises as Model.restore()."""
+        saved = Saved.read(path)
+        saved.check(path, LLAMA_CPP_PYTHON, digest_of(engine.path), engine.cell_types)
+        adapter = engine.adapters[saved.adapter["name"]] if saved.adapter else None
+        if saved.adapter and adapter is not None and adapter.sha256 != saved.adapter["sha256"]:
+            raise SavedConversationError(
+                f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one")
+        conversation = cls(engine, saved.messages, adapter, cache_salt, chat_template_kwargs=saved.chat_template_kwargs)
+        conversation.began = saved.time(path)
+        conversation.documents, conversation.notes = documents_of(saved.documents), saved.notes
+        engine.history.remember(saved.text, saved.tokens, cache_salt)
+        for aside in reversed(saved.asides):
+            conversation.note_aside(Aside(aside["after"], tuple(aside["tokens"])))
+        if saved.n_cells:
+            paths = [saved.tokens[: saved.n_cells], *([*saved.tokens[: aside["after"]], *aside["tokens"]] for aside in saved.asides)]
+            starts = [0, *(len(path) - aside["n_cells"] for path, aside in zip(paths[1:], saved.asides))]
+            cells = [Cells(conversation._keys(path), start, state) for path, start, state in zip(paths, starts, saved.states)]
+            engine.loop.call(lambda: write_cells(engine, cells, str(path)))
+        return conversation
 
     def close(self) -> None:
         """Ends it: it takes no more calls. What it has in the cache stays until there is need for the room."""
@@ -415,6 +467,8 @@ class Conversation:
         given = setting if documents is None else setting._replace(documents=documents)
         prompt = prompts.intrinsic(
             messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
+        if known is None and prompt.n_shared is not None and prompt.start > prompt.n_shared:
+            self.note_aside(Aside(prompt.n_shared, tuple(prompt.tokens[prompt.n_shared : prompt.start])))
         if known is None and prompt.text:
             self._engine.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.cache_salt)
         params = SamplingParams.of(dict(sampling or {}), **sampling_of(prompt.asked))
@@ -424,6 +478,13 @@ class Conversation:
             prompt.tokens, params, self._engine.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
             background=background, cache_salt=self.cache_salt, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
             result_of=prompt.result_of)
+
+    def note_aside(self, aside: Aside) -> None:
+        """That an intrinsic was asked so: save() keeps its cells too."""
+        self.asides.pop(aside, None)
+        self.asides[aside] = None
+        for oldest in list(self.asides)[:-_MOST_ASIDES]:
+            self.asides.pop(oldest, None)
 
     def submit(self, *requests: Request) -> None:
         self._engine.loop.submit(*requests)
@@ -460,6 +521,10 @@ class Conversation:
             return fork
 
         return {adapter: partial(make, adapter) for adapter in adapters}
+
+    def _keys(self, tokens: Sequence[int]) -> list[int]:
+        """What the cache knows the cells of these tokens by."""
+        return self._engine.cache.keys(tokens, self._activations(), self.cache_salt)
 
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []

@@ -1,7 +1,13 @@
 """A saved conversation: what was said, and the cells that hold it.
 
 The file: the 8 bytes `ALORACNV`; the number of bytes of the header as a little-endian u64; the
-header, JSON; the state, as llama_state_seq_get_data writes it; 32 bytes, the SHA-256 of all before.
+header, JSON; the states, as llama_state_seq_get_data writes them: that of the conversation, and of each
+of the header's asides; 32 bytes, the SHA-256 of all before.
+
+An aside is what stands between the conversation and the start of an intrinsic that was asked on it:
+`after` so many tokens of the conversation come these `tokens`, of the base; the state has the last
+`n_cells` of them. With it, an intrinsic that is asked again stands on the very same cells. It is left
+away where memory has no ranges of cells: recurrent and hybrid ones, and sliding windows.
 """
 
 from __future__ import annotations
@@ -12,80 +18,79 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Hashable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ..engine.cache import Activation
-from ..errors import ContextFullError, SavedConversationError
-from ..prompt.io_yaml import documents_of
-from ..versions import LLAMA_CPP_PYTHON
-
-if TYPE_CHECKING:
-    from .conversation import Conversation
-    from ..model import Model
+from ..errors import SavedConversationError
 
 _MAGIC = b"ALORACNV"
-_VERSION = 3
+_VERSION = 4
 _HEADER = {"llama_cpp": str, "model": str, "cells": list, "adapter": dict | None, "messages": list, "documents": list, "notes": dict,
-           "chat_template_kwargs": dict, "began": str, "text": str, "tokens": list, "n_cells": int}
-_SAMPLES, _SAMPLE_BYTES = 256, 4096
+           "chat_template_kwargs": dict, "began": str, "text": str, "tokens": list, "n_cells": int, "asides": list}
+_ASIDE = {"after": int, "tokens": list, "n_cells": int, "n_bytes": int}
 
 
-def save(engine, conversation: Conversation, path: str | PathLike[str]) -> None:
-    """Writes `path` whole or not at all. Raises SavedConversationError if it cannot be written."""
-    model = engine
-    text, tokens = conversation.cells()
-    adapter = conversation.adapter
-    n, state = model.loop.call(lambda: _state(model, model.cache.keys(tokens, _activations(conversation), conversation.cache_salt)))
-    header = {
-        "version": _VERSION,
-        "llama_cpp": LLAMA_CPP_PYTHON,  # the state's format is its llama.cpp's own
-        "model": _digest(model.path),
-        "cells": model.cell_types,
-        "adapter": {"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
-        "messages": conversation.messages,
-        "documents": conversation.documents,
-        "notes": conversation.notes,
-        "chat_template_kwargs": conversation.chat_template_kwargs,
-        "began": conversation.began.isoformat(),
-        "text": text,
-        "tokens": tokens,
-        "n_cells": n,
-    }
-    try:
-        data = json.dumps(header).encode()
-    except (TypeError, ValueError) as e:
-        raise SavedConversationError(f"{path}: expected notes that are values of JSON, got: {e}; correct them") from e
-    _write(Path(path), [_MAGIC, struct.pack("<Q", len(data)), data, state])
+@dataclass
+class Saved:
+    """What is in the file.
 
+    llama_cpp   version of llama-cpp-python: the states' format is its llama.cpp's own
+    model       digest of the model's file; cells: the types of the cache's cells, as in Engine.cell_types
+    adapter     name and sha256 of the LoRA that the conversation is held with
+    text        of what was said; tokens: those of the text; n_cells: how many of them have cells in the first state
+    asides      a mapping for each of the other states: after, tokens, n_cells, n_bytes
+    states      of the conversation, if it has cells, and of the asides
+    """
 
-def restore(opened: Model, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
-    """Raises SavedConversationError, or ContextFullError if the cells do not fit."""
-    model = opened.engine
-    header, state = _read(Path(path))
-    for what, expected, got, advice in (
-        ("llama_cpp", LLAMA_CPP_PYTHON, header["llama_cpp"], "save it again with this version"),
-        ("model", _digest(model.path)[:12], header["model"][:12], "load the model that it was held with"),
-        ("cells", model.cell_types, header["cells"], "load the model with the same type_k, type_v and flash_attn"),
-    ):
-        if got != expected:
-            raise SavedConversationError(f"{path}: {what}: expected {expected}, got {got}; {advice}")
-    adapter = header["adapter"]
-    if adapter is not None and model.adapters[adapter["name"]].sha256 != adapter["sha256"]:
-        raise SavedConversationError(
-            f"{path}: adapter {adapter['name']!r}: expected the file with SHA-256 {adapter['sha256'][:12]}, got another of this name; load that one")
-    conversation = opened.conversation(
-        messages=header["messages"], adapter=adapter and adapter["name"], chat_template_kwargs=header["chat_template_kwargs"], cache_salt=cache_salt)
-    conversation.began = _time(header["began"], path)
-    conversation.documents, conversation.notes = documents_of(header["documents"]), header["notes"]
-    model.history.remember(header["text"], header["tokens"], cache_salt)
-    tokens = header["tokens"][: header["n_cells"]]
-    if tokens:
-        model.loop.call(lambda: _restore(model, model.cache.keys(tokens, _activations(conversation), cache_salt), state, path))
-    return conversation
+    llama_cpp: str
+    model: str
+    cells: list[int]
+    adapter: dict[str, str] | None
+    messages: list[dict[str, Any]]
+    documents: list[dict[str, str]]
+    notes: dict[str, Any]
+    chat_template_kwargs: dict[str, Any]
+    began: str
+    text: str
+    tokens: list[int]
+    n_cells: int
+    asides: list[dict[str, Any]]
+    states: list[memoryview] = field(repr=False)
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Writes `path` whole or not at all. Raises SavedConversationError if it cannot be written."""
+        header = {"version": _VERSION, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "states"}}
+        try:
+            data = json.dumps(header).encode()
+        except (TypeError, ValueError) as e:
+            raise SavedConversationError(f"{path}: expected notes that are values of JSON, got: {e}; correct them") from e
+        _write(Path(path), [_MAGIC, struct.pack("<Q", len(data)), data, *self.states])
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> Saved:
+        """Raises SavedConversationError for a file that is none, or is damaged."""
+        header, states = _read(Path(path))
+        return cls(**{name: header[name] for name in _HEADER}, states=states)
+
+    def check(self, path: str | PathLike[str], llama_cpp: str, model: str, cells: list[int]) -> None:
+        """Raises SavedConversationError unless it was saved with these."""
+        for what, expected, got, advice in (
+            ("llama_cpp", llama_cpp, self.llama_cpp, "save it again with this version"),
+            ("model", model[:12], self.model[:12], "load the model that it was held with"),
+            ("cells", cells, self.cells, "load the model with the same type_k, type_v and flash_attn"),
+        ):
+            if got != expected:
+                raise SavedConversationError(f"{path}: {what}: expected {expected}, got {got}; {advice}")
+
+    def time(self, path: str | PathLike[str]) -> datetime:
+        """When it began. Raises SavedConversationError."""
+        try:
+            return datetime.fromisoformat(self.began)
+        except ValueError as e:
+            raise SavedConversationError(f"{path}: header: expected a time in began, got {self.began!r:.40}; the file is damaged") from e
 
 
 def check_target(path: Path) -> None:
@@ -99,39 +104,6 @@ def check_target(path: Path) -> None:
         raise SavedConversationError(f"{path}: expected a file that can be written, got: {getattr(e, 'strerror', None) or e}; check the path") from e
     if begin != _MAGIC:
         raise SavedConversationError(f"{path}: expected a new file or a saved conversation, got another kind of file; choose another name")
-
-
-def _activations(conversation: Conversation) -> list[Activation]:
-    return [Activation(conversation.adapter, 0)] if conversation.adapter else []
-
-
-def _state(model: Model, keys: list[int]) -> tuple[int, memoryview]:
-    """How many cells of the path are in the cache, and what they hold."""
-    seq = model.cache.acquire()
-    try:
-        held = model.cache.holder(keys)
-        if held is None:
-            return 0, memoryview(b"")
-        source, n = held
-        model.context.fork(source, seq, n)
-        return n, model.context.state(seq)
-    finally:
-        model.context.release(seq)
-
-
-def _restore(model: Model, keys: list[int], state: memoryview, path) -> None:
-    cache, context = model.cache, model.context
-    if (held := cache.holder(keys)) and held[1] == len(keys):
-        return
-    if len(keys) > context.n_ctx:
-        raise ContextFullError(f"{path}: expected {context.n_ctx} cells at most (n_ctx), got {len(keys)}; give a larger n_ctx")
-    seq = cache.acquire()
-    while cache.n_cells + len(keys) > context.n_ctx and cache.evict():
-        pass
-    if not context.restore(seq, state):
-        context.release(seq)
-        raise ContextFullError(f"{path}: expected room for {len(keys)} cells, got less; end a call or give a larger n_ctx")
-    cache.adopt(keys, seq)
 
 
 def _write(path: Path, parts: list) -> None:
@@ -154,7 +126,8 @@ def _write(path: Path, parts: list) -> None:
         raise SavedConversationError(f"{path}: expected a file that can be written, got: {e.strerror}; check the path and the room there") from e
 
 
-def _read(path: Path) -> tuple[dict, memoryview]:
+def _read(path: Path) -> tuple[dict, list[memoryview]]:
+    """The header, and the states of the conversation and of its asides."""
     try:
         data = memoryview(path.read_bytes())
     except (OSError, ValueError) as e:
@@ -164,7 +137,14 @@ def _read(path: Path) -> tuple[dict, memoryview]:
     if hashlib.sha256(data[:-32]).digest() != data[-32:]:
         raise SavedConversationError(f"{path}: expected the SHA-256 at its end to be that of the rest, got another; the file is damaged")
     (n,) = struct.unpack("<Q", data[8:16])
-    return _header(bytes(data[16 : 16 + n]), path), data[16 + n : -32]
+    header = _header(bytes(data[16 : 16 + n]), path)
+    ends = [len(data) - 32]
+    for aside in reversed(header["asides"]):
+        ends.append(ends[-1] - aside["n_bytes"])
+    if ends[-1] < 16 + n:
+        raise SavedConversationError(f"{path}: header: expected asides of {ends[0] - 16 - n} bytes at most, got {ends[0] - ends[-1]}; the file is damaged")
+    ends = [16 + n, *reversed(ends)]
+    return header, [data[a:b] for a, b in zip(ends, ends[1:])]
 
 
 def _header(data: bytes, path: Path) -> dict:
@@ -178,25 +158,18 @@ def _header(data: bytes, path: Path) -> dict:
     for name, kind in _HEADER.items():
         if not isinstance(header.get(name), kind):
             raise SavedConversationError(f"{path}: header: expected {name} in it, got {type(header.get(name)).__name__}; the file is damaged")
+    n = len(header["tokens"])
+    if not all(_is_aside(aside, n) for aside in header["asides"]) or not 0 <= header["n_cells"] <= n or not _are_tokens(header["tokens"]):
+        raise SavedConversationError(f"{path}: header: expected tokens and asides with cells of them, got something else; the file is damaged")
     return header
 
 
-def _time(text: str, path) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as e:
-        raise SavedConversationError(f"{path}: header: expected a time in began, got {text!r:.40}; the file is damaged") from e
+def _is_aside(aside: object, n: int) -> bool:
+    """Whether it can be one of a conversation of `n` tokens."""
+    return (isinstance(aside, dict) and all(isinstance(aside.get(name), kind) for name, kind in _ASIDE.items())
+            and 0 <= aside["after"] <= n and 0 < aside["n_cells"] <= len(aside["tokens"]) and aside["n_bytes"] > 0
+            and _are_tokens(aside["tokens"]))
 
 
-def _digest(path: Path) -> str:
-    """A model's identity: the size of its file, its first MiB, and samples from all over it."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        size = f.seek(0, os.SEEK_END)
-        digest.update(struct.pack("<Q", size))
-        f.seek(0)
-        digest.update(f.read(1 << 20))
-        for i in range(_SAMPLES):
-            f.seek(size * i // _SAMPLES)
-            digest.update(f.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+def _are_tokens(tokens: list) -> bool:
+    return all(isinstance(token, int) and 0 <= token < 2**31 for token in tokens)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from ..runtime.context import Context, Span
 from ..errors import ContextFullError
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from .adapter import Adapter
 
 _TOKEN_BITS = 32
+_MOST_KEPT = 64 << 20  # bytes of logits
 
 
 class Activation(NamedTuple):
@@ -23,6 +27,14 @@ class Activation(NamedTuple):
     scale: float = 1.0
 
 
+@dataclass
+class Kept:
+    """What was computed of a path's last cell: float32 [n_vocab], and when it was last of use."""
+
+    logits: np.ndarray
+    used: int
+
+
 class Branch:
     """A run of cells. All keys from the root of the tree to a cell say what is in it.
 
@@ -30,6 +42,8 @@ class Branch:
     start    position of the first cell
     seq      the sequence that ends here and holds the cells of the whole path; None inside of the tree
     owner    whoever is computing on it, else None: then it may go when cells are needed
+    goal     where its owner's path ends, if the logits of its last cell are still to be computed, else None
+    kept     such logits, by how many cells the path to them has; they go with their cell
     """
 
     def __init__(self, parent: Branch | None, start: int, keys: list[int]):
@@ -40,6 +54,8 @@ class Branch:
         self.children: list[Branch] = []
         self.seq: int | None = None
         self.owner: object | None = None
+        self.goal: int | None = None
+        self.kept: dict[int, Kept] = {}
         self.used = 0
 
     @property
@@ -92,24 +108,25 @@ class Cache:
         """A branch for the cells up to `n_stop` of a path, for `owner` to compute from its ready_end on.
 
         It shares the longest prefix that was ever computed; the path's last cell is left to compute,
-        for its logits. None: another owner, one that `waits_for` accepts, is about to compute more of
-        it. Raises SequenceLimitError if every sequence is in use.
+        unless its logits are kept: then nothing is, and logits() has them. None: another owner, one that
+        `waits_for` accepts, is about to compute more of it. Raises SequenceLimitError if every sequence is in use.
         """
         while True:
             best, n_best, source, n_coming = self._match(keys, waits_for)
             if n_coming > n_best:
                 return None
             new = keys[n_best : n_stop if n_stop > n_best else len(keys)]
+            goal = len(keys) if 0 < len(new) == len(keys) - n_best else None
             holder = self._by_seq[source] if source is not None else None
             self._touch(holder or best)
             if holder is best and not self._must_fork(best, n_best):
-                return self._continue(best, new, owner)
+                return self._continue(best, new, owner, goal)
             if self._context.n_free_seqs:
                 break
             least = self._least(keep=holder)
             is_less = holder is best and holder.owner is None and (least is None or best.ready_end - n_best <= least.n_ready)
             if is_less and self._cut(best, n_best):
-                return self._continue(best, new, owner)  # it loses its tail rather than another more
+                return self._continue(best, new, owner, goal)  # it loses its tail rather than another more
             if least is not None:
                 self._drop(least)
             elif not self.evict():
@@ -123,19 +140,41 @@ class Cache:
         self._hold(branch, seq)
         if source is not None:
             self._context.fork(source, seq, n_best)
-        return self._continue(branch, new, owner)
+        return self._continue(branch, new, owner, goal)
+
+    def logits(self, branch: Branch) -> np.ndarray | None:
+        """Those of the last cell of the path that begin() made it for: float32 [n_vocab]; None if it did not find all of it."""
+        if branch.ready_end < branch.end:
+            return None
+        kept = (branch if branch.keys else branch.parent).kept[branch.end]
+        kept.used = next(self._clock)
+        return kept.logits
+
+    def keep(self, branch: Branch, logits: np.ndarray) -> bool:
+        """Keeps the logits, which it copies, of the last cell that was computed, if the path ends there that its owner asked for.
+
+        Of all that are kept, those go first that were not used for the longest time, down to the last one.
+        """
+        if branch.goal != branch.ready_end:
+            return False
+        branch.goal = None
+        branch.kept[branch.ready_end] = Kept(logits.copy(), next(self._clock))
+        kept = sorted(((k.used, b, n) for b in self._branches() for n, k in b.kept.items()), key=lambda found: found[0])
+        for _, b, n in kept[: len(kept) - max(1, _MOST_KEPT // logits.nbytes)]:
+            del b.kept[n]
+        return True
 
     def end(self, branch: Branch) -> None:
         """The owner is done: what it computed stays, for whoever has use for it."""
-        branch.owner = None
+        branch.owner = branch.goal = None
         del branch.keys[branch.n_ready :]
         self._touch(branch)
-        if branch.seq is not None and (not branch.keys or self._is_double(branch)):
+        if branch.seq is not None and (not branch.keys or self._fold(branch)):
             self._drop(branch)
 
     def discard(self, branch: Branch) -> None:
         """The owner failed on it, and nobody knows what its cells hold from ready_end on."""
-        branch.owner = None
+        branch.owner = branch.goal = None
         if not self._cut(branch, branch.ready_end):
             self._drop(branch)
         else:
@@ -173,18 +212,16 @@ class Cache:
     @property
     def n_cells(self) -> int:
         """How many cells the branches have."""
-        below, n = [self._root], 0
-        while below:
-            branch = below.pop()
-            n += branch.n_ready
-            below += branch.children
-        return n
+        return sum(branch.n_ready for branch in self._branches())
 
-    def adopt(self, keys: list[int], seq: int) -> None:
-        """Takes over a sequence that holds the cells of this path."""
-        branch = Branch(self._root, 0, keys)
-        branch.n_ready = len(keys)
-        self._root.children.append(branch)
+    def adopt(self, keys: list[int], seq: int, n_shared: int = 0) -> None:
+        """Takes over a sequence that holds the cells of this path: the first `n_shared` are those of a holder(), the rest its own."""
+        parent = next((b for b, n in self._walk(keys, self._root) if b.start < n_shared <= min(n, b.ready_end)), self._root)
+        if n_shared < parent.end:
+            parent = self._split(parent, n_shared)
+        branch = Branch(parent, n_shared, keys[n_shared:])
+        branch.n_ready = len(branch.keys)
+        parent.children.append(branch)
         self._hold(branch, seq)
         self._touch(branch)
 
@@ -196,6 +233,13 @@ class Cache:
         return (seq, n) if n else None
 
     # the tree
+
+    def _branches(self) -> Iterator[Branch]:
+        below = [self._root]
+        while below:
+            branch = below.pop()
+            yield branch
+            below += branch.children
 
     def _idle(self) -> Iterator[Branch]:
         return (b for b in self._by_seq.values() if b.owner is None)
@@ -212,21 +256,21 @@ class Cache:
         """Every branch below `branch` that the path goes through, with how far it does."""
         for child in branch.children:
             if child.keys and child.start < len(keys) and child.keys[0] == keys[child.start]:
-                n = child.start + _n_common(child.keys, keys, child.start)
+                n = child.start + n_common(child.keys, keys, child.start)
                 yield child, n
                 if n == child.end:
                     yield from self._walk(keys, child)
 
     def _match(self, keys: Sequence[int], waits_for) -> tuple[Branch, int, int | None, int]:
         """The branch with the most of the path, how much, a sequence to fork it from; and how much there will be."""
-        n_max = len(keys) - 1
+        n_max = len(keys) - 1  # without its logits, the last one is computed again
         best, n_best, source, n_coming = self._root, 0, None, 0
         for branch, n in self._walk(keys, self._root):
-            ready = min(n, branch.ready_end, n_max)
+            ready = min(n, branch.ready_end, len(keys) if len(keys) in branch.kept else n_max)
             if ready > n_best and (seq := self._source(branch, ready)) is not None:
                 best, n_best, source = branch, ready, seq
             if branch.owner is not None and waits_for(branch.owner) and (self._context.rolls_back or n == branch.end):
-                n_coming = max(n_coming, min(n, n_max))
+                n_coming = max(n_coming, n if n == branch.goal else min(n, n_max))
         return best, n_best, source, n_coming
 
     def _source(self, branch: Branch, n: int) -> int | None:
@@ -245,9 +289,9 @@ class Cache:
         """Whether continuing the branch after `n` cells would take something from others."""
         return branch.owner is not None or bool(branch.children) or n < branch.ready_end or not self._context.rolls_back
 
-    def _continue(self, branch: Branch, keys: list[int], owner: object) -> Branch:
+    def _continue(self, branch: Branch, keys: list[int], owner: object, goal: int | None) -> Branch:
         branch.keys += keys
-        branch.owner = owner
+        branch.owner, branch.goal = owner, goal
         self._touch(branch)
         return branch
 
@@ -257,6 +301,7 @@ class Cache:
             return False
         branch.n_ready = min(branch.n_ready, n - branch.start)
         del branch.keys[branch.n_ready :]
+        branch.kept = {at: kept for at, kept in branch.kept.items() if at <= n}
         return True
 
     def _split(self, branch: Branch, n: int) -> Branch:
@@ -264,6 +309,7 @@ class Cache:
         at = n - branch.start
         upper = Branch(branch.parent, branch.start, branch.keys[:at])
         upper.n_ready, upper.used = at, branch.used
+        upper.kept = {at: branch.kept.pop(at) for at in list(branch.kept) if at <= n}
         upper.children = [branch]
         siblings = branch.parent.children
         siblings[siblings.index(branch)] = upper
@@ -293,10 +339,11 @@ class Cache:
             (child,) = branch.children
             child.parent, child.start, child.keys = branch.parent, branch.start, branch.keys + child.keys
             child.n_ready += len(branch.keys)
+            child.kept |= branch.kept
             branch.parent.children[branch.parent.children.index(branch)] = child
 
-    def _is_double(self, branch: Branch) -> bool:
-        """Whether another branch has the same cells already."""
+    def _fold(self, branch: Branch) -> bool:
+        """Whether others have the same cells already; they get what is kept with these."""
         if branch.children:
             return False
         path, end = [], branch
@@ -304,8 +351,12 @@ class Cache:
             path.append(end.keys)
             end = end.parent
         keys = list(itertools.chain.from_iterable(reversed(path)))
-        return any(b is not branch and min(n, b.ready_end) == len(keys) and self._source(b, len(keys)) is not None
-                   for b, n in self._walk(keys, self._root))
+        others = [(b, min(n, b.ready_end)) for b, n in self._walk(keys, self._root) if b is not branch]
+        if not any(n == len(keys) and self._source(b, n) is not None for b, n in others):
+            return False
+        for b, n in others:
+            b.kept |= {at: kept for at, kept in branch.kept.items() if b.start < at <= n and at not in b.kept}
+        return True
 
     def _hold(self, branch: Branch, seq: int) -> None:
         branch.seq = seq
@@ -318,8 +369,8 @@ class Cache:
             branch = branch.parent
 
 
-def _n_common(run: list[int], keys: Sequence[int], start: int) -> int:
-    """How many of `run` are equal to those of `keys` from `start` on."""
+def n_common(run: Sequence[int], keys: Sequence[int], start: int = 0) -> int:
+    """How many of the first of `run` are equal to those of `keys` from `start` on."""
     n = min(len(run), len(keys) - start)
     if run[:n] == keys[start : start + n]:
         return n

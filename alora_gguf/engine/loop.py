@@ -145,28 +145,41 @@ class Loop:
         for (request, _), end in zip(parts, ends):
             if not request.n_pending:
                 if request.branch.ready_end == len(request.tokens):
-                    try:
-                        request.advance(self._context, end)
-                    except BaseException as e:  # as a grammar that cannot be followed
-                        self._fail(request, e)
-                    else:
-                        if request.finish_reason is not None:
-                            self._end(request)
+                    self._sample(request, end)
                 else:  # at its checkpoint, which stays; it goes on from there
                     self._leave(request)
+
+    def _sample(self, request: Request, index: int | None = None) -> None:
+        """Its next token: after the one at batch `index`, or with the logits that were found with its path."""
+        try:
+            if index is None:
+                logits = self._cache.logits(request.branch)
+            else:
+                logits = self._context.logits(index)[0]
+                if self._cache.keep(request.branch, logits) and not self._context.rolls_back:
+                    return self._leave(request)  # the state stays, as at a checkpoint
+            request.advance(logits)
+        except BaseException as e:  # as a grammar that cannot be followed
+            return self._fail(request, e)
+        if request.finish_reason is not None:
+            self._end(request)
 
     def _admit(self) -> None:
         for request in sorted(self._waiting, key=lambda r: (r.background, r.arrival)):
             if self._is_full:
                 return
             try:
-                if self._begin(request):
-                    self._waiting.remove(request)
-                    self._running.append(request)
+                if not self._begin(request):
+                    continue
             except BaseException as e:
                 if isinstance(e, SequenceLimitError) and self._running:
                     return  # until one of them has ended
                 self._fail(request, e)
+                continue
+            self._waiting.remove(request)
+            self._running.append(request)
+            if not request.n_pending:
+                self._sample(request)
 
     def _begin(self, request: Request) -> bool:
         """Whether it has a place in the cache, and its adapters are in memory; if not, or if that failed, it holds nothing."""

@@ -32,7 +32,7 @@ class Request:
 
     prompt        tokens; `activations` are active on them and on what is generated
     checkpoint    how many of the prompt's tokens others will share: where a memory that cannot roll
-                  back keeps a state. Default: all but the last one
+                  back keeps a state, beside that after all of it, which is the default
     background    it only gets time that it does not take from the others
     cache_salt    it shares cells with others of the same one only
     on_chunk      gets each Chunk of text, on the loop's thread: it puts it somewhere, and does no more
@@ -72,7 +72,7 @@ class Request:
         self.n_cached: int | None = None
         self.params = params
         self.activations = list(activations)
-        self.checkpoint = min(len(prompt) - 1 if checkpoint is None else checkpoint, len(prompt) - 1)
+        self.checkpoint = min(len(prompt) if checkpoint is None else checkpoint, len(prompt))
         self.background = background
         self.cache_salt = cache_salt
         self.on_chunk: Callable[[Chunk], Any] = on_chunk or _nothing
@@ -144,9 +144,9 @@ class Request:
         end = start + n
         return Span(self.branch.seq, self.tokens[start:end], start, "last" if end == len(self.tokens) else "none")
 
-    def advance(self, context: Context, index: int) -> None:
-        """Samples the token after batch `index`."""
-        token = self._sampler.sample(context, index, constrained=not self._text.is_thinking)
+    def advance(self, logits: np.ndarray) -> None:
+        """Samples the token after those that it has, by float32 [n_vocab]."""
+        token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
         now = time.perf_counter()
         if not self.is_sampling:
             self._t_first = now
@@ -154,7 +154,7 @@ class Request:
             self.finish_reason = "stop"
             return
         self._t_last = now
-        logprob = self._logprob(context.logits(index)[0], token) if self.params.logprobs else None
+        logprob = self._logprob(logits, token) if self.params.logprobs else None
         self.tokens.append(token)
         self._keys.append(self._label | token)
         self.branch.keys.append(self._label | token)

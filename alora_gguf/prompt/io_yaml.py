@@ -158,7 +158,6 @@ class IntrinsicIO:
         logprobs: TokenLogprobs, or what has their `text`, `logprob` and `top`; their texts concatenate to `text`.
         Raises ResultError.
         """
-        config = self._rewriter.config
         if self.schema is None and not self._processor.rules:
             return text
         expected, what = "JSON as its response_format says", "output"

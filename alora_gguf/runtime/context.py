@@ -29,6 +29,7 @@ class Context:
 
     ptr          the llama_context; it is freed by close()
     rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
+    has_ranges   whether some of a sequence's cells can be saved, and be restored behind those of another
     n_swa        the sliding window of attention in tokens, 0: none
     on_cpu       whether the CPU computes all of it
     pools        whether its model makes one embedding of all tokens of a sequence
@@ -39,6 +40,7 @@ class Context:
         self.ptr = ptr
         self.n_vocab = n_vocab
         self.rolls_back = rolls_back
+        self.has_ranges = rolls_back and not n_swa
         self._n_swa = n_swa
         self.on_cpu = on_cpu
         self._relays = relays
@@ -153,6 +155,15 @@ class Context:
     def fork(self, src: int, dst: int, n: int) -> None:
         """Makes the first `n` tokens of `src` those of the empty `dst`. Copies nothing but tags."""
         llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, n if self.rolls_back else -1)
+
+    def share(self, src: int, dst: int, start: int, end: int) -> None:
+        """Makes the tokens of `src` from position `start` up to `end` those of `dst` too, where has_ranges and `dst` has none there."""
+        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, start, end)
+
+    def spans(self, seq_id: int, start: int, end: int) -> bool:
+        """Whether the sequence begins and ends at these positions; of a memory that is not all there, whether it ends there."""
+        first, last = llama_cpp.llama_memory_seq_pos_min(self._memory, seq_id), llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)
+        return last == end - 1 and (first == start or not self.has_ranges)
 
     def state(self, seq_id: int) -> memoryview:
         """The contents of a sequence's cells, for restore()."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from math import inf
 from numbers import Integral, Real
 
-from .library import llama_cpp
-from .context import Context
+import numpy as np
+
 from ..errors import PromptError
 from .grammar import Candidates, Grammar, schema_to_gbnf
+from .library import llama_cpp
 from .vocab import Vocab
 
 
@@ -121,14 +122,12 @@ class Sampler:
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain
 
-    def sample(self, context: Context, index: int, *, constrained: bool = True) -> int:
-        """The next token after the one at batch `index`; the sampler has accepted it. A thought is not `constrained` by the grammar."""
+    def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int:
+        """The next token, by float32 [n_vocab]; the sampler has accepted it. A thought is not `constrained` by the grammar."""
+        token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))  # what the chain says, several times as fast
         if self._grammar is None or not constrained:
-            if self._is_argmax:  # what the chain says, several times as fast
-                return int(context.logits(index)[0].argmax())
-            return llama_cpp.llama_sampler_sample(self._chain, context.ptr, index)
-        logits = context.logits(index)[0]
-        token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))
+            llama_cpp.llama_sampler_accept(self._chain, token)
+            return token
         if not self._grammar.allows(token):
             # only now is every token of the vocabulary checked, which takes long
             candidates = Candidates(logits)

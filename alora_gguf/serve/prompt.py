@@ -7,7 +7,7 @@ from typing import Any
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..model import Model
-from ..prompt.builder import Intrinsic, Prompt, Setting
+from ..prompt.builder import Prompt, Setting
 from ..prompt.messages import Message
 
 

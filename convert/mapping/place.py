@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 
 from ...errors import ConversionError
 from ..base.gguf_base import Base

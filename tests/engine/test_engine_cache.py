@@ -33,18 +33,21 @@ def n_common(a, b) -> int:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Generations one after another and together. `computed` has the path of everything that ever was."""
+    """Generations one after another and together. `computed` has the path of everything that ever was, `asked` those of prompts."""
 
     model: Model
     exact = True  # nothing has to go
+    most_kept: int  # bytes of logits
 
     @initialize()
     def begin(self):
         self.model.clear_cache()
         self.computed: list = []
+        self.asked: list = []
 
     def expected(self, path) -> int:
-        return min(max((n_common(path, p) for p in self.computed), default=0), len(path) - 1)
+        """All of a prompt, or at most all but its last token, for its logits."""
+        return len(path) if path in self.asked else min(max((n_common(path, p) for p in self.computed), default=0), len(path) - 1)
 
     def check(self, reply, tokens, name, expected):
         if self.exact:
@@ -59,7 +62,9 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(drawn=PROMPTS, n=st.integers(1, 3))
     def generate(self, drawn, n):
         tokens, name = prompt_of(drawn)
-        expected = self.expected(path_of(tokens, name, len(tokens)))
+        path = path_of(tokens, name, len(tokens))
+        expected = self.expected(path)
+        self.asked.append(path)
         reply = self.model.generate(tokens, adapter=name, max_tokens=n, temperature=0, logprobs=True, top_logprobs=1)
         self.computed.append(path_of(tokens + reply.tokens[:-1], name, len(tokens)))
         if reply.logprobs:
@@ -72,6 +77,7 @@ class CacheMachine(RuleBasedStateMachine):
             path = path_of(tokens, name, len(tokens))
             expected.append(self.expected(path))
             self.computed.append(path)
+            self.asked.append(path)
         streams = [self.model.generate(tokens, adapter=name, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1, stream=True)
                    for tokens, name in prompts]
         for (tokens, name), stream, n in zip(prompts, streams, expected):
@@ -89,6 +95,7 @@ class CacheMachine(RuleBasedStateMachine):
         stream.close()
         reply = stream.result
         self.computed.append(path_of(tokens + reply.tokens, name, len(tokens)))
+        self.asked.append(path_of(tokens, name, len(tokens)))
         if self.exact:  # nobody knows how far it came
             self.begin()
 
@@ -98,6 +105,12 @@ class CacheMachine(RuleBasedStateMachine):
         n_cells, n_seqs = self.model.engine.loop.call(lambda: (cache.n_cells, context.n_seq_max - context.n_free_seqs))
         assert n_cells <= context.n_ctx
         assert n_seqs <= context.n_seq_max
+
+    @invariant()
+    def logits_are_kept_with_their_cells(self):
+        kept = self.model.loop.call(lambda: [(b.start, n, b.ready_end) for b in self.model.cache._branches() for n in b.kept])
+        assert all(start < n <= end for start, n, end in kept)
+        assert len(kept) <= max(1, self.most_kept // (4 * self.model.context.n_vocab))
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +134,18 @@ def tiny(base_q4, tmp_path_factory):
     return open_tiny
 
 
-@pytest.mark.parametrize("name, exact, options", [
-    ("llama", True, {"n_ctx": 2048, "n_seq_max": 64}),
-    ("llama", False, {"n_ctx": 256, "n_seq_max": 4}),  # llama.cpp has no smaller contexts
-    ("mamba2", False, {"n_ctx": 256, "n_seq_max": 5}),
-    ("gemma3", False, {"n_ctx": 256, "n_seq_max": 8, "swa_full": False}),
+@pytest.mark.parametrize("name, exact, most_kept, options", [
+    ("llama", True, 64 << 20, {"n_ctx": 2048, "n_seq_max": 64}),
+    ("llama", False, 1 << 20, {"n_ctx": 256, "n_seq_max": 4}),  # llama.cpp has no smaller contexts
+    ("llama", False, 0, {"n_ctx": 256, "n_seq_max": 4}),
+    ("mamba2", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 5}),
+    ("mamba2", False, 0, {"n_ctx": 256, "n_seq_max": 5}),
+    ("gemma3", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 8, "swa_full": False}),
 ])
-def test_nothing_is_computed_twice_and_all_is_right(tiny, name, exact, options):
+def test_nothing_is_computed_twice_and_all_is_right(tiny, monkeypatch, name, exact, most_kept, options):
+    monkeypatch.setattr("alora_gguf.engine.cache._MOST_KEPT", most_kept)
     with tiny(name, **options) as model:
-        machine = type("Machine", (CacheMachine,), {"model": model, "exact": exact})
+        machine = type("Machine", (CacheMachine,), {"model": model, "exact": exact, "most_kept": most_kept})
         run_state_machine_as_test(machine, settings=settings(
             max_examples=8, stateful_step_count=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
             phases=[Phase.generate], database=None))
@@ -151,7 +167,7 @@ def test_back_and_forth_between_base_and_adapters(small):
     assert cached(a, "A") == len(text)
     assert cached(text + WORDS, None) == len(text)
     assert cached(b, "B") == len(text)
-    assert cached(a, "A") == len(a) - 1
+    assert cached(a, "A") == len(a)
     assert cached(a, None) == len(text)  # the same tokens on the base are not A's
     assert cached(a + WORDS, "A") == len(a)
     assert cached(text + WORDS + [7], None) == len(text) + len(WORDS)
@@ -163,7 +179,7 @@ def test_conversations_find_what_others_have_computed(small):
     reply = first.ask("Write a line.", max_tokens=5, temperature=0)
     second = small.conversation(system="You are a poet.")
     again = second.ask("Write a line.", max_tokens=5, temperature=0)
-    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+    assert again.usage.cached_tokens == again.usage.prompt_tokens
     assert again.text == reply.text
     before = len(first.cells()[1])
     assert first.invoke("A", max_tokens=2).usage.cached_tokens < before
@@ -177,9 +193,9 @@ def test_what_was_used_least_recently_goes_first(open_model):
     with open_model(n_ctx=256, n_seq_max=8) as model:
         prompts = [[300 + i] * 80 for i in range(4)]
         cached = lambda i: model.generate(prompts[i], max_tokens=1).usage.cached_tokens  # noqa: E731
-        assert [cached(i) for i in (0, 1, 2, 0)] == [0, 0, 0, 79]
+        assert [cached(i) for i in (0, 1, 2, 0)] == [0, 0, 0, 80]
         assert cached(3) == 0  # 1 has to go
-        assert [cached(i) for i in (0, 3, 2)] == [79, 79, 79]
+        assert [cached(i) for i in (0, 3, 2)] == [80, 80, 80]
         assert cached(1) == 0
 
 
@@ -203,7 +219,7 @@ def test_a_call_loses_its_own_tail_rather_than_another_more(open_model):
     with open_model(n_seq_max=2) as model:
         prompts = [[300 + i] * 60 for i in range(2)]
         cached = [model.generate(prompts[i], max_tokens=4).usage.cached_tokens for i in (0, 1, 0, 1, 0)]
-        assert cached == [0, 0, 59, 59, 59]
+        assert cached == [0, 0, 60, 60, 60]
 
 
 def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
@@ -211,7 +227,7 @@ def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
         model.generate(WORDS, max_tokens=1)
         with pytest.raises(ContextFullError, match="256"):
             model.generate(WORDS * 100, max_tokens=1)
-        assert model.generate(WORDS, max_tokens=1).usage.cached_tokens == 2
+        assert model.generate(WORDS, max_tokens=1).usage.cached_tokens == 3
         full = model.generate(WORDS * 84, max_tokens=50, temperature=1.5, seed=1, grammar='root ::= [a-z]*')
         assert full.finish_reason == "length"
         assert len(full.tokens) == 256 - 252 + 1
@@ -224,9 +240,9 @@ def test_a_recurrent_memory_is_forked_and_never_rolled_back(tiny):
         a = text + INVOCATIONS["A"]
         for tokens, name, n in (
             (text, None, 0),
-            (text, None, len(text) - 1),  # where a state was kept
-            (a, "A", len(text) - 1),
-            (a, "A", len(text)),  # another was kept where the adapter starts
+            (text, None, len(text)),  # where a state was kept
+            (a, "A", len(text)),
+            (a, "A", len(a)),  # another was kept behind the adapter's tokens
             (text + WORDS, None, len(text)),
             (text[:20], None, 0),  # inside of a run there is no state
             (a, None, len(text)),
@@ -246,7 +262,7 @@ def test_spaces_share_nothing(tiny, tmp_path):
     with tiny("llama", n_ctx=2048) as model:
         ask = lambda **space: model.conversation(**space).ask("word " * 40, max_tokens=6, temperature=0)  # noqa: E731
         first = ask(cache_salt="one")
-        n = first.usage.prompt_tokens - 1
+        n = first.usage.prompt_tokens
         for space, n_cached in (("two", 0), ("one", n), ("two", n), (None, 0), (("one", 1), 0), (None, n)):
             again = ask(cache_salt=space)
             assert (again.usage.cached_tokens, again.text) == (n_cached, first.text)

@@ -326,11 +326,11 @@ def test_what_one_request_raises_ends_that_one(alone):
 
     class Sampler:  # in the place of a request's own
         def __init__(self, own, n): self.own, self.n = own, n
-        def sample(self, context, index, **how):
+        def sample(self, logits, **how):
             self.n -= 1
             if self.n < 0:
                 raise Broken("sampling")
-            return self.own.sample(context, index, **how)
+            return self.own.sample(logits, **how)
         def free(self): self.own.free()
 
     def broken(*_, **__):

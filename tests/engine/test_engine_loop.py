@@ -15,7 +15,10 @@ TEXT = list(range(300, 340))
 
 
 def test_a_seed_says_what_comes(small):
-    draw = lambda seed: small.generate(TEXT, max_tokens=12, temperature=1.2, seed=seed).tokens  # noqa: E731
+    def draw(seed):
+        small.clear_cache()  # without flash attention, sums depend on where cells lie
+        return small.generate(TEXT, max_tokens=12, temperature=1.2, seed=seed).tokens
+
     assert draw(1) == draw(1)
     assert len({tuple(draw(seed)) for seed in range(4)}) > 1
 

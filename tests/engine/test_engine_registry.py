@@ -53,7 +53,7 @@ def test_cells_outlive_the_tensors(crowd):
     for i in (1, 2, 3, 4):
         crowd.generate(PROMPT, adapter=f"a{i}", max_tokens=1)
     assert "a0" not in resident(crowd)
-    assert crowd.generate(PROMPT, adapter="a0", max_tokens=1).usage.cached_tokens == len(PROMPT) - 1
+    assert crowd.generate(PROMPT, adapter="a0", max_tokens=1).usage.cached_tokens == len(PROMPT)
 
 
 def test_names_come_and_go(open_model, random_adapters, base_q4, tmp_path):
@@ -70,7 +70,7 @@ def test_names_come_and_go(open_model, random_adapters, base_q4, tmp_path):
         with pytest.raises(UnknownAdapterError, match="A, B"):
             model.generate(PROMPT, adapter="x")
         model.load_adapter(path)
-        assert model.generate(PROMPT, adapter="x", max_tokens=1).usage.cached_tokens == len(PROMPT) - 1  # the same file
+        assert model.generate(PROMPT, adapter="x", max_tokens=1).usage.cached_tokens == len(PROMPT)  # the same file
         other = random_adapter(base_q4, tmp_path / "other.gguf", INVOCATIONS["A"], 9)
         model.load_adapter(other, "x")
         assert resident(model) == ["x"]
