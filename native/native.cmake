@@ -15,14 +15,20 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-sight.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-system.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
+if (NOT MSVC)
+    set(ALORA_UNFUSED -ffp-contract=off)
+    set(ALORA_WARNINGS -Wall -Wextra)
+elseif (CMAKE_CXX_COMPILER_ID STREQUAL Clang) # clang-cl knows it by this name alone
+    set(ALORA_UNFUSED /clang:-ffp-contract=off)
+endif()
 set_source_files_properties(${ALORA_SOURCES} PROPERTIES
-    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra;-ffp-contract=off>")
+    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "${ALORA_WARNINGS};${ALORA_UNFUSED}")
 target_include_directories(llama PRIVATE ${CMAKE_CURRENT_LIST_DIR})
 
 # the kernels for each instruction set; alora-cpu.cpp chooses among them at run time
 set(ALORA_KERNELS scalar generic)
 set(ALORA_FLAGS_scalar -DALORA_SCALAR) # what a compiler without vector extensions makes of any, for tests
-if (CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT MSVC AND NOT CMAKE_OSX_ARCHITECTURES)
+if (CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT CMAKE_CXX_COMPILER_ID STREQUAL MSVC AND NOT CMAKE_OSX_ARCHITECTURES)
     list(APPEND ALORA_KERNELS avx2 avx512)
     set(ALORA_FLAGS_avx2 -mavx2 -mfma -mf16c)
     set(ALORA_FLAGS_avx512 ${ALORA_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
@@ -45,7 +51,7 @@ foreach (kernel ${ALORA_KERNELS})
     target_compile_features(alora-kernel-${kernel} PRIVATE cxx_std_17)
     target_compile_definitions(alora-kernel-${kernel} PRIVATE
         ALORA_KERNEL_NAME=alora_kernel_${kernel} ALORA_ATTENTION_NAME=alora_attention_${kernel})
-    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}} $<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-ffp-contract=off>)
+    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}} ${ALORA_UNFUSED})
     target_include_directories(alora-kernel-${kernel} PRIVATE $<TARGET_PROPERTY:ggml,INTERFACE_INCLUDE_DIRECTORIES>)
     set_target_properties(alora-kernel-${kernel} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     target_sources(llama PRIVATE $<TARGET_OBJECTS:alora-kernel-${kernel}>)
