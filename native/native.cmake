@@ -15,14 +15,14 @@ set(ALORA_SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/alora-sight.cpp
     ${CMAKE_CURRENT_LIST_DIR}/alora-system.cpp)
 target_sources(llama PRIVATE ${ALORA_SOURCES})
-
-# no a*b + c in one rounding but where it is written: clang-cl knows clang's options, and passes over those that it is not told are clang's
-set(ALORA_EXACT -ffp-contract=off)
-if (CMAKE_CXX_COMPILER_ID STREQUAL Clang AND CMAKE_CXX_COMPILER_FRONTEND_VARIANT STREQUAL MSVC)
-    set(ALORA_EXACT /clang:-ffp-contract=off)
+if (NOT MSVC)
+    set(ALORA_UNFUSED -ffp-contract=off)
+    set(ALORA_WARNINGS -Wall -Wextra)
+elseif (CMAKE_CXX_COMPILER_ID STREQUAL Clang) # clang-cl knows it by this name alone
+    set(ALORA_UNFUSED /clang:-ffp-contract=off)
 endif()
 set_source_files_properties(${ALORA_SOURCES} PROPERTIES
-    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:-Wall;-Wextra;${ALORA_EXACT}>")
+    SKIP_UNITY_BUILD_INCLUSION ON COMPILE_OPTIONS "${ALORA_WARNINGS};${ALORA_UNFUSED}")
 target_include_directories(llama PRIVATE ${CMAKE_CURRENT_LIST_DIR})
 
 # the kernels for each instruction set; alora-cpu.cpp chooses among them at run time
@@ -51,7 +51,7 @@ foreach (kernel ${ALORA_KERNELS})
     target_compile_features(alora-kernel-${kernel} PRIVATE cxx_std_17)
     target_compile_definitions(alora-kernel-${kernel} PRIVATE
         ALORA_KERNEL_NAME=alora_kernel_${kernel} ALORA_ATTENTION_NAME=alora_attention_${kernel})
-    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}} $<$<NOT:$<CXX_COMPILER_ID:MSVC>>:${ALORA_EXACT}>)
+    target_compile_options(alora-kernel-${kernel} PRIVATE ${ALORA_FLAGS_${kernel}} ${ALORA_UNFUSED})
     target_include_directories(alora-kernel-${kernel} PRIVATE $<TARGET_PROPERTY:ggml,INTERFACE_INCLUDE_DIRECTORIES>)
     set_target_properties(alora-kernel-${kernel} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     target_sources(llama PRIVATE $<TARGET_OBJECTS:alora-kernel-${kernel}>)

@@ -78,7 +78,7 @@ def test_documents(example, checkout):
     (checkout / "long").mkdir()
     (checkout / "long" / "a.txt").write_text("so it was " * 4000)
     shutil.copy(checkout / "examples" / "documents" / "ferry.txt", checkout / "long" / "b.txt")
-    rows = shell(checkout, f'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"').splitlines()
+    rows = shell(checkout, 'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"').splitlines()
     assert "expected at most 4096 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
 
 

@@ -108,9 +108,9 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def logits_are_kept_with_their_cells(self):
-        kept = self.model.loop.call(lambda: [(b.start, n, b.ready_end) for b in self.model.cache._branches() for n in b.kept])
+        kept = self.model.engine.loop.call(lambda: [(b.start, n, b.ready_end) for b in self.model.engine.cache._branches() for n in b.kept])
         assert all(start < n <= end for start, n, end in kept)
-        assert len(kept) <= max(1, self.most_kept // (4 * self.model.context.n_vocab))
+        assert len(kept) <= max(1, self.most_kept // (4 * self.model.engine.context.n_vocab))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ class Decoded(list):
     """The number of tokens of each batch that a model decodes from now on."""
 
     def __init__(self, model, monkeypatch):
-        decode = model.context.decode
-        monkeypatch.setattr(model.context, "decode", lambda spans: (self.append(sum(len(s.tokens) for s in spans)), decode(spans))[1])
+        decode = model.engine.context.decode
+        monkeypatch.setattr(model.engine.context, "decode", lambda spans: (self.append(sum(len(s.tokens) for s in spans)), decode(spans))[1])
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_samplers_make_the_same_of_kept_logits(small, sampling):
 
 def test_a_draw_is_that_of_llama_cpps_own_loop(small):
     from alora_gguf._library import llama_cpp
-    from alora_gguf.context import Span
-    from alora_gguf.sampling import Sampler, SamplingParams
+    from alora_gguf.runtime.context import Span
+    from alora_gguf.runtime.sampling import Sampler, SamplingParams
 
     def draw(params):
         one, other = (Sampler(params, small.vocab, TEXT) for _ in range(2))

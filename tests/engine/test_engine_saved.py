@@ -210,8 +210,8 @@ def test_an_intrinsic_that_is_asked_again_stands_on_the_same_cells(judged, open_
     with open_judged() as model:
         model.generate(list(range(300, 337)), max_tokens=1)  # cells lie elsewhere
         chat = model.restore(path)
-        decode, decoded = model.context.decode, []
-        monkeypatch.setattr(model.context, "decode", lambda spans: (decoded.extend(spans), decode(spans))[1])
+        decode, decoded = model.engine.context.decode, []
+        monkeypatch.setattr(model.engine.context, "decode", lambda spans: (decoded.extend(spans), decode(spans))[1])
         for _ in range(2):
             for name, before in verdicts.items():
                 again = chat.invoke(name, **GREEDY)
@@ -221,11 +221,11 @@ def test_an_intrinsic_that_is_asked_again_stands_on_the_same_cells(judged, open_
             chat.save(tmp_path / "again")  # what was restored is saved again
             model.clear_cache()
             chat = model.restore(tmp_path / "again")
-            assert model.context.n_free_seqs == model.context.n_seq_max - 3
+            assert model.engine.context.n_free_seqs == model.engine.context.n_seq_max - 3
         starts = {name: chat.fork(model.adapter(name), chat.messages).activations[-1].start for name in JUDGES}
         assert min(span.start for span in decoded) >= min(starts.values())  # of the base's tokens, none was computed again
-        n = model.loop.call(lambda: model.cache.n_cells)
-        assert model.restore(tmp_path / "again").messages and model.loop.call(lambda: model.cache.n_cells) == n  # all is there
+        n = model.engine.loop.call(lambda: model.engine.cache.n_cells)
+        assert model.restore(tmp_path / "again").messages and model.engine.loop.call(lambda: model.engine.cache.n_cells) == n  # all is there
 
 
 def test_what_both_begin_with_is_saved_once(judged):
@@ -258,7 +258,7 @@ def test_asides_that_have_no_room_are_left_away(judged, open_judged):
             chat = model.restore(path)
             assert chat.invoke("weigh", max_tokens=1).usage.cached_tokens >= n
             model.clear_cache()
-            assert model.loop.call(lambda: (model.cache.n_cells, model.context.n_free_seqs)) == (0, model.context.n_seq_max)
+            assert model.engine.loop.call(lambda: (model.engine.cache.n_cells, model.engine.context.n_free_seqs)) == (0, model.engine.context.n_seq_max)
 
 
 def test_a_memory_without_ranges_of_cells_saves_the_conversation_alone(base_q4, open_judged, tmp_path):
@@ -315,5 +315,5 @@ def test_states_of_a_hostile_file_do_no_harm(judged, open_judged, tmp_path, seed
         except AloraError:
             pass  # cells that are none
         model.clear_cache()
-        assert model.loop.call(lambda: (model.cache.n_cells, model.context.n_free_seqs)) == (0, model.context.n_seq_max)
+        assert model.engine.loop.call(lambda: (model.engine.cache.n_cells, model.engine.context.n_free_seqs)) == (0, model.engine.context.n_seq_max)
         assert model.generate([300, 301], max_tokens=1).tokens

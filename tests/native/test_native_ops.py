@@ -14,7 +14,7 @@ from pathlib import Path
 import gguf
 import pytest
 from native_models import write_adapter
-from native_runtime import Runtime, prompt
+from native_runtime import Runtime
 from test_native_fused import few_of_many, with_vectors, write_with_vectors
 
 from alora_gguf.runtime.library import library

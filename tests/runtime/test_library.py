@@ -62,7 +62,6 @@ def test_importing_the_package_loads_no_library():
 
 
 def test_every_public_name_is_there():
-    import alora_gguf
 
     assert all(getattr(alora_gguf, name) is not None for name in alora_gguf.__all__)
     assert set(dir(alora_gguf)) == set(alora_gguf.__all__)
