@@ -1,6 +1,6 @@
 /* An intrinsic from C: what is said is computed by the base, and from the invocation on the adapter is active.
 
-   P=$(python -c 'import alora_gguf; print(*alora_gguf.__path__)'); cc examples/intrinsic.c -o intrinsic \
+   P=$(python -c 'from alora_gguf.runtime.folder import LIB_DIR; print(LIB_DIR.parent)'); cc examples/intrinsic.c -o intrinsic \
        -I$P/include -L$P/lib -Wl,-rpath,$P/lib -lllama -lggml -lggml-base
    ./intrinsic base.gguf adapter.gguf "TEXT" ["MESSAGE"]
 

@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from alora_gguf import Model, default_model
-from alora_gguf.terminal.summary import finding
+from alora_gguf.terminal.summary import summary
 
 TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros."
 
@@ -19,7 +19,7 @@ async def talk(model: Model, question: str) -> None:
         async for chunk in answer:  # meanwhile the other tasks go on, in the same batches
             print(f"{question}  {chunk!r}")
     verdict = await chat.invoke("answerability", stream=True)
-    print(f"{question}  {finding(verdict)}, after {answer.result.usage.completion_tokens} tokens")
+    print(f"{question}  {summary(verdict)}, after {answer.result.usage.completion_tokens} tokens")
 
 
 async def main(adapter: str) -> None:

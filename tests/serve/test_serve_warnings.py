@@ -54,9 +54,7 @@ def service(tmp_path_factory):
     base = llama(bytes_vocabulary(folder / "vocabulary.gguf"), folder / "base.gguf")
     with Model(base, n_ctx=64, n_threads=1) as model:
         model.load_adapter(random_adapter(base, folder / "A.gguf", [291], 1))
-        files = AdapterFiles(model)
-        yield Service(model, ["base"], Limits(2, 2, 100), files)
-        files.close()
+        yield Service(model, ["base"], Limits(2, 2, 100), AdapterFiles(model))
 
 
 @pytest.mark.parametrize("fails", ["begin", "make", "choice"])
