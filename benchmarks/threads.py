@@ -1,10 +1,11 @@
 """A token's time with as many threads as cores, and with more than there are: adapted and base, in one run.
 
-    python benchmarks/threads.py ADAPTER.gguf [--threads 2 4 8]
+    OMP_WAIT_POLICY=passive python benchmarks/threads.py ADAPTER.gguf [--threads 2 4 8]
 
 One sequence goes on from the same cells, some tokens at a time, all cases in turn and each round in another order. A case's time is
 the median of its rounds, and in brackets the least of them: what else the machine does takes least from that. The ratios are to
-the base with the first number of threads, and of adapted to base with as many threads.
+the same with the first number of threads, and of adapted to base with as many threads. Threads that wait actively, as OpenMP's do
+by default, lose whole time slices to each other and to other work.
 """
 
 import argparse
