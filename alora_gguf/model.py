@@ -50,7 +50,7 @@ class Model:
     The other arguments are as in llama_cpp.Llama. Raises ModelLoadError.
     """
 
-    engine: Engine | None = None  # None: not loaded
+    engine: Engine
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class Model:
             start = chosen.start_in(tokens) if chosen else None
             request = Request(
                 tokens, params, self.vocab, on_chunk=call.channel.put, on_end=call.channel.end, t_start=t_start,
-                activations=[Activation(chosen, start)] if start is not None else [], checkpoint=start or None,
+                activations=[Activation(chosen, start)] if chosen and start is not None else [], checkpoint=start or None,
                 warnings=chosen.warnings_at(start) if chosen else [])
             call.follow(request.reply, request)
             self.engine.loop.submit(request)
@@ -325,5 +325,5 @@ class Model:
         self.close()
 
     def __del__(self):
-        if self.engine:
+        if hasattr(self, "engine"):  # else it could not be loaded
             self.close()

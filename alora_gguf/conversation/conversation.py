@@ -227,9 +227,11 @@ class Conversation:
             watcher.start()
 
         def on_item(item: Chunk | Verdict) -> None:
-            take = on_verdict if isinstance(item, Verdict) else on_text
-            if take:
-                take(item)
+            if isinstance(item, Verdict):
+                if on_verdict:
+                    on_verdict(item)
+            elif on_text:
+                on_text(item)
 
         try:
             turn = self._asking.begin(call)
@@ -351,17 +353,21 @@ class Conversation:
         call: Call[tuple[str, Chunk]] = Call()
 
         def prepare() -> None:
-            forks: dict[str, Request | AloraError] = {}
+            begun: dict[str, Request] = {}
+            failed: dict[str, AloraError] = {}
             for adapter, make in self._forks(adapters, documents, arguments, options, t_start, chat_template_kwargs, with_reasoning).items():
                 try:
-                    forks[adapter.name] = fork = make()
+                    fork = make()
                     self._engine.context.check_room(fork.n_prompt)
+                    begun[adapter.name] = fork
                 except ClosedError:
                     raise
                 except AloraError as e:
-                    forks[adapter.name] = e
-            begun = {name: fork for name, fork in forks.items() if isinstance(fork, Request)}
+                    failed[adapter.name] = e
             left = set(begun)
+
+            def put(name: str, chunk: Chunk) -> None:
+                call.channel.put((name, chunk))
 
             def end(name: str) -> None:
                 left.discard(name)
@@ -372,11 +378,11 @@ class Conversation:
                 for fork in begun.values():
                     if isinstance(fork.error, ClosedError):
                         fork.reply()  # raises it
-                return {name: fork.outcome() if name in begun else _failed(fork) for name, fork in forks.items()}
+                names = [adapter.name for adapter in adapters]
+                return {name: begun[name].outcome() if name in begun else _failed(failed[name]) for name in names}
 
             for name, fork in begun.items():
-                fork.on_chunk = lambda chunk, name=name: call.channel.put((name, chunk))
-                fork.on_end = lambda name=name: end(name)
+                fork.on_chunk, fork.on_end = partial(put, name), partial(end, name)
             call.follow(result, *begun.values())
             if begun:
                 self.submit(*begun.values())
@@ -385,7 +391,12 @@ class Conversation:
 
         call.begin(prepare, aside=stream)
         results: Stream[tuple[str, Chunk], dict[str, Reply]] = Stream(call)
-        return results if stream else drain(results, on_text and (lambda item: on_text(*item)))
+
+        def on_item(item: tuple[str, Chunk]) -> None:
+            if on_text:
+                on_text(*item)
+
+        return results if stream else drain(results, on_item)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again.

@@ -90,6 +90,12 @@ class Adapter:
         return [*self.warnings, nowhere]
 
     @property
+    def handle(self) -> int:
+        """Its alora_adapter_id, while it is in memory."""
+        assert self.ptr is not None
+        return self.ptr
+
+    @property
     def invocation_tokens(self) -> list[int]:
         """Empty for an ordinary LoRA, which is active from the first token on."""
         return self.metadata.invocation_tokens

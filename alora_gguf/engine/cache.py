@@ -47,7 +47,7 @@ class Branch:
     """
 
     def __init__(self, parent: Branch | None, start: int, keys: list[int]):
-        self.parent = parent
+        self.parent: Branch = self if parent is None else parent  # the root is its own
         self.start = start
         self.keys = keys
         self.n_ready = 0
@@ -319,6 +319,7 @@ class Cache:
     def _drop(self, branch: Branch) -> None:
         """Gives up the cells that only this branch has."""
         seq, parent = branch.seq, branch.parent
+        assert seq is not None  # else it has no cells of its own to give up
         del self._by_seq[seq]
         branch.seq = None
         if not branch.children:
@@ -364,9 +365,10 @@ class Cache:
 
     def _touch(self, branch: Branch) -> None:
         now = next(self._clock)
-        while branch is not None:
-            branch.used = now
+        branch.used = now
+        while branch.parent is not branch:
             branch = branch.parent
+            branch.used = now
 
 
 def n_common(run: Sequence[int], keys: Sequence[int], start: int = 0) -> int:

@@ -29,13 +29,14 @@ def _logits(
     used = [adapter for adapter in adapters if adapter]
     if not engine.adapters.hold(used):
         raise AdapterMemoryError("logits: expected room for the adapters of all rows, got calls that use it; wait for them to end")
-    context, seqs = engine.context, []
+    context = engine.context
+    seqs: list[int] = []
     try:
         todo = []
         for tokens, adapter, start in zip(rows, adapters, starts):
             seqs.append(engine.cache.acquire())
-            if start is not None:
-                context.activate(seqs[-1], adapter.ptr, start)
+            if adapter is not None and start is not None:
+                context.activate(seqs[-1], adapter.handle, start)
             todo.append(Span(seqs[-1], tokens, 0, "all"))
         parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
         for batch in _split(todo, context.n_batch):
@@ -51,7 +52,8 @@ def _logits(
 
 def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
     """The spans in order, cut where a batch of n_batch tokens is full."""
-    batches, room = [], 0
+    batches: list[list[Span]] = []
+    room = 0
     for span in spans:
         done = 0
         while done < len(span.tokens):

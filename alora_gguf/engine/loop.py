@@ -140,11 +140,11 @@ class Loop:
         """Decodes so many tokens of each, and samples where they were the last ones."""
         ends = self._decode(parts)
         for request, n in parts:
-            request.branch.n_ready += n
+            request.place.n_ready += n
             request.served = t_start
         for (request, _), end in zip(parts, ends):
             if not request.n_pending:
-                if request.branch.ready_end == len(request.tokens):
+                if request.place.ready_end == len(request.tokens):
                     self._sample(request, end)
                 else:  # at its checkpoint, which stays; it goes on from there
                     self._leave(request)
@@ -153,10 +153,10 @@ class Loop:
         """Its next token: after the one at batch `index`, or with the logits that were found with its path."""
         try:
             if index is None:
-                logits = self._cache.logits(request.branch)
+                logits = self._cache.logits(request.place)
             else:
                 logits = self._context.logits(index)[0]
-                if self._cache.keep(request.branch, logits) and not self._context.rolls_back:
+                if self._cache.keep(request.place, logits) and not self._context.rolls_back:
                     return self._leave(request)  # the state stays, as at a checkpoint
             request.advance(logits)
         except BaseException as e:  # as a grammar that cannot be followed
@@ -221,7 +221,7 @@ class Loop:
                     self._fail(last, e)
             except Exception as e:  # of all that are in this batch, and of no others
                 for request, _ in parts:
-                    self._cache.discard(request.branch)
+                    self._cache.discard(request.place)
                     request.branch = None
                     self._fail(request, e)
                 parts.clear()
@@ -294,7 +294,8 @@ def _batches(parts: Sequence[tuple[Request, int]], on_cpu: bool) -> list[list[tu
     """
     if not on_cpu or sum(n for _, n in parts) < TILE:
         return [list(parts)] if parts else []
-    batches, n_last = [], TILE
+    batches: list[list[tuple[Request, int]]] = []
+    n_last = TILE
     for request, n in parts:
         n = min(n, request.n_base)
         if n:

@@ -90,7 +90,7 @@ class Request:
         self._vocab = vocab
         with vocab.lifetime:
             self._sampler = Sampler(params, vocab, self.tokens)
-        self._text = TextUntilStop(params.stop, thinking, in_thought=in_thought)
+        self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought)
         self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
@@ -118,20 +118,33 @@ class Request:
             return False
         if self.n_cached is None:
             self.n_cached = self.branch.ready_end
-        context.deactivate(self.branch.seq)
+        seq = self.place_seq
+        context.deactivate(seq)
         for a in self.activations:
-            context.activate(self.branch.seq, a.adapter.ptr, a.start, a.scale)
+            context.activate(seq, a.adapter.handle, a.start, a.scale)
         return True
 
     @property
+    def place(self) -> Branch:
+        """Its branch of the cache, from begin() on."""
+        assert self.branch is not None
+        return self.branch
+
+    @property
+    def place_seq(self) -> int:
+        """The sequence that it computes on."""
+        assert self.place.seq is not None
+        return self.place.seq
+
+    @property
     def n_pending(self) -> int:
-        return self.branch.end - self.branch.ready_end
+        return self.place.end - self.place.ready_end
 
     @property
     def n_base(self) -> int:
         """How many of the pending tokens no adapter is active on."""
-        start = min((a.start for a in self.activations if a.scale), default=self.branch.end)
-        return max(0, min(start, self.branch.end) - self.branch.ready_end)
+        start = min((a.start for a in self.activations if a.scale), default=self.place.end)
+        return max(0, min(start, self.place.end) - self.place.ready_end)
 
     @property
     def is_sampling(self) -> bool:
@@ -140,9 +153,9 @@ class Request:
 
     def span(self, n: int) -> Span:
         """The next `n` tokens to decode; the last one of all asks for logits."""
-        start = self.branch.ready_end
+        start = self.place.ready_end
         end = start + n
-        return Span(self.branch.seq, self.tokens[start:end], start, "last" if end == len(self.tokens) else "none")
+        return Span(self.place_seq, self.tokens[start:end], start, "last" if end == len(self.tokens) else "none")
 
     def advance(self, logits: np.ndarray) -> None:
         """Samples the token after those that it has, by float32 [n_vocab]."""
@@ -157,7 +170,7 @@ class Request:
         logprob = self._logprob(logits, token) if self.params.logprobs else None
         self.tokens.append(token)
         self._keys.append(self._label | token)
-        self.branch.keys.append(self._label | token)
+        self.place.keys.append(self._label | token)
         chunks = self._text.push(self._bytes(token), logprob)
         if self._text.stopped:
             self.finish_reason = "stop"
@@ -242,13 +255,13 @@ class Request:
     def _bytes(self, token: int) -> bytes:
         """What a token adds to the text; a control token only where it is of a thought's tags."""
         name = self._vocab.control_tokens.get(token) if self._tags else None
-        return self._vocab.token_bytes(token, special=bool(name) and name in self._tags)
+        return self._vocab.token_bytes(token, special=name is not None and name in self._tags)
 
     def _logprob(self, logits: np.ndarray, token: int) -> TokenLogprob:
         top = float(logits.max())
         total = top + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
         n = min(self.params.top_logprobs, len(logits))
-        best = np.argpartition(logits, -n)[-n:] if n else []
+        best: Sequence[int] = np.argpartition(logits, -n)[-n:].tolist() if n else []
         alternatives = sorted(((float(logits[i]) - total, int(i)) for i in best), key=lambda x: (-x[0], x[1]))
         return TokenLogprob("", token, float(logits[token]) - total, tuple(
             TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives))
