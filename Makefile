@@ -42,7 +42,7 @@ types: $(STAMPS)/type-tools
 
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
 bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built
-	$(BIN)/alora bench $(BENCH_ARGS)
+	$(BIN)/alora bench --out docs/benchmarks $(BENCH_ARGS)
 
 # ways to apply adapters with ggml's ops alone, on a backend: make bench-device-ways BACKEND=CUDA0 CMAKE_ARGS=-DGGML_CUDA=ON
 bench-device-ways: $(STAMPS)/native

@@ -20,7 +20,7 @@ MODELS = "135m", "1b", "3b"
 
 
 def bench(
-    out: Path,
+    out: Path | None,
     *,
     cache: Path | None = None,
     models: Sequence[str] = MODELS,
@@ -29,7 +29,7 @@ def bench(
     n_threads: int | None = None,
     quick: bool = False,
 ) -> dict:
-    """Measures, and writes results.json, README.md and the plots into `out`; returns what is in the JSON.
+    """Measures, and writes results.json, README.md and the plots into `out`, if it is given; returns what is in the JSON.
 
     only        names of figures, and "neighbours" and "checks"; empty: everything
     unpatched   folder of the unpatched libraries; None: build/unpatched/bin, if it is there
@@ -78,15 +78,20 @@ def bench(
             finally:
                 run.close()
     finally:  # what is measured is worth keeping, also when somebody has seen enough
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            plots = plot(results["figures"], models[0], out)
-        except ImportError:
-            plots = []
-            results["left_out"].append("plots: left out; to have them: `pip install 'alora_gguf[bench]'`")
-        report.write_json(out / "results.json", results)
-        (out / "README.md").write_text(report.page(results, plots))
+        if out is not None:
+            _write(results, models[0], out)
     return results
+
+
+def _write(results: dict, model: str, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        plots = plot(results["figures"], model, out)
+    except ImportError:
+        plots = []
+        results["left_out"].append("plots: left out; to have them: `pip install 'alora_gguf[bench]'`")
+    report.write_json(out / "results.json", results)
+    (out / "README.md").write_text(report.page(results, plots))
 
 
 def _result(figure: Figure, model: str, measured: Measured) -> dict:

@@ -154,6 +154,7 @@ class Loop:
         try:
             if index is None:
                 logits = self._cache.logits(request.place)
+                assert logits is not None  # which is why it has nothing to decode
             else:
                 logits = self._context.logits(index)[0]
                 if self._cache.keep(request.place, logits) and not self._context.rolls_back:
