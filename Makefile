@@ -127,7 +127,7 @@ audit: $(STAMPS)/fuzz-tools $(STAMPS)/installed
 
 # build/docs: the pages of docs/ and an API reference, to read in a browser
 docs: $(STAMPS)/docs-tools
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # the page of all commands; python docs/commands.py --check says whether it is old
 docs/commands.md: docs/commands.py $(STAMPS)/installed
