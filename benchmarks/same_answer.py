@@ -74,10 +74,11 @@ def ask(model: Model, chats: list[Conversation], counts: dict[str, list[int]], p
     for stream, replies in zip(streams, alone):
         for name, reply in stream.result.items():
             count("beside others", reply, replies[name])
-    for chat, names, replies in zip(chats, fitting, alone):
-        chat.save(path)
+    for i, chat in enumerate(chats):
+        chat.save(path.with_suffix(f".{i}"))  # all of them, before the cells of any go
+    for i, (names, replies) in enumerate(zip(fitting, alone)):
         model.clear_cache()
-        with model.restore(path) as restored:
+        with model.restore(path.with_suffix(f".{i}")) as restored:
             for name in names:
                 count("restored", one(restored, name), replies[name])
 
