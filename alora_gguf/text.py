@@ -20,7 +20,7 @@ def printable_json(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def complaint(file, what: str, expected: str, got, action: str) -> str:
+def complaint(file: object, what: str, expected: str, got: object, action: str) -> str:
     """`<file>: <what>: expected X, got Y; <action>`: one line, whatever the strings hold."""
     file, what, expected, got, action = (printable(str(part), limit=400) for part in (file, what, expected, got, action))
     return f"{file}: {what}: expected {expected}, got {got}; {action}"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ class AdapterFile:
     Raises AdapterFileError (one line) on anything that is not a well-formed LoRA or aLoRA adapter.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | PathLike[str]):
         self.file = GGUFFile(path, AdapterFileError)
         self.metadata = self._metadata()
         self.pairs = self._pairs()
@@ -104,7 +105,7 @@ class AdapterFile:
             raise file.complaint(f"key {keys.KIND}", f"{kind}, as {keys.INVOCATION_TOKENS} says", stated, AGAIN)
         version = file.get(keys.FORMAT, UINT32, keys.FORMAT_VERSION)
         if version != keys.FORMAT_VERSION:
-            raise file.complaint(f"key {keys.FORMAT}", keys.FORMAT_VERSION, version, "use the alora_gguf that wrote it")
+            raise file.complaint(f"key {keys.FORMAT}", str(keys.FORMAT_VERSION), version, "use the alora_gguf that wrote it")
         fingerprint = file.get(keys.FINGERPRINT, STRING)
         if fingerprint is not None and not _is_sha256(fingerprint):
             raise file.complaint(f"key {keys.FINGERPRINT}", "64 hex digits", fingerprint, AGAIN)
@@ -185,7 +186,7 @@ class AdapterFile:
         return AdapterPair(weight, a, b, rank, alpha / rank if alpha else 1.0, bias, magnitude)
 
 
-def read_adapter_metadata(path) -> AdapterMetadata:
+def read_adapter_metadata(path: str | PathLike[str]) -> AdapterMetadata:
     """The metadata of the adapter GGUF at `path`, its tensor table checked too. Raises AdapterFileError."""
     return AdapterFile(path).metadata
 

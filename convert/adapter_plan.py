@@ -71,7 +71,7 @@ def _plan(placed: Placed, base: Base, fold: float, outtype: str) -> Plan:
     if placed.bias is not None:
         tensors.append(Tensor(f"{placed.weight}.lora_bias", placed.bias.times(fold), F32))
     if placed.magnitude is not None:
-        tensors.append(Tensor(f"{placed.weight}.lora_magnitude", row_factors(placed, base), F32))
+        tensors.append(Tensor(f"{placed.weight}.lora_magnitude", row_factors(placed, placed.magnitude, base), F32))
     return Plan(placed, tensors)
 
 

@@ -5,7 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -53,13 +55,20 @@ class Conversion:
     written: bool
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
 
-def convert(adapter, outfile, base=None, outtype: str = "f16", dry_run: bool = False,
-            invocation: str | Sequence[int] | None = None, io_yaml=None,
-            progress: Callable[[int, int], None] | None = None) -> Conversion:
+def convert(
+    adapter: str | PathLike[str] | Sequence[str | PathLike[str]],
+    outfile: str | PathLike[str],
+    base: str | PathLike[str] | None = None,
+    outtype: str = "f16",
+    dry_run: bool = False,
+    invocation: str | Sequence[int] | None = None,
+    io_yaml: str | PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
     """Converts a PEFT adapter to the GGUF `outfile`, replacing an earlier adapter.
 
     adapter: PEFT's folder, or a hub layout or cache folder with one in it; of several the sum is converted.
@@ -142,9 +151,9 @@ def _reported(data: Iterator[np.ndarray], total: int, progress: Callable[[int, i
             progress(done, total)
 
 
-def _check_outfile(outfile: Path):
+def _check_outfile(outfile: Path) -> None:
     """Refuses to replace anything but an adapter: swapped arguments must not cost a base model."""
-    def refuse(expected: str, got: str, action: str):
+    def refuse(expected: str, got: str, action: str) -> NoReturn:
         raise ConversionError(complaint(outfile, "outfile", expected, got, action))
 
     # os.path, as Path's methods raise on names that are too long

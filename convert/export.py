@@ -5,7 +5,10 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..errors import AdapterMismatchError, ConversionError
 from .base.gguf_base import Base, read_base
@@ -21,7 +24,7 @@ from ..text import complaint
 from .update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
 
 
-def export(path, folder, base) -> Path:
+def export(path: str | PathLike[str], folder: str | PathLike[str], base: str | PathLike[str]) -> Path:
     """Writes the adapter GGUF at `path` as PEFT's adapter_config.json and adapter_model.safetensors; returns `folder`.
 
     folder: must not exist, or be empty. base: the base model's GGUF or a folder with one.
@@ -39,30 +42,27 @@ def export(path, folder, base) -> Path:
     _write_folder(folder, {
         "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
         "README.md": _card(known),
-        "io.yaml": known.io_yaml and known.io_yaml.encode(),
+        "io.yaml": known.io_yaml.encode() if known.io_yaml else None,
     }, tensors)
     return folder
 
 
 def _placed(adapter: AdapterFile, pair: AdapterPair, base: Base) -> Placed:
-    def lazy(tensor: AdapterTensor | None) -> Lazy | None:
-        if tensor is None:
-            return None
+    def lazy(tensor: AdapterTensor) -> Lazy:
         dtype = tensor.type.name.upper() if tensor.type.block == 1 else "F32"
         return Lazy.saved(adapter.file.path, tensor.name, tensor.ne[::-1], dtype, lambda: adapter.read(tensor))
 
     role = ROWS if pair.weight == "token_embd.weight" else EXPERTS if len(pair.a.ne) > 2 else MATRIX
-    placed = Placed(pair.weight, role, lazy(pair.a), lazy(pair.b), pair.scale, bias=lazy(pair.bias))
+    placed = Placed(pair.weight, role, lazy(pair.a), lazy(pair.b), pair.scale, bias=None if pair.bias is None else lazy(pair.bias))
     return placed if pair.magnitude is None else with_magnitude(placed, lazy(pair.magnitude), base)
 
 
-def _config(known: AdapterMetadata, updates: list[Update]) -> dict:
+def _config(known: AdapterMetadata, updates: list[Update]) -> dict[str, Any]:
     """alpha_m is what gives PEFT's alpha_m / r_m; where it is the file's own alpha it is that to the last bit."""
     ranks = {update.module: update.rank for update in updates}
     alphas = {update.module: known.alpha if update.scaling == known.alpha / update.rank else update.scaling * update.rank
               for update in updates}
     r, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-    of_pattern = lambda values, usual: {_exactly(name): value for name, value in values.items() if value != usual}  # noqa: E731
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -70,8 +70,8 @@ def _config(known: AdapterMetadata, updates: list[Update]) -> dict:
         "inference_mode": True,
         "r": r,
         "lora_alpha": alpha,
-        "rank_pattern": of_pattern(ranks, r),
-        "alpha_pattern": of_pattern(alphas, alpha),
+        "rank_pattern": _unusual(ranks, r),
+        "alpha_pattern": _unusual(alphas, alpha),
         "target_modules": sorted(update.module for update in updates if update.kind != EXPERTS),
         "target_parameters": sorted(update.module for update in updates if update.kind == EXPERTS) or None,
         "bias": "none",
@@ -85,7 +85,7 @@ def _tensors(updates: list[Update]) -> list[tuple[str, Lazy]]:
     """PEFT's names and layouts, sorted by name."""
     with_bias, with_magnitude = (any(values) for values in zip(*((u.bias, u.magnitude) for u in updates)))
     experts = {update.module for update in updates if update.kind == EXPERTS}
-    tensors = {}
+    tensors: dict[str, Lazy] = {}
     for update in updates:
         a, b, name = update.a, update.b, update.module
         if update.kind == EXPERTS:
@@ -110,11 +110,12 @@ def _card(known: AdapterMetadata) -> bytes:
     return "\n".join(["---", *lines, "---", ""]).encode("utf-8", "replace")
 
 
-def _exactly(module: str) -> str:
-    return f"^{re.escape(module)}"  # PEFT's patterns have to reach the end of a name
+def _unusual(values: Mapping[str, float], usual: float) -> dict[str, float]:
+    """A pattern of PEFT's, which has to reach the end of a name."""
+    return {f"^{re.escape(module)}": value for module, value in values.items() if value != usual}
 
 
-def _write_folder(folder: Path, files: dict[str, bytes | None], tensors: list[tuple[str, Lazy]]):
+def _write_folder(folder: Path, files: dict[str, bytes | None], tensors: list[tuple[str, Lazy]]) -> None:
     """All of it or nothing: written beside `folder` and then moved."""
     temporary = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}.tmp")
     try:

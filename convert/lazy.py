@@ -36,10 +36,10 @@ class Lazy:
             raise self.complaint("finite values", f"{values.flat[at]} at index {at}", "the training diverged or the file is damaged")
         return values
 
-    def complaint(self, expected: str, got, action: str) -> ConversionError:
+    def complaint(self, expected: str, got: object, action: str) -> ConversionError:
         return ConversionError(complaint(self.file, f"tensor {self.name}", expected, got, action))
 
-    def _with(self, shape: tuple[int, ...], read: Callable[[], np.ndarray], dtype: str | None = None) -> "Lazy":
+    def _with(self, shape: Sequence[int], read: Callable[[], np.ndarray], dtype: str | None = None) -> "Lazy":
         return Lazy(self.file, self.name, tuple(shape), dtype or self.dtype, read)
 
     # -- the same values elsewhere: the dtype stays ---------------------------------------------
@@ -122,7 +122,7 @@ def added(parts: Sequence[Lazy]) -> Lazy:
 
     def read() -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
-            return sum(part.read().astype(np.float64) for part in parts).astype(np.float32)
+            return sum((part.read().astype(np.float64) for part in parts), start=np.float64(0)).astype(np.float32)
 
     return parts[0].computed(parts[0].shape, read)
 

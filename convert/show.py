@@ -3,6 +3,9 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 from .gguf.file import ARRAY, GGUFFile
 from .adapter_metadata import TOOL
@@ -12,7 +15,7 @@ from ..text import human_bytes, printable
 HIDDEN = ("alora.io_yaml",)  # a file of its own; its size is shown
 
 
-def describe(path) -> dict:
+def describe(path: str | PathLike[str]) -> dict[str, Any]:
     """Everything the file at `path` says, of JSON's types only. Raises AdapterFileError.
 
     modules has one entry per module and kind of pair, tensors one per tensor; shapes are in
@@ -39,7 +42,7 @@ def describe(path) -> dict:
     }
 
 
-def render(description: dict) -> str:
+def render(description: dict[str, Any]) -> str:
     """A page of text without control characters, whatever the file's strings hold."""
     d = description
     lines = [f"{printable(d['name'])} ({d['kind']}, {printable(d['architecture'])})", ""]
@@ -54,7 +57,7 @@ def render(description: dict) -> str:
     return "\n".join(lines)
 
 
-def render_diffable(path) -> str:
+def render_diffable(path: str | PathLike[str]) -> str:
     """Everything in the file that conversion decides, a line each, with a hash of every tensor's bytes. Raises AdapterFileError.
 
     Two files with the same page are the same adapter; the path and the tool's version are left out.
@@ -63,7 +66,7 @@ def render_diffable(path) -> str:
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(_metadata(adapter.file).items())
              if key != TOOL]
     for tensor in (tensor for pair in adapter.pairs for tensor in pair.tensors):
-        digest = hashlib.sha256(adapter.file.tensor_data(tensor.info, tensor.n_bytes)).hexdigest()
+        digest = hashlib.sha256(adapter.file.tensor_data(tensor.info, tensor.n_bytes).data).hexdigest()
         lines.append(f"{tensor.name} {tensor.type.name} {_shape(tensor.ne)} sha256 {digest}")
     return "\n".join(printable(line, limit=len(line) * 10) for line in lines)
 
@@ -79,12 +82,12 @@ def layer_ranges(layers: list[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _metadata(file: GGUFFile) -> dict:
+def _metadata(file: GGUFFile) -> dict[str, Any]:
     return {key: file.items(value) if gguf_type == ARRAY else value for key, (gguf_type, value) in file.metadata.items()}
 
 
-def _modules(pairs: list[AdapterPair]) -> list[dict]:
-    groups: dict[tuple, list[AdapterPair]] = {}
+def _modules(pairs: list[AdapterPair]) -> list[dict[str, Any]]:
+    groups: dict[tuple[Any, ...], list[AdapterPair]] = {}
     for pair in pairs:
         module = re.sub(r"^blk\.\d+\.|\.weight$", "", pair.weight)
         vectors = tuple(t.name.rpartition(".")[2] for t in pair.tensors[2:])
@@ -107,17 +110,17 @@ def _modules(pairs: list[AdapterPair]) -> list[dict]:
     ]
 
 
-def _shown(key: str, value) -> str:
+def _shown(key: str, value: object) -> str:
     if key in HIDDEN:
         return human_bytes(len(str(value).encode("utf-8", "replace")))
     return printable(value if isinstance(value, str) else str(value), limit=100)
 
 
-def _shape(ne: list[int]) -> str:
+def _shape(ne: Sequence[int]) -> str:
     return "[" + ", ".join(map(str, ne)) + "]"
 
 
-def _width(metadata: dict) -> int:
+def _width(metadata: dict[str, Any]) -> int:
     return max((len(printable(key)) for key in metadata), default=0)
 
 

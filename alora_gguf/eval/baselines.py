@@ -65,6 +65,7 @@ def prompted(model: Model, io: IntrinsicIO) -> Way:
         begun = time.perf_counter()
         prompt = model.engine.prompts.asked_in_words(line.messages, io, Setting(line.documents), arguments=line.arguments)
         asked = prompt.asked
+        assert asked is not None  # in words
         sampling = {**sampling_of(asked), "max_tokens": asked.sampling.get("max_tokens", 128)}
         request = Request(prompt.tokens, SamplingParams(**sampling), model.vocab, t_start=begun, result_of=prompt.result_of)
         return _run(model, request, begun)

@@ -23,20 +23,20 @@ def auroc(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
 
     By the sum of ranks (Mann and Whitney, 1947).
     """
-    values, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
-    n_right, n_wrong = labels.sum(), (~labels).sum()
+    values, right = np.asarray(probabilities, float), np.asarray(labels, bool)
+    n_right, n_wrong = right.sum(), (~right).sum()
     if not (n_right and n_wrong):
         return float("nan")
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; the mean of those of equals
-    return float((ranks[labels].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
+    return float((ranks[right].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
 
 
 def calibration_error(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
     """ECE: the mean distance of probability and frequency over ten bins of equal width (Naeini et al., 2015)."""
-    values, labels = np.asarray(probabilities, float), np.asarray(labels, float)
+    values, right = np.asarray(probabilities, float), np.asarray(labels, float)
     bins = np.minimum((values * N_BINS).astype(int), N_BINS - 1)
-    return float(sum(abs(values[bins == b].sum() - labels[bins == b].sum()) for b in range(N_BINS)) / len(values))
+    return float(sum(abs(values[bins == b].sum() - right[bins == b].sum()) for b in range(N_BINS)) / len(values))
 
 
 def bootstrap(figure: Callable[..., float], *columns: Sequence[float], seed: int = 0) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ Everything is measured through the GGUF runtime, except the rows "aLoRA, PEFT": 
 """
 
 
-def write_page(folder: Path, before: dict[str, Any], rows: dict[str, Sequence[Row]], command: str) -> Path:
+def write_page(folder: Path, before: dict[str, Any], rows: Mapping[str, Sequence[Row]], command: str) -> Path:
     """Replaces each of the three files in one step; of what was measured `before`, other intrinsics stay. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     measured = before | {name: {"command": command, "rows": as_json(of)} for name, of in rows.items()}

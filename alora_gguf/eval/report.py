@@ -1,6 +1,6 @@
 """What was measured, as Markdown, JSON and a plot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .evaluate import Row
@@ -18,7 +18,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         cells = [row.test, row.way, str(row.n), f"{row.accuracy:.1%}", _shares(row.interval)]
         if led:
-            cells.append("-" if row.lead is None else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})")
+            cells.append("-" if row.lead is None or row.lead_interval is None else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})")
         if probable:
             cells += ["-"] * 4 if row.auroc is None else [
                 f"{row.auroc:.3f}", _range(row.auroc_interval), f"{row.ece:.3f}", _range(row.ece_interval)]
@@ -43,7 +43,7 @@ def parts_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: dict[str, Sequence[Row]], out: Path) -> None:
+def plot(rows: Mapping[str, Sequence[Row]], out: Path) -> None:
     """A group of bars for every intrinsic: how many outputs are right on its first test, with the intervals."""
     from matplotlib.figure import Figure
 
@@ -73,5 +73,5 @@ def _shares(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.1%} to {interval[1]:.1%}"
 
 
-def _range(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
+def _range(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..errors import ForeignLibraryError
 from ..text import printable
@@ -21,7 +22,7 @@ logger.addHandler(logging.NullHandler())
 logger.propagate = False
 
 
-def _import_llama_cpp():
+def _import_llama_cpp() -> Any:  # llama_cpp's functions say pointers of ctypes where they take and give numbers
     foreign = sys.modules.get("llama_cpp.llama_cpp")
     if foreign is None:
         lib_dir = os.path.abspath(os.environ.get("ALORA_LIB_PATH", LIB_DIR))  # Windows looks for the neighbours in no other
@@ -55,7 +56,7 @@ def _import_llama_cpp():
     return lib
 
 
-llama_cpp = _import_llama_cpp()
+llama_cpp: Any = _import_llama_cpp()
 llama_cpp._lib.alora_kernels_name.restype = ctypes.c_char_p
 KERNELS = llama_cpp._lib.alora_kernels_name().decode()  # as native/alora.h has them
 NO_VECTORS = "kernels: expected those of a compiler with vectors, got scalar ones, some hundred times slower; build with GCC 9, clang 12 or newer"

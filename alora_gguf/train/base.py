@@ -3,6 +3,7 @@
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -28,11 +29,11 @@ def dtype_for(device: torch.device) -> str:
     return "bfloat16" if capable else "float32"
 
 
-def load_base(path: Path, name: str, device: torch.device, dtype: str):
+def load_base(path: Path, name: str, device: torch.device, dtype: str) -> Any:
     """The model, dequantised and without gradients; `name` is what an adapter's config calls it. Raises TrainError."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers cannot be talked out of its bars
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype], **_dense())
     except Exception as e:  # transformers raises what it likes
         raise TrainError(f"{path}: expected a GGUF model that transformers can read, got: {' '.join(str(e).split())[:300]}") from e
@@ -43,7 +44,7 @@ def load_base(path: Path, name: str, device: torch.device, dtype: str):
     return model.requires_grad_(False).eval().to(device)
 
 
-def _dense() -> dict:
+def _dense() -> dict[str, Any]:
     """Arguments for weights that are dequantised once, where transformers would keep them packed."""
     try:
         from transformers import GgufConfig

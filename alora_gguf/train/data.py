@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import TrainError
 
@@ -62,7 +62,7 @@ def _key(line: Line) -> str:
 
 
 def _line(where: str, raw: str) -> Line:
-    def refuse(what: str, expected: str, got: object):
+    def refuse(what: str, expected: str, got: object) -> NoReturn:
         got = f"{got!r:.80}" if got is not None else "nothing"
         raise TrainError(f"{where}: {what}: expected {expected}, got {got}; correct the line")
 

@@ -4,6 +4,8 @@ PEFT casts the input to float32, multiplies by A and by B, scales, adds and cast
 weight, so that one product gives both, in the weight's type, and B's product is added to it.
 """
 
+from typing import Any
+
 import torch
 from peft.tuners.lora import Linear
 
@@ -50,7 +52,7 @@ def fuse(model, adapter: str = "default") -> None:
             _fuse(module, adapter)
 
 
-def _fuse(module: Linear, adapter: str) -> None:
+def _fuse(module: Any, adapter: str) -> None:  # a Linear, whose parts torch types as any of a module's
     base, a, b = module.base_layer, module.lora_A[adapter].weight, module.lora_B[adapter].weight
     plain = module.forward
     stacked = torch.cat([base.weight.data, a.data.to(base.weight.dtype)])

@@ -115,7 +115,9 @@ class _Forest:
 
     def row(self, examples: Sequence[Example]) -> Row:
         tokens, parents = list(self._tokens), list(self._parents)
-        kept, targets, owners = [], [], []
+        kept: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []
         for owner, (i, leaf) in enumerate(zip(self.chosen, self._leaves)):
             new = [*examples[i].suffix, *examples[i].output[:-1]]
             first = len(tokens)

@@ -1,6 +1,7 @@
 """Rows through the model: their prefixes without gradients and once, what is adapted with them and every time."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from transformers import DynamicCache
 
 from .packing import Row
 
-KeysValues = torch.Tensor  # [n_layers, 2, n_kv_heads, n_prefix, head_size]
+KeysValues: TypeAlias = torch.Tensor  # [n_layers, 2, n_kv_heads, n_prefix, head_size]
 
 
 @torch.no_grad()
@@ -49,7 +50,7 @@ def logits(model, rows: Sequence[Row], before: Sequence[KeysValues] | None, **op
         input_ids=_padded([row.tokens[first:] for row, first in zip(rows, firsts, strict=True)], n_new, model),
         position_ids=_padded([row.depths()[first:] for row, first in zip(rows, firsts, strict=True)], n_new, model),
         attention_mask=_mask(rows, firsts, n_before, n_new, model),
-        past_key_values=_cache(before, n_before, model) if n_before else None,
+        past_key_values=_cache(before, n_before, model) if before is not None and n_before else None,
         use_cache=n_before > 0,
         logits_to_keep=torch.tensor(kept, device=model.device),
         **options,
@@ -96,8 +97,8 @@ def _mask(rows: Sequence[Row], firsts: Sequence[int], n_before: int, n_new: int,
         n = len(visible)
         hidden[i, 0, :n, :first] = ~visible[:, :first]
         hidden[i, 0, :n, n_before : n_before + n] = ~visible[:, first:]
-    hidden = torch.from_numpy(hidden).to(model.device)
-    return torch.zeros(hidden.shape, dtype=model.dtype, device=model.device).masked_fill_(hidden, torch.finfo(model.dtype).min)
+    masked = torch.from_numpy(hidden).to(model.device)
+    return torch.zeros(masked.shape, dtype=model.dtype, device=model.device).masked_fill_(masked, torch.finfo(model.dtype).min)
 
 
 def _cache(before: Sequence[KeysValues], n_before: int, model) -> DynamicCache:

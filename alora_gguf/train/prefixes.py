@@ -57,7 +57,7 @@ class Prefixes:
         if self.n_bytes["in memory"] + kept.nbytes <= self._n_memory:
             self._memory[i] = kept
             self.n_bytes["in memory"] += kept.nbytes
-        elif self.n_bytes["on disk"] + kept.nbytes <= self._n_disk:
+        elif self._folder and self.n_bytes["on disk"] + kept.nbytes <= self._n_disk:
             self._files[i] = Path(self._folder.name, f"{i}.pt")
             torch.save(kept, self._files[i])
             self.n_bytes["on disk"] += kept.nbytes

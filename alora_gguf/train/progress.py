@@ -1,6 +1,7 @@
 """What a run shows while it goes: a bar with the loss and the time left, a line for every evaluation."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -9,7 +10,7 @@ class Progress:
     """On standard error. Where that is no terminal, a line now and then in place of the bar."""
 
     def __init__(self):
-        self._bar: tqdm | None = None
+        self._bar: Any = None  # tqdm's, between begin() and end()
         self._mean = 0.0
 
     def note(self, line: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -79,6 +80,7 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
         convert(folder, gguf, base=task.base)
     for left in (FILE, f"{FILE}.part"):  # the latter of a run that was killed while it wrote
         (folder / left).unlink(missing_ok=True)
+    assert trainer.best is not None  # the last step has an evaluation
     return trainer.best
 
 
@@ -154,8 +156,9 @@ def _folder(settings: Settings, restart: bool) -> Path:
 
 
 def _config(settings: Settings, task: Task) -> LoraConfig:
+    alpha: Any = settings.scaling  # PEFT says int, and takes any number
     return LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.scaling, target_modules=list(settings.targets), lora_dropout=0.0,
+        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets), lora_dropout=0.0,
         alora_invocation_tokens=task.invocation if settings.method == "alora" else None, base_model_name_or_path=task.base_name)
 
 
@@ -184,7 +187,7 @@ def _start_from(folder: Path, model) -> None:
     path = folder / "adapter_model.safetensors"
     try:
         own = get_peft_model_state_dict(model)
-        loaded = set_peft_model_state_dict(model, {name: _widened(name, weight, own.get(name)) for name, weight in load_file(path).items()})
+        loaded: Any = set_peft_model_state_dict(model, {name: _widened(name, weight, own.get(name)) for name, weight in load_file(path).items()})
     except Exception as e:  # a missing or damaged file, or weights of other shapes
         raise TrainError(f"{path}: expected weights of this rank or a smaller one, and the same targets, got: {' '.join(str(e).split())[:200]}") from e
     missing = [name for name in loaded.missing_keys if "lora_" in name]

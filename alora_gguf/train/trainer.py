@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -60,7 +61,8 @@ class Trainer:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.steps = _steps(train.rows, settings)
-        self.step, self.best = 0, None
+        self.step = 0
+        self.best: dict[str, float] | None = None
         if done is not None:
             with torch.no_grad():
                 for name, weight in done.weights.items():
@@ -102,7 +104,7 @@ class Trainer:
         """AdamW on the mean loss of the rows' examples, the gradient's norm at most 1; the loss."""
         rate = self.settings.learning_rate * _schedule(self.step, len(self.steps), self.settings.warm_up)
         n_examples = sum(len(self.train.rows[i].examples) for i in rows)
-        loss = sum(passes.loss(logits, row) for row, logits in self.train.logits(self.model, rows)) / n_examples
+        loss = reduce(torch.add, (passes.loss(logits, row) for row, logits in self.train.logits(self.model, rows))) / n_examples
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         for group in self.optimizer.param_groups:

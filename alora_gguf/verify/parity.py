@@ -4,7 +4,9 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,14 @@ class Verification:
         return self.is_conclusive and all(prompt.error <= self.limit for prompt in self.prompts)
 
 
-def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, seed: int = 0) -> Verification:
+def verify(
+    adapter: str | PathLike[str],
+    path: str | PathLike[str],
+    base: str | PathLike[str],
+    hf_base: str | PathLike[str] | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> Verification:
     """Compares the adapter GGUF at `path` on `base` with the PEFT adapter in the folder `adapter`.
 
     base: the base model's GGUF or a folder with one. hf_base: the same model as transformers loads
@@ -62,13 +71,14 @@ def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, se
     with its weights in float32 (a file of that size is made and removed). tolerance: None
     is that of the adapter's coarsest type. Raises AloraError, also where the extra [verify] is missing.
     """
-    path, folder, base = Path(path), adapter_folder(adapter), find_base(base, None, Path(path))
+    path, folder = Path(path), adapter_folder(adapter)
+    model_file = find_base(base, None, path)
     file = AdapterFile(path)
     invocation = file.metadata.invocation_tokens
     if tolerance is None:
         tolerance = max(TOLERANCES[tensor.type.name] for pair in file.pairs for tensor in pair.tensors)
     with (
-        _weights(base, exact=hf_base is None) as weights,
+        _weights(model_file, exact=hf_base is None) as weights,
         Model(weights, n_ctx=1024, n_seq_max=16, type_k="f32", type_v="f32", flash_attn=False) as model,
     ):
         prompts = _prompts(model.vocab.n_tokens, invocation, seed)
@@ -76,7 +86,7 @@ def verify(adapter, path, base, hf_base=None, tolerance: float | None = None, se
         starts = [model.adapter(name).start_in(tokens) for tokens in prompts]
         adapted = model.logits([(tokens, name) for tokens in prompts])
         plain = model.logits([(tokens, None) for tokens in prompts])
-    theirs = _peft_logits(folder, base, hf_base, invocation, prompts)
+    theirs = _peft_logits(folder, model_file, hf_base, invocation, prompts)
     return Verification([
         Compared(start, _error(got, want), _error(got_base, want_base), _error(want_base, want))
         for start, got, got_base, (want, want_base) in zip(starts, adapted, plain, theirs)
@@ -106,7 +116,9 @@ def _prompts(n_vocab: int, invocation: list[int], seed: int) -> list[list[int]]:
             twice[:10] + invocation + twice[10:30] + invocation + twice[30:], absent]
 
 
-def _peft_logits(folder: Path, base: Path, hf_base, invocation: list[int], prompts: Sequence[list[int]]):
+def _peft_logits(
+    folder: Path, base: Path, hf_base: str | PathLike[str] | None, invocation: list[int], prompts: Sequence[list[int]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(with the adapter, without) of every prompt, float32 [n_tokens, n_vocab] each."""
     try:
         import torch
@@ -116,7 +128,7 @@ def _peft_logits(folder: Path, base: Path, hf_base, invocation: list[int], promp
         raise AloraError(f"verify: expected torch, transformers and peft, got: {e}; install alora_gguf[verify]") from None
     try:
         if hf_base is None:
-            model = AutoModelForCausalLM.from_pretrained(base.parent, gguf_file=base.name, dtype=torch.float32)
+            model: Any = AutoModelForCausalLM.from_pretrained(base.parent, gguf_file=base.name, dtype=torch.float32)
             # else PEFT takes it for a quantised model, which it no longer is
             model.hf_quantizer, model.is_quantized = None, False
             model.config.__dict__.pop("quantization_config", None)

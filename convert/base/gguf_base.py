@@ -4,6 +4,7 @@ import hashlib
 import re
 import struct
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ class BaseWeight:
             raise self._file.complaint(f"tensor {self._info.name}", "a type that gguf dequantises", e, "use another quantisation") from None
 
 
-def read_base(path) -> Base:
+def read_base(path: str | PathLike[str]) -> Base:
     """The base model of the GGUF at `path`, the first part if it is split.
 
     Raises ConversionError if it is no model, damaged, or lacks a part.
@@ -110,7 +111,7 @@ def read_base(path) -> Base:
     )
 
 
-def base_fingerprint(path) -> str:
+def base_fingerprint(path: str | PathLike[str]) -> str:
     """The fingerprint of the base GGUF at `path`, 64 hex digits. Raises ConversionError if it is no GGUF model."""
     return _fingerprint(_open_parts(path))
 
@@ -132,7 +133,7 @@ def _fingerprint(parts: list[GGUFFile]) -> str:
     return digest.hexdigest()
 
 
-def _open_parts(path) -> list[GGUFFile]:
+def _open_parts(path: str | PathLike[str]) -> list[GGUFFile]:
     file = GGUFFile(path, ConversionError)
     n_parts = file.get("split.count", UINT16, 1)
     if n_parts <= 1:
@@ -166,9 +167,9 @@ def _vocabulary(file: GGUFFile) -> Vocabulary:
 
 
 def _per_layer(file: GGUFFile, key: str, n_layer: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-    gguf_type, value = file.metadata.get(key, (None, None))
-    if gguf_type is None:
+    if key not in file.metadata:
         return default
+    gguf_type, value = file.metadata[key]
     if gguf_type == UINT32:
         return (value,) * n_layer
     if gguf_type != ARRAY or value.item_type == STRING or value.n < n_layer:

@@ -5,6 +5,7 @@ It has no fingerprint, as that is of a GGUF's own tensors and tokens, and no wei
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ...errors import ConversionError
 from .gguf_base import MAX_LAYERS, Base
@@ -53,7 +54,7 @@ def _shapes(config: "_Config", architecture: str, n_layer: int, n_head: int, n_h
     head = config.count("head_dim", default=max(1, n_embd // n_head))
     n_expert = config.count("num_experts" if "num_experts" in config.fields else "num_local_experts", default=0, least=0)
     n_ff_exp = config.count("moe_intermediate_size", default=n_ff)
-    layer = {
+    layer: dict[str, tuple[int, ...]] = {
         "attn_q": (n_embd, n_head * head),
         "attn_k": (n_embd, n_head_kv * head),
         "attn_v": (n_embd, n_head_kv * head),
@@ -105,10 +106,10 @@ def _vocabulary(path: Path) -> Vocabulary:
 
 
 class _Config:
-    def __init__(self, path: Path, fields: dict):
+    def __init__(self, path: Path, fields: dict[str, Any]):
         self.path, self.fields = path, fields
 
-    def complaint(self, key: str, expected: str, got, action: str = "correct it") -> ConversionError:
+    def complaint(self, key: str, expected: str, got: object, action: str = "correct it") -> ConversionError:
         return ConversionError(complaint(self.path, f"key {key}", expected, got, action))
 
     def count(self, key: str, default: int | None = None, least: int = 1, limit: int = 2**31 - 1) -> int:
@@ -119,7 +120,7 @@ class _Config:
         return value
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             fields = json.loads(file.read(MAX_JSON))

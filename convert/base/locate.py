@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 
 from ...errors import ConversionError
@@ -15,7 +16,7 @@ Find = Callable[[Path], Path | None]  # the base in a folder
 HOW = "name the base model's GGUF with --base"
 
 
-def find_base(base, name_or_path: str | None, config_path: Path) -> Path:
+def find_base(base: str | PathLike[str] | None, name_or_path: str | None, config_path: Path) -> Path:
     """The base's GGUF or its Hugging Face folder: `base` if given, else where `name_or_path` of the adapter's config leads.
 
     Looked at in this order: for a GGUF a local file or folder, the Hugging Face cache, the embedded

@@ -10,7 +10,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,7 @@ class GGUFFile:
     The file stays mapped while the object lives.
     """
 
-    def __init__(self, path, error: type[Exception] = AdapterFileError):
+    def __init__(self, path: str | PathLike[str], error: type[Exception] = AdapterFileError):
         self.path = Path(path)
         self.error = error
         try:
@@ -68,12 +70,12 @@ class GGUFFile:
         self._pos = 0
         self._parse()
 
-    def complaint(self, what: str, expected: str, got, action: str = DAMAGED) -> Exception:
+    def complaint(self, what: str, expected: str, got: object, action: str = DAMAGED) -> Exception:
         return self.error(complaint(self.path, what, expected, got, action))
 
     # -- typed access ------------------------------------------------------------------------
 
-    def get(self, key: str, gguf_type: int, default=None):
+    def get(self, key: str, gguf_type: int, default: Any = None) -> Any:
         """The value of `key`, `default` if there is none. Raises if it has another type."""
         if key not in self.metadata:
             return default
@@ -82,14 +84,14 @@ class GGUFFile:
             raise self.complaint(f"key {key}", TYPE_NAMES[gguf_type], TYPE_NAMES[actual], "convert it again")
         return value
 
-    def require(self, key: str, gguf_type: int):
+    def require(self, key: str, gguf_type: int) -> Any:
         """The value of `key`. Raises if it is missing or has another type."""
         value = self.get(key, gguf_type)
         if value is None:
             raise self.complaint(f"key {key}", TYPE_NAMES[gguf_type], "no such key", "convert it again")
         return value
 
-    def items(self, array: Array) -> list:
+    def items(self, array: Array) -> list[Any]:
         """The decoded items; bytes that are not UTF-8 become U+FFFD."""
         if array.item_type == STRING:
             return [raw.decode("utf-8", "replace") for raw in self.decode_strings(array)]
@@ -118,7 +120,7 @@ class GGUFFile:
 
     # -- parsing -----------------------------------------------------------------------------
 
-    def _parse(self):
+    def _parse(self) -> None:
         if self._take(4, "magic") != b"GGUF":
             raise self.complaint("magic", "GGUF", repr(self._data[:4])[1:], "name a GGUF file")
         version = self._scalar("<I", "version")
@@ -127,7 +129,7 @@ class GGUFFile:
         n_tensors = self._scalar("<Q", "tensor count")
         n_keys = self._scalar("<Q", "key count")
 
-        self.metadata = {}
+        self.metadata: dict[str, tuple[int, Any]] = {}
         for _ in range(n_keys):  # each takes bytes from the file, so a lying count ends at the file's end
             key = self._name("key name")
             if key in self.metadata:
@@ -135,7 +137,7 @@ class GGUFFile:
             gguf_type = self._scalar("<I", f"type of key {key}")
             self.metadata[key] = (gguf_type, self._value(gguf_type, key))
 
-        self.tensors = {}
+        self.tensors: dict[str, TensorInfo] = {}
         for _ in range(n_tensors):
             info = self._tensor_info()
             if info.name in self.tensors:
@@ -153,7 +155,7 @@ class GGUFFile:
         self._pos += n
         return self._data[self._pos - n:self._pos]
 
-    def _scalar(self, layout: str, what: str):
+    def _scalar(self, layout: str, what: str) -> Any:
         return struct.unpack(layout, self._take(struct.calcsize(layout), what))[0]
 
     def _name(self, what: str) -> str:
@@ -163,7 +165,7 @@ class GGUFFile:
         except UnicodeDecodeError:
             raise self.complaint(what, "UTF-8", repr(raw[:32])[1:]) from None
 
-    def _value(self, gguf_type: int, key: str):
+    def _value(self, gguf_type: int, key: str) -> Any:
         if gguf_type in SCALARS:
             return self._scalar(SCALARS[gguf_type], f"key {key}")
         if gguf_type == STRING:
@@ -181,12 +183,12 @@ class GGUFFile:
             raise self.complaint(f"key {key}", "an array of scalars or strings", f"item type {item_type}")
         return Array(item_type, n, start, self._pos)
 
-    def _skip(self, n: int, key: str):
+    def _skip(self, n: int, key: str) -> None:
         if n > self.n_bytes - self._pos:
             raise self.complaint(f"key {key}", f"{n} bytes at offset {self._pos}", f"{self.n_bytes - self._pos} left in the file")
         self._pos += n
 
-    def _skip_strings(self, n: int, key: str):
+    def _skip_strings(self, n: int, key: str) -> None:
         if n * 8 > self.n_bytes - self._pos:
             raise self.complaint(f"key {key}", f"{n} strings", f"{self.n_bytes - self._pos} bytes left in the file")
         data, pos, last, unpack = self._data, self._pos, self.n_bytes - 8, _U64.unpack_from
@@ -211,7 +213,7 @@ class GGUFFile:
         return TensorInfo(name, ne, self._scalar("<I", f"tensor {name}"), self._scalar("<Q", f"tensor {name}"))
 
 
-class Strings(Sequence):
+class Strings(Sequence[bytes]):
     """The strings of an array, as bytes."""
 
     def __init__(self, file: GGUFFile, array: Array):
@@ -220,7 +222,7 @@ class Strings(Sequence):
     def __len__(self) -> int:
         return self._array.n
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> Any:
         return self._decoded[i]
 
     @cached_property

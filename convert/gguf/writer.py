@@ -5,7 +5,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +25,7 @@ class Key:
 
     name: str
     gguf_type: int
-    value: object
+    value: Any
     item_type: int | None = None
 
 
@@ -37,7 +39,7 @@ class TensorHeader:
     n_bytes: int
 
 
-def write_gguf(path, keys: list[Key], tensors: list[TensorHeader], data: Iterable[np.ndarray]) -> int:
+def write_gguf(path: str | PathLike[str], keys: list[Key], tensors: list[TensorHeader], data: Iterable[np.ndarray]) -> int:
     """Writes the file at `path`, replacing one that is there, and returns its size in bytes.
 
     data: one uint8 array a tensor, in order, taken when its turn comes. The same arguments give
@@ -73,7 +75,7 @@ def header_bytes(keys: list[Key], tensors: list[TensorHeader]) -> bytes:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes when not."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
@@ -95,7 +97,7 @@ def _string(text: str) -> bytes:
 def _value(key: Key) -> bytes:
     if key.gguf_type == STRING:
         return _string(key.value)
-    if key.gguf_type == ARRAY:
+    if key.gguf_type == ARRAY and key.item_type is not None:
         layout = f"<{len(key.value)}{SCALARS[key.item_type][1:]}"
         return struct.pack("<IQ", key.item_type, len(key.value)) + struct.pack(layout, *key.value)
     return struct.pack(SCALARS[key.gguf_type], key.value)

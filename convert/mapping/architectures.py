@@ -79,7 +79,7 @@ MLA = {
 }
 FC_MLP = {"mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 
-PERMUTED = {"attn_q": query_rows, "attn_k": key_rows}
+PERMUTED: dict[str, Order] = {"attn_q": query_rows, "attn_k": key_rows}
 
 # general.architecture -> family
 FAMILIES: dict[str, Family] = {

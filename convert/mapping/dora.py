@@ -1,5 +1,6 @@
 """DoRA's magnitudes (arXiv 2402.09353): over the norms of the base's adapted weight, they are one factor a row."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,12 @@ from ..update import ROWS, Placed
 CHUNK = 1_000_000  # values of the base's weight in memory at a time
 
 
-def row_factors(placed: Placed, base: Base) -> Lazy:
+def row_factors(placed: Placed, magnitude: Lazy, base: Base) -> Lazy:
     """g = m / |W + scaling B A|, [n_out], so that the adapted output is g (W x + scaling B A x).
 
     Raises ConversionError if the base does not have the weight's values.
     """
     norms = _norms(placed, base)
-    magnitude = placed.magnitude
 
     def read() -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):  # whoever encodes refuses what is not finite
@@ -33,7 +33,7 @@ def with_magnitude(placed: Placed, factors: Lazy, base: Base) -> Placed:
     return replace(placed, magnitude=magnitude)
 
 
-def _norms(placed: Placed, base: Base):
+def _norms(placed: Placed, base: Base) -> Callable[[], np.ndarray]:
     """A function for |W + scaling B A| of every output, float64 [n_out]; W is dequantised a chunk at a time."""
     weight = base.weight(placed.weight)
     n_rows, n_values = weight.shape

@@ -81,7 +81,7 @@ def _as_stored(update: Update, where: list[Share], base: Base) -> Update:
     return replace(update, a=update.b.transpose(0, 2, 1), b=update.a.transpose(0, 2, 1))
 
 
-def _check_shape(update: Update, where: list[Share], base: Base):
+def _check_shape(update: Update, where: list[Share], base: Base) -> None:
     n_in, _, n_expert = (*base.shapes[tensor_of(base, where[0].weight)], 1)[:3]
     n_out = sum(len(share.rows) for share in where)
     a, b = update.a.shape, update.b.shape
@@ -100,7 +100,8 @@ def _check_shape(update: Update, where: list[Share], base: Base):
 
 def _with_experts_stacked(updates: list[Update], base: Base, family: Family) -> list[Update]:
     """The updates, those of single experts' modules made one a layer and kind."""
-    others, experts = [], {}
+    others: list[Update] = []
+    experts: dict[str, dict[int, Update]] = {}
     for update in updates:
         module, expert = without_expert(update.module)
         if expert is None:
@@ -131,5 +132,5 @@ def _stack_experts(module: str, found: dict[int, Update], base: Base, family: Fa
                   scaling)
 
 
-def _refusal(update: Update, expected: str, got, action: str) -> ConversionError:
+def _refusal(update: Update, expected: str, got: object, action: str) -> ConversionError:
     return ConversionError(complaint(update.a.file, f"module {update.module}", expected, got, action))

@@ -21,7 +21,8 @@ def restore(placed: list[Placed], base: Base) -> list[Update]:
     family = family_of(base)
     lookups = {update.weight: update for update in placed if update.role == ROWS}
     products = {update.weight: update for update in placed if update.role != ROWS}
-    updates, restored = [], set()  # restored: (weight, first row), as some have modules of two names
+    updates: list[Update] = []
+    restored: set[tuple[str, int]] = set()  # (weight, first row), as some have modules of two names
     for module, layer, kind in modules_of(base, family):
         of = lookups if kind == "token_embd" else products
         where = shares(base, family, layer, kind)

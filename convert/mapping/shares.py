@@ -34,14 +34,16 @@ def shares(base: Base, family: Family, layer: int | None, kind: str) -> list[Sha
 
     Raises ValueError, ZeroDivisionError or IndexError if a weight's rows do not divide into the model's heads.
     """
-    parts = [_weight_of(base, family, layer, part) for part in FUSED.get(kind, (kind,))]
-    if None in parts:
+    kinds = FUSED.get(kind, (kind,))
+    parts = [whole for part in kinds if (whole := _weight_of(base, family, layer, part)) is not None]
+    if len(parts) < len(kinds):
         return shares(base, family, layer, WITHOUT_EXPERTS[kind]) if kind in WITHOUT_EXPERTS else []
     rows = _rows(base, family, layer, kind, sum(n for _, _, n in parts))
     if kind not in FUSED:
-        return [Share(*parts[0][:2], rows)]
+        [(weight, start, _)] = parts
+        return [Share(weight, start, rows)]
     found, taken = [], 0
-    for part, (weight, start, n) in zip(FUSED[kind], parts):
+    for part, (weight, start, n) in zip(kinds, parts):
         found.append(Share(weight, start, rows[taken:taken + n][_rows(base, family, layer, part, n)]))
         taken += n
     return found
@@ -54,14 +56,14 @@ def tensor_of(base: Base, weight: str) -> str:
 
 def _rows(base: Base, family: Family, layer: int | None, kind: str, n_rows: int) -> np.ndarray:
     order = family.orders.get(kind)
-    return order(base, layer, n_rows) if order else np.arange(n_rows)
+    return np.arange(n_rows) if order is None or layer is None else order(base, layer, n_rows)
 
 
 def _weight_of(base: Base, family: Family, layer: int | None, kind: str) -> tuple[str, int, int] | None:
     """(weight, first row, number of rows) of a kind that is not fused, or None."""
     name = weight_name(layer, kind)
     fused = fused_kind(kind)
-    if fused and _is_fused(base, family, layer, fused):
+    if fused and layer is not None and _is_fused(base, family, layer, fused):
         whole = weight_name(layer, STORED.get(fused, fused))
         sizes = _part_sizes(base, layer, fused, base.shapes[whole][1])
         at = FUSED[fused].index(kind)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from ..lazy import Lazy, concatenated, zeros
+from ..update import Placed, Update
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Rows:
         return self.start + self.b.shape[-2]
 
 
-def rows_of(update, rows: np.ndarray, start: int) -> Rows:
+def rows_of(update: Update | Placed, rows: np.ndarray, start: int) -> Rows:
     """The rows of an Update or a Placed, in that order, as rows `start` and following of another matrix."""
     return Rows(start, update.a, taken(update.b, rows, -2), update.scaling, taken(update.bias, rows, 0), taken(update.magnitude, rows, 0))
 
@@ -66,6 +68,10 @@ def at_rows(parts: list[tuple[Lazy, int]], n_rows: int, axis: int) -> Lazy:
     return concatenated([part for part in filled if part.shape[axis]], axis)
 
 
+@overload
+def taken(lazy: Lazy, rows: np.ndarray, axis: int) -> Lazy: ...
+@overload
+def taken(lazy: None, rows: np.ndarray, axis: int) -> None: ...
 def taken(lazy: Lazy | None, rows: np.ndarray, axis: int) -> Lazy | None:
     """The rows of `axis`, in that order; the very tensor if they are all of its own."""
     if lazy is None or np.array_equal(rows, np.arange(lazy.shape[axis])):

@@ -76,7 +76,7 @@ def _parts_by_module(files: TensorFiles) -> dict[str, dict[str, Lazy]]:
 
 
 def _update(files: TensorFiles, config: PeftConfig, name: str, parts: dict[str, Lazy], names: Collection[str]) -> Update:
-    def refuse(expected: str, got, action: str = AGAIN) -> ConversionError:
+    def refuse(expected: str, got: object, action: str = AGAIN) -> ConversionError:
         return files.complaint(f"module {name}", expected, got, action)
 
     parts = dict(parts)

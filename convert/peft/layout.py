@@ -1,6 +1,7 @@
 """Where an adapter's files are: PEFT's folder itself, or one inside a hub layout or cache folder."""
 
 import os
+from os import PathLike
 from pathlib import Path
 
 from ...errors import ConversionError
@@ -11,7 +12,7 @@ CONFIGS = ("adapter_config.json", "reslora_config.json")
 HERE = "name the folder with adapter_config.json"
 
 
-def adapter_folder(path) -> Path:
+def adapter_folder(path: str | PathLike[str]) -> Path:
     """The one folder with an adapter's config at `path` or in it.
 
     Looked for in it: `<base>/<lora|alora>`, `<lora|alora>/<base>` and `<intrinsic>/` with either below it,

@@ -8,8 +8,10 @@ import json
 import math
 import struct
 from dataclasses import dataclass
+from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -39,7 +41,7 @@ class SafetensorsFile:
     Raises ConversionError on a header that is malformed or lies.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | PathLike[str]):
         self.path = Path(path)
         try:
             with open(self.path, "rb") as file:
@@ -55,12 +57,12 @@ class SafetensorsFile:
             raise self.complaint("file", "a readable safetensors file", e.strerror or e, "check the path") from None
         self.entries = {e.name: e for e in self._entries(header, 8 + n_header, n_bytes)}
 
-    def complaint(self, what: str, expected: str, got, action: str = DAMAGED) -> ConversionError:
+    def complaint(self, what: str, expected: str, got: object, action: str = DAMAGED) -> ConversionError:
         return ConversionError(complaint(self.path, what, expected, got, action))
 
     def tensors(self) -> dict[str, Lazy]:
         """name -> Lazy, in the file's order."""
-        return {name: Lazy.saved(self.path, name, entry.shape, entry.dtype, lambda entry=entry: self.read(entry))
+        return {name: Lazy.saved(self.path, name, entry.shape, entry.dtype, partial(self.read, entry))
                 for name, entry in self.entries.items()}
 
     def read(self, entry: Entry) -> np.ndarray:
@@ -79,7 +81,7 @@ class SafetensorsFile:
             values = values.view(np.float32)
         return values.astype(np.float32, copy=False).reshape(entry.shape)
 
-    def _entries(self, header: bytes, data_start: int, n_bytes: int):
+    def _entries(self, header: bytes, data_start: int, n_bytes: int) -> list[Entry]:
         described = self._json(header)
         described.pop("__metadata__", None)
         entries = [self._entry(name, fields, data_start) for name, fields in described.items()]
@@ -92,8 +94,8 @@ class SafetensorsFile:
             raise self.complaint("file", f"{end} bytes as its header says", n_bytes)
         return entries
 
-    def _json(self, header: bytes) -> dict:
-        def once(pairs):
+    def _json(self, header: bytes) -> dict[str, Any]:
+        def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             fields = dict(pairs)
             if len(fields) != len(pairs):
                 raise ValueError("a name twice")
@@ -107,7 +109,7 @@ class SafetensorsFile:
             raise self.complaint("header", "a JSON object", type(described).__name__)
         return described
 
-    def _entry(self, name: str, fields, data_start: int) -> Entry:
+    def _entry(self, name: str, fields: Any, data_start: int) -> Entry:
         what = f"tensor {name}"
         if not isinstance(fields, dict) or not {"dtype", "shape", "data_offsets"} <= fields.keys():
             raise self.complaint(what, "dtype, shape and data_offsets", fields)
@@ -124,13 +126,14 @@ class SafetensorsFile:
         return Entry(name, dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
 
 
-def _are_counts(values) -> bool:
+def _are_counts(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
 
 
-def write_safetensors(file: BinaryIO, tensors: list[tuple[str, Lazy]]):
+def write_safetensors(file: BinaryIO, tensors: list[tuple[str, Lazy]]) -> None:
     """Writes names and tensors, in their dtypes, in the order given; one tensor in memory at a time."""
-    header, start = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
     for name, lazy in tensors:
         end = start + math.prod(lazy.shape) * np.dtype(FLOATS[lazy.dtype]).itemsize
         header[name] = {"dtype": lazy.dtype, "shape": list(lazy.shape), "data_offsets": [start, end]}

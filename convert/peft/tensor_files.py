@@ -21,7 +21,7 @@ class TensorFiles:
     path: Path
     tensors: dict[str, Lazy]
 
-    def complaint(self, what: str, expected: str, got, action: str) -> ConversionError:
+    def complaint(self, what: str, expected: str, got: object, action: str) -> ConversionError:
         return ConversionError(complaint(self.path, what, expected, got, action))
 
 
@@ -39,7 +39,7 @@ def read_tensor_files(folder: Path) -> TensorFiles:
 
 
 def _sharded(index: Path) -> dict[str, Lazy]:
-    def refuse(what: str, expected: str, got) -> ConversionError:
+    def refuse(what: str, expected: str, got: object) -> ConversionError:
         return ConversionError(complaint(index, what, expected, got, DAMAGED))
 
     try:

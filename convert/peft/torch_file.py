@@ -1,7 +1,11 @@
 """Tensors of a `.bin` file of torch's; the one place of the converter that imports torch."""
 
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ...errors import ConversionError
 from ..lazy import Lazy
@@ -13,7 +17,7 @@ def read_torch_file(path: Path) -> dict[str, Lazy]:
 
     Raises ConversionError without torch, or on anything but a dictionary of F32, F16 and BF16 tensors.
     """
-    def refuse(what: str, expected: str, got, action: str) -> ConversionError:
+    def refuse(what: str, expected: str, got: object, action: str) -> ConversionError:
         return ConversionError(complaint(path, what, expected, got, action))
 
     try:
@@ -35,5 +39,9 @@ def read_torch_file(path: Path) -> dict[str, Lazy]:
         if tensor.dtype not in dtypes or tensor.layout != torch.strided:
             raise refuse(f"tensor {name}", "dense F32, F16 or BF16", f"{tensor.layout} {tensor.dtype}", "save the adapter in one of these")
         tensors[name] = Lazy.saved(path, name, tuple(tensor.shape), dtypes[tensor.dtype],
-                                   lambda tensor=tensor: tensor.detach().float().numpy())
+                                   partial(_values, tensor))
     return tensors
+
+
+def _values(tensor: Any) -> np.ndarray:
+    return tensor.detach().float().numpy()
