@@ -134,11 +134,11 @@ docs/commands.md: docs/commands.py $(STAMPS)/installed
 	$(BIN)/python docs/commands.py
 
 # the README's recording of a chat
-docs/demo.svg: docs/demo.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
+docs/demo.svg: docs/demo.py docs/pictures.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	$(BIN)/python docs/demo.py $(ADAPTERS)
 
 # the README's picture of the web page
-docs/page.png: docs/page.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
+docs/page.png: docs/page.py docs/pictures.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
 	$(BIN)/python docs/page.py
 
 # how good the pack is, beside ordinary LoRAs of the same data; these train for hours

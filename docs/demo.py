@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pexpect
 import pyte
+from pictures import record as note_made
 
 COLUMNS, ROWS = 100, 22
 SHELL, READY = r"\$ $", r"\x1b\[\?2004h"  # a prompt that waits: the shell's, the chat's
@@ -163,6 +164,7 @@ def main() -> None:
     shown = pictures(record([Path(path) for path in sys.argv[1:]]))
     path = Path(__file__).with_name("demo.svg")
     path.write_text(svg(shown), encoding="utf-8")
+    note_made("demo.svg")
     print(f"{path}: {len(shown)} pictures, {shown[-1][0]:.0f} s, {path.stat().st_size} bytes")
 
 

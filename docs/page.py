@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pictures import record
 from playwright.sync_api import Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "serve"))
@@ -47,6 +48,8 @@ def main() -> None:
                 page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
                 talk(page, url)
                 page.screenshot(path=folder / f"{name}.png")
+            if not sys.argv[1:]:
+                record("page.png")
     finally:
         server.terminate()
         server.wait()
