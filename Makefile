@@ -79,10 +79,11 @@ check-cuda check-metal check-vulkan: check-%: $(STAMPS)/test-tools $(STAMPS)/ins
 	@[ -z "$(WAYS)" ] || { PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$* --target $(WAYS) && build/$*/bin/$(WAYS) $(DEVICE); }
 
 # the native library for other systems, by zig's compiler, and the C-level test where something here runs it. macOS is without
-# Metal and Accelerate: Apple's frameworks come with Xcode alone. Half an hour on two cores.
+# Metal and Accelerate, as Apple's frameworks come with Xcode alone, and without modules, which zig does not link there. Half an
+# hour on two cores.
 CROSS := x86_64-windows-gnu x86_64-macos aarch64-macos aarch64-linux-gnu
 CROSS_ARGS   := -DGGML_BACKEND_DL=ON -DGGML_OPENMP=OFF
-CROSS_macos  := -DGGML_METAL=OFF -DGGML_ACCELERATE=OFF -DGGML_BLAS=OFF
+CROSS_macos  := -DGGML_BACKEND_DL=OFF -DGGML_METAL=OFF -DGGML_ACCELERATE=OFF -DGGML_BLAS=OFF
 WINE         := $(firstword $(shell command -v wine64 || command -v wine || ls /usr/lib/wine/wine64 2>/dev/null))
 QEMU_AARCH64 := $(firstword $(shell command -v qemu-aarch64-static || command -v qemu-aarch64))
 

@@ -90,6 +90,7 @@ int main(int argc, char ** argv) {
         CHECK(alora_adapter_load(ctx, none.c_str(), &adapter) == ALORA_ERROR_FILE && !adapter);
     }
     CHECK(alora_adapter_load(ctx, (path + ".none").c_str(), &adapter) == ALORA_ERROR_FILE && strstr(alora_last_error(), FOLDER));
+    printf("%s\n", alora_last_error());
     CHECK(alora_adapter_load(ctx, path.c_str(), &adapter) == ALORA_OK);
 
     const auto before = decode(ctx, { 0, 1 });
