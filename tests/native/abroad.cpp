@@ -105,6 +105,7 @@ int main(int argc, char ** argv) {
 
     llama_free(ctx);
     llama_model_free(model);
+    llama_backend_free();
     fs::remove_all(folder); // Windows removes nothing that is open: so the adapter's file is closed, too
 
     const float rounding = 1e-4f; // for a batch of another order
