@@ -34,7 +34,8 @@ def _logits(
         todo = []
         for tokens, adapter, start in zip(rows, adapters, starts):
             seqs.append(engine.cache.acquire())
-            if start is not None:
+            if adapter is not None and start is not None:
+                assert adapter.ptr is not None  # it is held
                 context.activate(seqs[-1], adapter.ptr, start)
             todo.append(Span(seqs[-1], tokens, 0, "all"))
         parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
@@ -51,7 +52,8 @@ def _logits(
 
 def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
     """The spans in order, cut where a batch of n_batch tokens is full."""
-    batches, room = [], 0
+    batches: list[list[Span]] = []
+    room = 0
     for span in spans:
         done = 0
         while done < len(span.tokens):
