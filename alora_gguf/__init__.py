@@ -87,7 +87,7 @@ _HOME = {
     "find_invocation": "prompt.invocation",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .runtime import native  # loads our library, before llama_cpp could load another
 from .engine.adapter import Adapter
@@ -27,6 +27,13 @@ from .runtime.vocab import Vocab
 import llama_cpp  # isort: skip
 from llama_cpp import llama_chat_format as chat_format  # isort: skip
 from llama_cpp.llama_tokenizer import LlamaTokenizer  # isort: skip
+
+if TYPE_CHECKING:
+    from llama_cpp.llama import LlamaState
+    from llama_cpp.llama_types import (
+        CreateChatCompletionResponse, CreateChatCompletionStreamResponse, CreateCompletionResponse, CreateCompletionStreamResponse)
+
+Item = TypeVar("Item")
 
 _EVERYWHERE = 1 << 31  # beyond any position
 _OF_COMPLETIONS = inspect.signature(llama_cpp.Llama.create_completion).parameters
@@ -53,7 +60,8 @@ class Llama(llama_cpp.Llama):
         super().__init__(os.fspath(model_path), **kwargs)
         if type(self.tokenizer_) is LlamaTokenizer:
             self.tokenizer_ = _Tokenizer(self, self._lifetime)
-        self._ctx.decode = _decoding(self._ctx.decode, weakref.ref(self))
+        context: Any = self._ctx
+        context.decode = _decoding(context.decode, weakref.ref(self))
         for name, path in (adapters or {}).items():
             self.load_adapter(path, name)
 
@@ -71,25 +79,29 @@ class Llama(llama_cpp.Llama):
 
     # calls
 
-    def create_completion(self, prompt: str | list[int], *args: Any, adapter: str | None = None, **kwargs: Any):
+    def create_completion(
+        self, prompt: str | list[int], *args: Any, adapter: str | None = None, **kwargs: Any
+    ) -> CreateCompletionResponse | Iterator[CreateCompletionStreamResponse]:
         """As llama_cpp.Llama.create_completion, with an adapter."""
         asked = self._asked if adapter is None else self._named(adapter)
         with self._asking(asked):
             completion = super().create_completion(prompt, *args, **kwargs)
         return completion if isinstance(completion, dict) else self._each(completion, asked)
 
-    def __call__(self, prompt: str, *args: Any, adapter: str | None = None, **kwargs: Any):
+    def __call__(
+        self, prompt: str, *args: Any, adapter: str | None = None, **kwargs: Any
+    ) -> CreateCompletionResponse | Iterator[CreateCompletionStreamResponse]:
         return self.create_completion(prompt, *args, adapter=adapter, **kwargs)
 
     def create_chat_completion(
         self,
-        messages: list,
+        messages: list[Any],
         *args: Any,
         adapter: str | None = None,
         documents: Sequence[str | Mapping[str, str]] | None = None,
         arguments: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ):
+    ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
         """As llama_cpp.Llama.create_chat_completion, with an adapter.
 
         An intrinsic is asked as its io.yaml says, in the file or beside it: instruction with its `arguments`, documents, JSON
@@ -101,7 +113,8 @@ class Llama(llama_cpp.Llama):
             if value:
                 raise PromptError(f"{name}: expected none with an adapter, whose prompt has no place for it, got {value!r:.80}; leave it away")
         asked = self._named(adapter)
-        before, defaults = self.chat_handler, {}
+        before = self.chat_handler
+        defaults: dict[str, Any] = {}
         if asked.is_activated:
             if before is not None:
                 raise PromptError(f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "
@@ -121,7 +134,7 @@ class Llama(llama_cpp.Llama):
 
     # what upstream calls
 
-    def generate(self, tokens, *args: Any, reset: bool = True, **kwargs: Any):
+    def generate(self, tokens: Sequence[int], *args: Any, reset: bool = True, **kwargs: Any) -> Generator[int, Sequence[int] | None, None]:
         tokens = list(tokens)
         start = self._asked.start_in(tokens) if self._asked else None
         wanted = (None, _EVERYWHERE) if start is None else (self._asked, start)
@@ -131,26 +144,26 @@ class Llama(llama_cpp.Llama):
             if not self.n_tokens:
                 self.reset()
             self._active = wanted
-        return (yield from super().generate(tokens, *args, reset=reset, **kwargs))
+        yield from super().generate(tokens, *args, **{"reset": reset, **kwargs})
 
     def reset(self) -> None:
-        super().reset()
+        super().reset()  # type: ignore[no-untyped-call]
         if self._asked is None:
             self._active = (None, _EVERYWHERE)
 
     def tokenizer(self) -> LlamaTokenizer:
         return _Tokenizer(self, self._lifetime)
 
-    def embed(self, *args: Any, **kwargs: Any):
+    def embed(self, *args: Any, **kwargs: Any) -> Any:
         self.reset()
         return super().embed(*args, **kwargs)
 
-    def save_state(self):
+    def save_state(self) -> LlamaState:
         state = super().save_state()
-        state.active = self._active
+        vars(state)["active"] = self._active
         return state
 
-    def load_state(self, state) -> None:
+    def load_state(self, state: LlamaState) -> None:
         super().load_state(state)
         self._active = getattr(state, "active", (None, _EVERYWHERE))
 
@@ -183,7 +196,7 @@ class Llama(llama_cpp.Llama):
             check(native.alora_seq_activate(ctx, 0, adapter.ptr, start, 1.0))
 
     @contextlib.contextmanager
-    def _asking(self, adapter: Adapter | None):
+    def _asking(self, adapter: Adapter | None) -> Iterator[None]:
         """Within it, tokens are generated with the adapter. Caches of states know of none, and are not used with one."""
         before = self._asked, self.cache
         self._asked, self.cache = adapter, None if adapter else self.cache
@@ -192,7 +205,7 @@ class Llama(llama_cpp.Llama):
         finally:
             self._asked, self.cache = before
 
-    def _each(self, chunks: Iterator, adapter: Adapter | None) -> Iterator:
+    def _each(self, chunks: Iterator[Item], adapter: Adapter | None) -> Iterator[Item]:
         while True:
             with self._asking(adapter):
                 try:
@@ -214,7 +227,7 @@ def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
     return given if schema is None else {**given, "response_format": {"type": "json_object", "schema": schema}}
 
 
-def _answer(prompt: list[int], *, llama: Llama, messages: list, stream: bool = False, **given: Any):
+def _answer(prompt: list[int], *, llama: Llama, messages: Sequence[Any], stream: bool = False, **given: Any) -> Any:
     """A chat handler whose prompt is there already."""
     logprobs = (given.pop("top_logprobs", None) or 0) if given.pop("logprobs", None) else None
     form = given.pop("response_format", None)
@@ -232,30 +245,32 @@ class _Tokenizer(LlamaTokenizer):
         super().__init__(llama)
         self._lifetime = lifetime
 
-    def tokenize(self, *args: Any, **kwargs: Any):
+    def tokenize(self, *args: Any, **kwargs: Any) -> list[int]:
         with self._lifetime:
             return super().tokenize(*args, **kwargs)
 
-    def detokenize(self, *args: Any, **kwargs: Any):
+    def detokenize(self, *args: Any, **kwargs: Any) -> bytes:
         with self._lifetime:
             return super().detokenize(*args, **kwargs)
 
 
-def _decoding(decode: Callable, llama: weakref.ref[Llama]) -> Callable:
+def _decoding(decode: Callable[[Any], Any], llama: weakref.ref[Llama]) -> Callable[[Any], Any]:
     """The context's decode, which knows its Llama by a weak reference: it is freed when the last who knows it lets go."""
 
-    def decoding(batch):
-        llama()._activate()
+    def decoding(batch: Any) -> Any:
+        owner = llama()
+        assert owner is not None  # only its calls decode
+        owner._activate()
         return decode(batch)
 
     return decoding
 
 
-def _guarded(method: Callable) -> Callable:
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method that nobody comes into after close(), and that close() waits for; what it iterates over, step by step."""
 
     @functools.wraps(method)
-    def guarded(self, *args: Any, **kwargs: Any):
+    def guarded(self: Llama, *args: Any, **kwargs: Any) -> Any:
         with self._lifetime:
             done = method(self, *args, **kwargs)
         return _steps(done, self._lifetime) if isinstance(done, Iterator) else done
@@ -263,7 +278,7 @@ def _guarded(method: Callable) -> Callable:
     return guarded
 
 
-def _steps(steps: Iterator, lifetime: Lifetime) -> Generator:
+def _steps(steps: Any, lifetime: Lifetime) -> Generator[Any, Any, Any]:
     sent = None
     try:
         while True:
@@ -279,13 +294,13 @@ def _steps(steps: Iterator, lifetime: Lifetime) -> Generator:
                 steps.close()
 
 
-def _guard(cls: type) -> None:
+def _guard(cls: type[Llama]) -> None:
     """Every public method and property of it and of upstream's, but those that need no model."""
     for name in dir(cls):
         found = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
         if name == "close" or (name.startswith("_") and name != "__call__"):
             continue
-        if isinstance(found, property):
+        if isinstance(found, property) and found.fget is not None:
             setattr(cls, name, property(_guarded(found.fget), found.fset, found.fdel, found.__doc__))
         elif callable(found) and not isinstance(found, (staticmethod, classmethod, type)):
             setattr(cls, name, _guarded(found))

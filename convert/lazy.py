@@ -122,7 +122,7 @@ def added(parts: Sequence[Lazy]) -> Lazy:
 
     def read() -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
-            return sum((part.read().astype(np.float64) for part in parts), start=np.float64(0)).astype(np.float32)
+            return sum((part.read().astype(np.float64) for part in parts), start=np.zeros(parts[0].shape)).astype(np.float32)
 
     return parts[0].computed(parts[0].shape, read)
 

@@ -1,13 +1,14 @@
 """The whole run: figures, neighbours, checks; then the files."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from ..errors import BenchError
 from ..hub.folders import cache_folder
 from ..runtime.cores import usable_cores
-from ..errors import BenchError
 from . import report
 from .figures import FIGURES, Figure
 from .measure import Measured
@@ -28,7 +29,7 @@ def bench(
     unpatched: Path | None = None,
     n_threads: int | None = None,
     quick: bool = False,
-) -> dict:
+) -> dict[str, Any]:
     """Measures, and writes results.json, README.md and the plots into `out`, if it is given; returns what is in the JSON.
 
     only        names of figures, and "neighbours" and "checks"; empty: everything
@@ -44,11 +45,11 @@ def bench(
     n_threads = n_threads or usable_cores()
     files = Files(cache or cache_folder() / "bench")
     models = ("tiny",) if quick else models
-    results: dict = {
+    results: dict[str, Any] = {
         "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {n}" for n in only)]),
         "machine": report.machine(n_threads), "figures": [], "side_by_side": [], "checks": [], "left_out": [], "failed": []}
 
-    def attempt(what: str, model: str, measure):
+    def attempt(what: str, model: str, measure: Callable[[], Any]) -> Any:
         print(f"{model}  {what}", end="  ", file=sys.stderr, flush=True)
         try:
             measured = measure()
@@ -60,6 +61,7 @@ def bench(
         except BenchError as e:  # the other figures are worth having
             results["failed"].append(f"{what}, {model}: {e}")
             print(f"failed: {e}", file=sys.stderr)
+        return None
 
     try:
         for model in models:
@@ -83,7 +85,7 @@ def bench(
     return results
 
 
-def _write(results: dict, model: str, out: Path) -> None:
+def _write(results: dict[str, Any], model: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     try:
         plots = plot(results["figures"], model, out)
@@ -94,10 +96,10 @@ def _write(results: dict, model: str, out: Path) -> None:
     (out / "README.md").write_text(report.page(results, plots))
 
 
-def _result(figure: Figure, model: str, measured: Measured) -> dict:
+def _result(figure: Figure, model: str, measured: Measured) -> dict[str, Any]:
     bar = figure.bars.get(model)
     return {
-        "name": figure.name, "title": figure.title, "how": " ".join(figure.measure.__doc__.split()), "model": model,
+        "name": figure.name, "title": figure.title, "how": " ".join((figure.measure.__doc__ or "").split()), "model": model,
         "bar": str(bar) if bar else None, "passes": bar.passes(measured.value) if bar else None, **asdict(measured)}
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from statistics import median
+from typing import Any
 
 from .models import QUESTION, invocation_of
 from .run import NotInstalled, Run
@@ -17,7 +19,7 @@ HOW = {
 }
 
 
-def side_by_side(run: Run) -> list[dict]:
+def side_by_side(run: Run) -> list[dict[str, Any]]:
     """Rows {"task", engine: milliseconds or None}, the engines measured in turn."""
     ours, steps = run["ours"], run["steps"]
     peers = {name: _worker(run, name) for name in ENGINES[1:]}
@@ -25,7 +27,7 @@ def side_by_side(run: Run) -> list[dict]:
     tokens, prompt, new = ours.conversation(n), ours.next_turn_tokens(n, 0, QUESTION), invocation_of(0)
     turns = count()
     first = names[0]
-    tasks: dict[str, dict[str, Callable]] = {
+    tasks: dict[str, dict[str, Callable[..., Any]]] = {
         "one token of the base": {
             "ours": lambda: steps.decode([None], k), "stock": lambda w: w.decode([None], k),
             "llama-server": lambda w: w.decode([None], k), "PEFT": lambda w: w.decode([None], k)},
@@ -47,8 +49,8 @@ def side_by_side(run: Run) -> list[dict]:
     }
     rows = []
     for task, sides in tasks.items():
-        bound = {
-            name: side if name == "ours" else lambda side=side, name=name: side(peers[name])
+        bound: dict[str, Callable[[], Any]] = {
+            name: side if name == "ours" else partial(side, peers[name])
             for name, side in sides.items() if name == "ours" or peers[name]}
         ms = run.pace.rounds(bound, warm=not run.quick)
         rows.append({"task": task, **{name: median(ms[name]) if name in ms else None for name in ENGINES}})
@@ -106,7 +108,7 @@ def _difference(got: dict[int, float], wanted: dict[int, float]) -> float:
     return sum(abs(wanted[t] - got.get(t, min(got.values()))) for t in likeliest) / len(likeliest)
 
 
-def _worker(run: Run, engine: str):
+def _worker(run: Run, engine: str) -> Any:
     try:
         return run[engine]
     except NotInstalled:

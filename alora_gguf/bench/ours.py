@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .. import Model
+from .. import Conversation, Model
+from ..reply import Reply
 from ..errors import BenchError
 from .steps import likeliest
 from .worker import Settings
@@ -28,7 +30,8 @@ class Ours:
             self.model.load_adapter(path, name)
         self._links = tempfile.TemporaryDirectory(dir=settings.model.parent)
         self._numbers = itertools.count()
-        self._chat, self._n_tokens = None, 0
+        self._chat: Conversation | None = None
+        self._n_tokens = 0
 
     def conversation(self, n_tokens: int) -> list[int]:
         """The tokens of a conversation of exactly so many; it is the one that the other tasks with this number have."""
@@ -108,7 +111,7 @@ class Ours:
             _expect("tokens of an intrinsic", max_tokens, len(reply.tokens))
         return ms / (n_chats * max_tokens)
 
-    def _answer(self, max_tokens: int, watch: Sequence[str]):
+    def _answer(self, max_tokens: int, watch: Sequence[str]) -> Reply:
         self.forget()
         with self.model.conversation() as chat:
             reply = chat.ask(TEXT * 3 + "Tell me more about it.", watch=watch, max_tokens=max_tokens, temperature=0)
@@ -131,20 +134,21 @@ class Ours:
         for name in fresh:
             self.model.unload_adapter(name)
 
-    def _conversation(self, n_tokens: int):
+    def _conversation(self, n_tokens: int) -> Conversation:
         if n_tokens < self._n_tokens:
             self.forget()
-        if n_tokens != self._n_tokens:
+        chat = self._chat
+        if chat is None or n_tokens != self._n_tokens:
             overhead = len(self.model.tokenize(self.model.render([_message("")])))
             for n in range(n_tokens - overhead, n_tokens):
-                self._chat = self.model.conversation(messages=[_message(self._content(0, n))])
-                if len(self.model.tokenize(self.model.render(self._chat.messages))) == n_tokens:
+                chat = self.model.conversation(messages=[_message(self._content(0, n))])
+                if len(self.model.tokenize(self.model.render(chat.messages))) == n_tokens:
                     break
             else:
                 raise BenchError(f"a conversation of {n_tokens} tokens: expected one to come out, got none; try another number")
-            self._n_tokens = n_tokens
-            self._chat.invoke(next(iter(self._files)), max_tokens=1)  # computes it
-        return self._chat
+            self._chat, self._n_tokens = chat, n_tokens
+            chat.invoke(next(iter(self._files)), max_tokens=1)  # computes it
+        return chat
 
     def _content(self, number: int, n_tokens: int) -> str:
         """About so many tokens of text, others for each number."""
@@ -159,7 +163,7 @@ def _message(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
 
 
-def _timed(call: Callable):
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Milliseconds, and what it returns."""
     began = time.perf_counter()
     result = call()

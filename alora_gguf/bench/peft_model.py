@@ -4,6 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .steps import N_PAST, N_WARM, likeliest, words
 from .worker import Settings
@@ -22,7 +23,7 @@ class PeftModel:
         torch.set_num_threads(settings.n_threads)
         torch.set_grad_enabled(False)
         self._torch, self._new_cache = torch, DynamicCache
-        base = AutoModelForCausalLM.from_pretrained(settings.model.parent, gguf_file=settings.model.name, dtype=torch.float32)
+        base: Any = AutoModelForCausalLM.from_pretrained(settings.model.parent, gguf_file=settings.model.name, dtype=torch.float32)
         base.hf_quantizer, base.is_quantized = None, False
         if hasattr(base.config, "quantization_config"):
             del base.config.quantization_config
@@ -31,7 +32,8 @@ class PeftModel:
         for name, path in others:
             self._model.load_adapter(path, name)
         self._model.eval()
-        self._cache, self._cached = DynamicCache(), []
+        self._cache = DynamicCache()
+        self._cached: list[int] = []
 
     def decode(self, names: Sequence[str | None], n_steps: int) -> list[float]:
         """One row for each name, one token each: milliseconds of each step."""
@@ -74,7 +76,7 @@ class PeftModel:
 
     def _forward(self, rows: Sequence[Sequence[int]], names: Sequence[str | None], cache):
         """The logits after each row, whose tokens are all adapted by its name."""
-        options = {"alora_offsets": [len(row) if name else None for row, name in zip(rows, names)]}
+        options: dict[str, Any] = {"alora_offsets": [len(row) if name else None for row, name in zip(rows, names)]}
         if len(set(names)) > 1:
             options["adapter_names"] = [name or BASE for name in names]
         elif names[0]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # file, the figures that it is made of, x, axis labels, logarithmic axes, lines: (key, label) by figure
-PLOTS = {
+PLOTS: dict[str, dict[str, Any]] = {
     "first-token": {
         "x": "tokens", "labels": ("tokens of the conversation", "milliseconds to the first token"), "log": (True, True),
         "lines": {"first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
@@ -19,7 +20,7 @@ PLOTS = {
 }
 
 
-def plot(figures: Sequence[dict], model: str, folder: Path) -> list[Path]:
+def plot(figures: Sequence[dict[str, Any]], model: str, folder: Path) -> list[Path]:
     """Writes what can be drawn of the model's figures; returns the files. Raises ImportError without matplotlib."""
     import matplotlib
 
@@ -34,11 +35,12 @@ def plot(figures: Sequence[dict], model: str, folder: Path) -> list[Path]:
             points = by_name[figure]["points"] if figure in by_name else []
             for key, label in lines if points else ():
                 axes.plot([p[spec["x"]] for p in points], [p[key] for p in points], marker="o", label=label)
-        if axes.lines:
+        drawn: list[Any] = list(axes.lines)
+        if drawn:
             axes.set(xlabel=spec["labels"][0], ylabel=spec["labels"][1])
             if spec["log"][0]:
                 axes.set_xscale("log")
-            axes.set_xticks(sorted({x for line in axes.lines for x in line.get_xdata()}), minor=False)
+            axes.set_xticks(sorted({x for line in drawn for x in line.get_xdata()}), minor=False)
             axes.set_xticks([], minor=True)
             axes.xaxis.set_major_formatter("{x:,g}")
             axes.set_yscale("log") if spec["log"][1] else axes.set_ylim(bottom=0)

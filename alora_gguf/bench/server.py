@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import BenchError
 from .worker import Settings
@@ -12,17 +13,18 @@ class LlamaServer:
     def __init__(self, settings: Settings):
         import xllamacpp
 
-        params = xllamacpp.CommonParams()
+        api: Any = xllamacpp  # of C++, without types
+        params = api.CommonParams()
         params.model.path = str(settings.model)
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_parallel = settings.n_ctx, settings.n_ubatch, settings.n_ubatch, 1
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.n_threads
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.flash_attn_type = api.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.n_gpu_layers = 0
         params.verbosity = -1
         params.cache_ram_mib = 0  # a copy of the cache at each change of prompt, which nothing here asks for
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in settings.adapters.values()]
+        params.lora_adapters = [api.CommonAdapterLoraInfo(str(path), 0.0) for path in settings.adapters.values()]
         self._ids = {name: i for i, name in enumerate(settings.adapters)}
-        self._server = xllamacpp.Server(params)
+        self._server = api.Server(params)
 
     def decode(self, names: Sequence[str | None], n_steps: int) -> list[float]:
         """Milliseconds a token of one sequence, without its first."""

@@ -4,7 +4,7 @@ import ctypes
 import os
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,9 @@ class Stock(Steps):
 
     def __init__(self, settings: Settings):
         os.environ["LLAMA_CPP_LIB_PATH"] = str(settings.unpatched)
-        from llama_cpp import llama_cpp as lib
+        from llama_cpp import llama_cpp
 
+        lib: Any = llama_cpp
         self._lib, self._log = lib, lib.llama_log_callback(lambda *_: None)
         lib.llama_log_set(self._log, None)
         lib.llama_backend_init()
@@ -74,7 +75,7 @@ class Stock(Steps):
 class StockContext:
     """A llama_context with the methods of alora_gguf.context.Context that the tasks need."""
 
-    def __init__(self, lib, ptr: int, n_vocab: int):
+    def __init__(self, lib: Any, ptr: int, n_vocab: int):
         self.ptr = ptr
         self.n_batch = n = lib.llama_n_batch(ptr)
         self._lib, self._n_vocab, self._memory = lib, n_vocab, lib.llama_get_memory(ptr)
@@ -107,7 +108,7 @@ class StockContext:
 
     def logits(self, first: int, n: int) -> np.ndarray:
         row = self._lib.llama_get_logits_ith(self.ptr, first)
-        buffer = (ctypes.c_float * (n * self._n_vocab)).from_address(ctypes.addressof(row.contents))
+        buffer: Any = (ctypes.c_float * (n * self._n_vocab)).from_address(ctypes.addressof(row.contents))
         return np.frombuffer(buffer, np.float32).reshape(n, self._n_vocab)
 
     def acquire(self) -> int:

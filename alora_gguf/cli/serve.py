@@ -72,8 +72,12 @@ def run(args: argparse.Namespace) -> int:
             _say(f"alora: warning: {args.host} can be reached from other machines, and there is no --api-key")
         service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]))
         about = f"{names[0]}; {', '.join(model.adapters) or 'no adapters'}"
-        serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain,
-              on_listening=lambda url: (_say(f"alora: serving {about}"), _say(f"alora: listening on {url}")))
+
+        def on_listening(url: str) -> None:
+            _say(f"alora: serving {about}")
+            _say(f"alora: listening on {url}")
+
+        serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain, on_listening=on_listening)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ..engine.call import Call
 from ..engine.request import Request
@@ -13,8 +14,8 @@ from ..errors import PromptError
 class Turn:
     """A question and its answer. Any thread may call it, also a signal handler or a destructor."""
 
-    def __init__(self, turns: Turns, call: Call, last: Turn | None):
-        self.call: Call | None = call  # until it is decided what becomes of it
+    def __init__(self, turns: Turns, call: Call[Any], last: Turn | None):
+        self.call: Call[Any] | None = call  # until it is decided what becomes of it
         self.has_ended = False  # its answer, or nobody waits for that
         self._turns = turns
         self._last = last
@@ -24,10 +25,10 @@ class Turn:
 
     def follow_last(self) -> None:
         """Waits for the answer before, which was cancelled, and makes it part of what has been said."""
-        if self._last is not None:
+        if (last := self._last) is not None:
             with self._turns.changed:
-                self._turns.changed.wait_for(lambda: self._last.has_ended)
-            self._last.settle()
+                self._turns.changed.wait_for(lambda: last.has_ended)
+            last.settle()
             self._last = None
 
     def answered_by(self, answer: Request, keep: Callable[[], None]) -> None:
@@ -46,7 +47,7 @@ class Turn:
             if self.has_ended and not self._done:
                 answer, keep = self._answer, self._keep
                 self._finish()
-                if answer is not None and answer.error is None:
+                if answer is not None and keep is not None and answer.error is None:
                     keep()
 
     def drop(self) -> None:
@@ -66,16 +67,16 @@ class Turn:
 class Turns:
     """Those of one conversation. `current` is the one that may still become part of it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.changed = threading.Condition()  # of an RLock: a destructor may come here in the middle of the same thread's call
         self.current: Turn | None = None
 
-    def begin(self, call: Call) -> Turn:
+    def begin(self, call: Call[Any]) -> Turn:
         """The turn of a call, which is dropped with it. Raises PromptError while another question is being answered."""
         with self.changed:
             self.settle()
             last = self.current
-            if last is not None and not last.call.cancelled:
+            if last is not None and last.call is not None and not last.call.cancelled:
                 raise PromptError("conversation: expected one question at a time, got another that is being answered; wait, or close its stream")
             turn = Turn(self, call, last)
             call.on_drop = turn.drop  # before it is anybody's turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -83,6 +84,9 @@ class Watcher:
     def answer_ended(self) -> None:
         self._news.put(None)
 
+    def _judged(self, adapter: Adapter, n_chars: int, fork: Request) -> None:
+        self._news.put(_Judged(fork, adapter, n_chars))
+
     # on its own
 
     def _run(self) -> None:
@@ -99,7 +103,8 @@ class Watcher:
                     ended = True
                     self._look_at_all()
         finally:
-            on_end, self._judge_one, self._on_end = self._on_end, None, None  # they know the model, perhaps as the last
+            on_end = self._on_end
+            del self._judge_one, self._on_end  # they know the model, perhaps as the last
             on_end()
 
     def _look(self, text: str) -> None:
@@ -127,8 +132,7 @@ class Watcher:
             if self._cancelled:
                 return
             try:
-                fork = self._judge_one(
-                    adapter, said, tokens, lambda fork, adapter=adapter: self._news.put(_Judged(fork, adapter, place.n_chars)))
+                fork = self._judge_one(adapter, said, tokens, partial(self._judged, adapter, place.n_chars))
             except Exception as e:  # of a template, an io.yaml, or a context that is too small for it
                 self._give(Verdict(adapter.name, place.n_chars, None, e))
                 continue

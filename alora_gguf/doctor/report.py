@@ -73,7 +73,7 @@ def _packages(report: dict[str, Any]) -> Iterator[str]:
         return
     for requirement in requirements:
         name, _, condition = requirement.partition(";")
-        name = re.match(r"[\w.-]+", name)[0]
+        name = re.split(r"[^\w.-]", name, maxsplit=1)[0]
         extra = re.search(r"extra == .(\w+).", condition)
         missing = report["extras"].setdefault(extra[1], []) if extra else []
         if not _version(name) and (extra or not condition):
@@ -149,9 +149,12 @@ def _processor(processor: dict[str, Any], features: list[str]) -> Iterator[str]:
     """Compares what the library was compiled for with what this processor has, where Linux says that."""
     processor["used"] = features
     try:
-        flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
-    except (OSError, TypeError):
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:
         return
+    flags = set(found[1].split())
     processor["unused"] = [name for name, flag in _FLAGS.items() if flag in flags and name not in features]
     if lacking := [name for name in features if _FLAGS.get(name, "") not in flags and name in _FLAGS]:
         yield f"processor: expected {', '.join(lacking)}, which the library was built for, got none; {_HERE}"

@@ -20,7 +20,7 @@ from ..prompt.builder import Intrinsic
 from ..prompt.io_yaml import IntrinsicIO
 
 _log = logging.getLogger("alora_gguf")
-_uids: dict[tuple, int] = {}  # by file
+_uids: dict[tuple[str, tuple[int, int, int]], int] = {}  # by path and what the system says of the file
 _numbers = itertools.count(1)
 _numbering = threading.Lock()
 
@@ -156,7 +156,7 @@ class Adapter:
         return f"<Adapter {self.name!r}: {self.path}, {f'{self.n_bytes / 1e6:.1f} MB' if self.ptr else 'not in memory'}>"
 
 
-def _uid(file: tuple) -> int:
+def _uid(file: tuple[str, tuple[int, int, int]]) -> int:
     with _numbering:
         if file not in _uids:
             _uids[file] = next(_numbers)

@@ -73,6 +73,7 @@ class Call(Generic[Item]):
         if self._error is not None:
             raise copied(self._error)
         if self._made is None:
+            assert self._result is not None  # what has ended and did not fail is followed
             self._made = (self._result(),)
         return self._made[0]
 

@@ -1,6 +1,7 @@
 """Embeddings of texts, by models that pool: one vector for each."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def embed(engine: Engine, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
     for row in rows:
         if len(row) > engine.context.n_ubatch:
             raise ContextFullError(f"embedding: expected at most {engine.context.n_ubatch} tokens (n_ubatch), got {len(row)}; shorten the text")
-    return [engine.loop.call(lambda row=row: _embed(engine, row)) for row in rows]
+    return [engine.loop.call(partial(_embed, engine, row)) for row in rows]
 
 
 def _embed(engine: Engine, row: Sequence[int]) -> np.ndarray:

@@ -42,11 +42,11 @@ class Thoughts:
         return self._state == _THOUGHT
 
     def push(self, text: str, logprob: TokenLogprob | None = None) -> list[Part]:
-        if self._thinking is None:
+        if (thinking := self._thinking) is None:
             return [Part(text, logprob, 1, False)]
         self._held.append((text, logprob))
         parts: list[Part] = []
-        while self._step(parts):
+        while self._step(thinking, parts):
             pass
         return parts
 
@@ -59,9 +59,9 @@ class Thoughts:
             self._drop(len(text) - len(text.lstrip()))
         return self._take(len(self._text), False)
 
-    def _step(self, parts: list[Part]) -> bool:
+    def _step(self, thinking: Thinking, parts: list[Part]) -> bool:
         """Decides what it can of what is held; whether to look again."""
-        thinking, text = self._thinking, self._text
+        text = self._text
         stripped = text.lstrip()
         if self._state in (_BEGIN, _BETWEEN):
             tags = self._tags[self._state]

@@ -52,7 +52,9 @@ def read_page(folder: Path) -> dict[str, Any]:
     try:
         measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for of in measured.values():
-            str(of["command"]), [Row(**row) for row in of["rows"]]
+            str(of["command"])
+            for row in of["rows"]:
+                Row(**row)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise EvalError(f"{path}: expected what `alora eval --out` wrote, got: {type(e).__name__}: {e}; move it away") from e
     return measured

@@ -111,15 +111,15 @@ def _plain(value: Any, mark: str) -> Any:
             return getattr(kind, f"__{kind.__name__}__")(value)
     if isinstance(value, Mapping):
         return {_plain(key, mark): _plain(item, mark) for key, item in value.items()}
-    for kind in (list, tuple):
-        if isinstance(value, kind):
-            return kind(_plain(item, mark) for item in value)
+    for sequence in (list, tuple):
+        if isinstance(value, sequence):
+            return sequence(_plain(item, mark) for item in value)
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):  # NumPy's scalars
         return _plain(value.item(), mark)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name), mark) for field in dataclasses.fields(value)}
-    if callable(getattr(value, "model_dump", None)):  # pydantic's, as openai's messages are
-        return _plain(value.model_dump(), mark)
+    if callable(dump := getattr(value, "model_dump", None)):  # pydantic's, as openai's messages are
+        return _plain(dump(), mark)
     return f"<{type(value).__name__}>"
 
 

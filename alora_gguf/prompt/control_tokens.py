@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
@@ -92,5 +92,5 @@ def _marked(text: str, mark: str, names: Sequence[str]) -> str:
     return text
 
 
-def _longest_first(names) -> tuple[str, ...]:
+def _longest_first(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=lambda name: (-len(name), name)))

@@ -2,15 +2,17 @@
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 _NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
@@ -18,15 +20,14 @@ _MARK: ContextVar[str] = ContextVar("mark", default="")
 
 
 def sandbox() -> ImmutableSandboxedEnvironment:
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
+    env = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
     env.filters["tojson"] = _tojson
     env.globals.update(raise_exception=_raise, strftime_now=_strftime_now, dict=_Dict(), namespace=_Namespace)
-    env.handle_exception = _as_it_is
     return env
 
 
 @contextmanager
-def rendering(now: datetime | None, mark: str):
+def rendering(now: datetime | None, mark: str) -> Iterator[None]:
     """Within it templates are rendered at `now`, and tojson and MarkedText leave `mark` as it is. For this thread or task alone."""
     before = _NOW.set(now), _MARK.set(mark)
     try:
@@ -36,9 +37,10 @@ def rendering(now: datetime | None, mark: str):
         _MARK.reset(before[1])
 
 
-def _as_it_is(source: str | None = None) -> None:
-    """Jinja would make up frames that hold the error and are held by it, and with them whoever called, with a model, until a collection."""
-    raise  # it is called where an error is handled
+class _Sandbox(ImmutableSandboxedEnvironment):
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Jinja would make up frames that hold the error and are held by it, and with them whoever called, with a model, until a collection."""
+        raise  # it is called where an error is handled
 
 
 class _Generation(Extension):

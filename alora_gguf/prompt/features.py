@@ -15,7 +15,7 @@ _NOW = datetime(2026, 1, 1)
 # words that are in no template, and that no filter changes
 _SYSTEM, _FIRST, _ANSWER, _SECOND, _THIRD, _THOUGHT = "Xsystemx", "Xfirstx", "Xanswerx", "Xsecondx", "Xthirdx", "Xthoughtx"
 _DOCUMENT, _TITLE, _TOOL, _OTHER, _KEY, _VALUE, _RESULT = "Xdocumentx", "Xtitlex", "xtoolx", "xotherx", "xkeyx", "Xvaluex", "Xresultx"
-_THINKS = {}, {"enable_thinking": True}, {"thinking": True}
+_THINKS: tuple[dict[str, Any], ...] = {}, {"enable_thinking": True}, {"thinking": True}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Features:
     thinking: Thinking | None
 
     @property
-    def absent(self) -> dict[str, list]:
+    def absent(self) -> dict[str, list[Any]]:
         """Variables to render with where there are no documents or tools: transformers' None is an error in the template."""
         return {name: [] for name, ok in (("documents", self.none_documents_ok), ("tools", self.none_tools_ok)) if not ok}
 
@@ -98,14 +98,15 @@ class _Probe:
 
     def __init__(self, render: Callable[..., str], source: str):
         self.render, self.source = render, source
-        self.typed, self.absent = False, {}
+        self.typed = False
+        self.absent: dict[str, list[Any]] = {}
 
     def find_form(self) -> bool:
         """Finds the form in which a plain question is written; that of most templates if there is none.
 
         Of the values that say that there are no documents and no tools, those with which the other is written too.
         """
-        found: list[tuple[int, bool, dict[str, list], str]] = []
+        found: list[tuple[int, bool, dict[str, list[Any]], str]] = []
         for self.typed, self.absent in product((False, True), ({}, {"documents": []}, {"tools": []}, {"documents": [], "tools": []})):
             text = self.text([_USER])
             if _FIRST in text:

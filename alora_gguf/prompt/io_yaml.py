@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..text import complaint
 from ..errors import IoYamlError, PromptError, ResultError
-from .messages import text_of
+from .messages import Message, text_of
 
 if TYPE_CHECKING:  # a quarter of a second to import
     from granite_common import ChatCompletion
@@ -46,7 +46,7 @@ class IntrinsicRequest:
     messages: list[dict[str, Any]]
     n_conversation: int
     template_arguments: dict[str, Any] = field(default_factory=dict)
-    schema: dict | None = None
+    schema: dict[str, Any] | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     top_logprobs: int = 0
     completion: ChatCompletion | None = field(repr=False, default=None)
@@ -55,7 +55,7 @@ class IntrinsicRequest:
 class IntrinsicIO:
     """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in."""
 
-    def __init__(self, config: dict, where: str):
+    def __init__(self, config: dict[str, Any], where: str):
         """config: the parsed io.yaml. Raises IoYamlError."""
         from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
 
@@ -140,11 +140,11 @@ class IntrinsicIO:
         for i, message in enumerate(messages, start=max(0, n_before)):
             content = rewritten[i]["content"]
             rewritten[i] = dict(message) if content == text_of(message) else {**message, "content": content}
-        extra = made.extra_body.model_dump() if made.extra_body else {}
+        more: dict[str, Any] = made.extra_body.model_dump() if made.extra_body else {}
         return IntrinsicRequest(
             messages=rewritten,
             n_conversation=len(rewritten) - (self._rewriter.instruction is not None),
-            template_arguments={k: v for k, v in {"documents": extra.get("documents"), **(extra.get("chat_template_kwargs") or {})}.items()
+            template_arguments={k: v for k, v in {"documents": more.get("documents"), **(more.get("chat_template_kwargs") or {})}.items()
                                 if v is not None},
             schema=self.schema,
             sampling=dict(self.sampling),
@@ -220,14 +220,15 @@ def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[di
     """Documents as granite-common and chat templates take them. Raises PromptError."""
     if not isinstance(documents, Sequence | None) or isinstance(documents, str):
         raise PromptError(f"documents: expected a list of texts, got {documents!r:.80}")
-    made = [{"text": d} if isinstance(d, str) else dict(d) if isinstance(d, Mapping) else {} for d in documents or ()]
+    given = list(documents or ())
+    made = [{"text": d} if isinstance(d, str) else dict(d) if isinstance(d, Mapping) else {} for d in given]
     for i, document in enumerate(made):
         if not isinstance(document.get("text"), str):
-            raise PromptError(f"documents[{i}]: expected a text, or a mapping with `text`, got {documents[i]!r:.80}")
+            raise PromptError(f"documents[{i}]: expected a text, or a mapping with `text`, got {given[i]!r:.80}")
     return [{"doc_id": str(i), **document} for i, document in enumerate(made, 1)]
 
 
-def judged(messages: Sequence[Mapping[str, str]], role: str | None, where: str) -> list[Mapping[str, str]]:
+def judged(messages: Sequence[Message], role: str | None, where: str) -> list[Message]:
     """The messages up to the last one of `role`, whose messages an intrinsic judges; all of them where it is None. Raises PromptError."""
     if role is None:
         return list(messages)
@@ -251,7 +252,7 @@ def _is_more(value: Any, n_most: int) -> bool:
     return bool(left)
 
 
-def _as_content(token: Any) -> dict:
+def _as_content(token: Any) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "top_logprobs": [{"token": t.text, "logprob": t.logprob} for t in token.top[:_TOP]]}
 
 

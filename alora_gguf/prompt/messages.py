@@ -96,7 +96,7 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
     text = _text(message.get("content"), f"{where}.content")
     if calls and text and not features.calls_with_text:
         raise PromptError(f"{where}.content: expected none beside tool_calls, got text; the chat template would not write the calls")
-    changed = {"content": None if calls and text is None and features.null_content else text or ""}
+    changed: Message = {"content": None if calls and text is None and features.null_content else text or ""}
     if thought is not None:
         changed[features.reasoning] = thought
     if calls:
@@ -134,8 +134,10 @@ def _call(call: Any, where: str, features: Features) -> dict[str, Any]:
     arguments, where = function.get("arguments") or {}, f"{where}.function.arguments"
     if not isinstance(arguments, str | Mapping):
         raise PromptError(f"{where}: expected an object, got {type(arguments).__name__}; give an object")
-    if isinstance(arguments, str) != features.text_arguments:
-        arguments = json.dumps(arguments, ensure_ascii=False) if features.text_arguments else _object(arguments, where)
+    if isinstance(arguments, str):
+        arguments = arguments if features.text_arguments else _object(arguments, where)
+    elif features.text_arguments:
+        arguments = json.dumps(arguments, ensure_ascii=False)
     return {"type": "function", **call, "function": {**function, "arguments": arguments}}
 
 

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Span(NamedTuple):
 class Context:
     """Owns a llama_context. No two threads may call it at once.
 
-    ptr          the llama_context; it is freed by close()
+    ptr          the llama_context, 0 from close() on, which frees it
     rolls_back   whether its memory can give up a sequence's last cells (recurrent ones cannot)
     has_ranges   whether some of a sequence's cells can be saved, and be restored behind those of another
     n_swa        the sliding window of attention in tokens, 0: none
@@ -64,7 +64,7 @@ class Context:
             _as(self._seq_ptrs, ctypes.POINTER(ctypes.c_int32)), _as(self._outputs, ctypes.c_int8))
 
     def close(self) -> None:
-        ptr, self.ptr, self._memory = self.ptr, None, None  # of no memory, llama_memory_* takes away nothing
+        ptr, self.ptr, self._memory = self.ptr, 0, None  # of no memory, llama_memory_* takes away nothing
         if ptr:
             llama_cpp.llama_free(ptr)
 
@@ -118,7 +118,7 @@ class Context:
         Every token from `first` on must have been an output.
         """
         row = llama_cpp.llama_get_logits_ith(self.ptr, first)
-        buffer = (ctypes.c_float * (n * self.n_vocab)).from_address(ctypes.addressof(row.contents))
+        buffer: Any = (ctypes.c_float * (n * self.n_vocab)).from_address(ctypes.addressof(row.contents))
         return np.frombuffer(buffer, np.float32).reshape(n, self.n_vocab)
 
     # sequences
@@ -204,5 +204,5 @@ def check(status: int) -> int:
     raise (AdapterMismatchError if status == native.ERROR_MISMATCH else DecodeError)(message)
 
 
-def _as(array: np.ndarray, ctype):
+def _as(array: np.ndarray, ctype: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(ctype))

@@ -10,8 +10,8 @@ def usable_cores(root: Path = Path("/")) -> int:
 
     `root` holds Linux's proc and sys.
     """
-    if hasattr(os, "process_cpu_count"):
-        n = os.process_cpu_count()
+    if count := getattr(os, "process_cpu_count", None):  # of Python 3.13
+        n = count()
     elif hasattr(os, "sched_getaffinity"):
         n = len(os.sched_getaffinity(0))
     else:

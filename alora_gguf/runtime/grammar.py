@@ -20,7 +20,7 @@ _NOT_SYNTAX = re.compile(r'"(?:\\.|[^"\\])*"?|\[(?:\\.|[^\]\\])*\]?|<[^>]*>?|#[^
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
-def schema_to_gbnf(schema: dict | str) -> str:
+def schema_to_gbnf(schema: dict[str, Any] | str) -> str:
     """The grammar of the JSON texts that a JSON schema allows. Raises PromptError."""
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
@@ -85,7 +85,7 @@ class Candidates:
     @property
     def selected(self) -> int:
         """What a sampler chain chose."""
-        return self._array.data[self._array.selected].id
+        return int(self._array.data[self._array.selected].id)
 
     @property
     def given_up(self) -> bool:

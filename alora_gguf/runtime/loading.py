@@ -130,7 +130,7 @@ def check_number(name: str, value: object, least: int, most: int) -> None:
 
 def _cache_type(name: str, value: str | int) -> int:
     number = _CACHE_TYPES.get(value.lower()) if isinstance(value, str) else value
-    if number not in _CACHE_TYPES.values():  # of another, ggml aborts
+    if number is None or number not in _CACHE_TYPES.values():  # of another, ggml aborts
         raise ModelLoadError(f"{name}: expected one of {', '.join(_CACHE_TYPES)}, got {value!r}")
     return number
 

@@ -1,9 +1,11 @@
 """How the next token is chosen: llama.cpp's samplers, made from the usual arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from math import inf
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +39,11 @@ class SamplingParams:
     seed: int | None = None
     stop: str | Sequence[str] | None = ()
     grammar: str | None = None
-    json_schema: dict | str | None = None
+    json_schema: dict[str, Any] | str | None = None
     logprobs: bool = False
     top_logprobs: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind, least, most, wanted in _RANGES:
             value = getattr(self, name)
             if not (isinstance(value, kind) and least <= value <= most):
@@ -62,7 +64,7 @@ class SamplingParams:
         return self.grammar if self.json_schema is None else schema_to_gbnf(self.json_schema)
 
     @classmethod
-    def of(cls, given: dict, **defaults) -> "SamplingParams":
+    def of(cls, given: Mapping[str, Any], **defaults: Any) -> "SamplingParams":
         """From keyword arguments; an unknown one is refused by name."""
         known = cls.names()
         for name in given:
@@ -76,7 +78,7 @@ class SamplingParams:
 
 
 _INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
-_RANGES = (  # name, type, least, most, in words
+_RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least, most, in words
     ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
     ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
     ("top_k", Integral, -_INT, _INT, "a whole number"),
@@ -96,14 +98,15 @@ class Sampler:
     Raises PromptError for a grammar that is none.
     """
 
-    _chain = _grammar = None
+    _chain: Any = None
+    _grammar: Grammar | None = None
 
     def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
         gbnf = params.gbnf()
         self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
         self._vocab = vocab
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        add = lambda sampler: llama_cpp.llama_sampler_chain_add(chain, sampler)  # noqa: E731
+        add = partial(llama_cpp.llama_sampler_chain_add, chain)
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
         if penalised and params.penalty_last_n:
             add(llama_cpp.llama_sampler_init_penalties(
@@ -150,5 +153,5 @@ class Sampler:
         if self._grammar is not None:
             self._grammar.free()
 
-    def __del__(self):
+    def __del__(self) -> None:
         self.free()

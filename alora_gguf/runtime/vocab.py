@@ -3,7 +3,7 @@
 import ctypes
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,10 +26,10 @@ class Vocab:
         self.lifetime = Lifetime()  # within it, `ptr` may be used
         self._model = model
         self._ptr = llama_cpp.llama_model_get_vocab(model)
-        self.n_tokens = llama_cpp.llama_vocab_n_tokens(self._ptr)
-        self.bos = llama_cpp.llama_vocab_bos(self._ptr)
-        self.eos = llama_cpp.llama_vocab_eos(self._ptr)
-        self.add_bos = llama_cpp.llama_vocab_get_add_bos(self._ptr)
+        self.n_tokens: int = llama_cpp.llama_vocab_n_tokens(self._ptr)
+        self.bos: int = llama_cpp.llama_vocab_bos(self._ptr)
+        self.eos: int = llama_cpp.llama_vocab_eos(self._ptr)
+        self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._ptr)
         self.special_tokens = self._special_tokens(model)
         template = llama_cpp.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", errors="replace") if template else ""
@@ -126,7 +126,7 @@ class Vocab:
         """The text of one token by itself; bytes that are no whole characters become U+FFFD."""
         return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
 
-    def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
+    def detokenize(self, tokens: Iterable[int], *, special: bool = True) -> str:
         with self.lifetime:
             return b"".join(self._token_bytes(t, special) for t in tokens).decode("utf-8", errors="replace")
 

@@ -1,6 +1,7 @@
 """The ASGI app: its routes, and what every request goes through."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,10 +38,11 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
     openapi = JSONResponse(document((method, path, body) for method, path, _, body in endpoints))
     routes = [Route(path, _answering(service, endpoint), methods=[method]) for method, path, endpoint, _ in endpoints]
     routes.append(Route("/openapi.json", openapi, methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
-    app.router.default = Page()
+    handlers: dict[Any, Any] = {HTTPException: _no_route}
+    routed = Starlette(routes=routes, exception_handlers=handlers)
+    routed.router.default = Page()
     limits = service.limits
-    app = Incoming(app, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
+    app: ASGIApp = Incoming(routed, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
     app = Guard(app, keys=keys, loopback_only=loopback_only)
     return service.metrics.counting(app, frozenset(route.path for route in routes))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -143,6 +143,14 @@ class Generate(Body):
     def chosen_adapter(self) -> str | None:
         return self.adapter
 
+    @property
+    def wanted_tokens(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def logprobs_wanted(self) -> dict[str, Any]:
+        return {}
+
     def sampling(self, most_tokens: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
         """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
         given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
@@ -202,14 +210,23 @@ class Completion(Generate):
         return {} if self.logprobs is None else {"logprobs": True, "top_logprobs": int(self.logprobs)}
 
     @property
-    def prompts(self) -> list[str] | list[list[int]]:
-        return self.prompt if isinstance(self.prompt, list) and self.prompt and not isinstance(self.prompt[0], int) else [self.prompt]
+    def prompts(self) -> Sequence[str | list[int]]:
+        return _several(self.prompt)
 
 
 class Embeddings(Body):
     model: str | None = None
     input: str | list[int] | list[str] | list[list[int]]
     encoding_format: Literal["float", "base64"] | None = None
+
+    @property
+    def inputs(self) -> Sequence[str | list[int]]:
+        return _several(self.input)
+
+
+def _several(given: Any) -> Sequence[str | list[int]]:
+    """Texts or lists of tokens; one may stand for itself."""
+    return given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
 
 
 class LoadAdapter(Body):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -22,6 +22,8 @@ from .prompt import Prepared, chat_prompt, text_prompt
 from .service import Service
 
 _OURS = "adapter_name", "messages", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
+
+Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
 
 
 async def chat(service: Service, request: Request) -> Response:
@@ -57,7 +59,7 @@ async def complete(service: Service, request: Request) -> Response:
 
 
 async def _answer(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, cache_salt
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
 ) -> Response:
     if body.stream:
         return await stream(_chunks(service, body, answer, n, n_prompts, make, cache_salt))
@@ -73,8 +75,8 @@ def _warnings(generation: Generation) -> dict[str, list[str]]:
 
 
 async def _chunks(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make, cache_salt
-) -> AsyncIterator[dict[str, Any]]:
+    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
+) -> AsyncGenerator[dict[str, Any], None]:
     async with service.generating(n, make, streams=True, cache_salt=cache_salt) as generation:
         begun = False
         async for index, piece in generation.pieces():

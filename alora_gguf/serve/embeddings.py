@@ -1,6 +1,7 @@
 """POST /v1/embeddings, for models that pool."""
 
 import base64
+from collections.abc import Sequence
 
 import numpy as np
 from anyio import to_thread
@@ -18,11 +19,9 @@ async def embed(service: Service, request: Request) -> Response:
     model = service.model
     if body.model and body.model not in service.names:
         raise Problem(404, f"model {body.model!r}: expected {service.names[0]}, got another; adapters have no embeddings", code="model_not_found", param="model")
-    several = isinstance(body.input, list) and body.input and not isinstance(body.input[0], int)
-    inputs = body.input if several else [body.input]
 
     def compute() -> tuple[list[np.ndarray], int]:
-        rows = [model.vocab.tokenize_prompt(text, begins=True) if isinstance(text, str) else text for text in inputs]
+        rows: list[Sequence[int]] = [model.vocab.tokenize_prompt(text, begins=True) if isinstance(text, str) else text for text in body.inputs]
         return embeddings_of(model.engine, rows), sum(map(len, rows))
 
     await service.gate.enter()

@@ -1,7 +1,7 @@
 """Server-sent events."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -21,17 +21,18 @@ class _EventStream(StreamingResponse):
 
     def __init__(self, first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]):
         self._first, self._rest = first, rest
-        super().__init__(self._events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._shown = self._events()
+        super().__init__(self._shown, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await self.body_iterator.aclose()
+                await self._shown.aclose()
                 await self._rest.aclose()
 
-    async def _events(self) -> AsyncIterator[str]:
+    async def _events(self) -> AsyncGenerator[str, None]:
         yield _event(self._first)
         try:
             async for chunk in self._rest:

@@ -38,7 +38,8 @@ class Incoming:
         async def replay() -> Message:
             for message in messages:
                 return message
-            return await anyio.sleep_forever()
+            await anyio.sleep_forever()
+            return {"type": "http.disconnect"}  # never
 
         async with anyio.create_task_group() as tasks:
 

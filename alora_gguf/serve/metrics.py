@@ -1,7 +1,7 @@
 """What Prometheus reads at /metrics."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,7 +20,7 @@ class Metrics:
 
     def __init__(self, model: Model, gate: Gate):
         self._registry = CollectorRegistry()
-        named = {"registry": self._registry, "namespace": "alora"}
+        named: dict[str, Any] = {"registry": self._registry, "namespace": "alora"}
         self._requests = Counter("requests", "Requests by path and HTTP status", ["path", "status"], **named)
         self._generations = Counter("generations", "Answers by how they ended", ["finish_reason"], **named)
         self._prompt = Counter("prompt_tokens", "Tokens of prompts", **named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -34,7 +34,7 @@ _ERROR = {
 def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> dict[str, Any]:
     """OpenAPI 3.1 of (method, path, what reads the body). Fields of a body that it does not name are ignored."""
     endpoints = list(endpoints)
-    bodies = [(body, "validation") for _, _, body in endpoints if body]
+    bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [(body, "validation") for _, _, body in endpoints if body]
     schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]
     paths: dict[str, Any] = {}
     for method, path, body in endpoints:

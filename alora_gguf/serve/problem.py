@@ -1,6 +1,7 @@
 """Errors in OpenAI's shape."""
 
 import logging
+from collections.abc import Mapping
 from traceback import format_exception
 from typing import Any
 
@@ -16,7 +17,7 @@ _log = logging.getLogger(__name__)
 class Problem(AloraError):
     """A request that is refused: its HTTP status, and OpenAI's `type`, `code` and `param`."""
 
-    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None, headers: dict | None = None):
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None, headers: Mapping[str, str] | None = None):
         super().__init__(message)
         self.status, self.code, self.param, self.headers = status, code, param, headers
 

@@ -36,6 +36,7 @@ def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | No
         prompt, active = model.engine.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
         return Prepared(prompt, active, warnings=adapter.warnings if adapter else [])
     prompt = model.engine.prompts.intrinsic(messages, adapter.intrinsic, setting, arguments=arguments, may_be_asked=True)
+    assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
     return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False, warnings=adapter.warnings)
 
 
@@ -43,7 +44,7 @@ def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None
     """The prompt of a completion. An adapter is active in it as in PEFT's forward: from the last invocation on, or nowhere."""
     prompt = model.engine.prompts.completion(text, cache_salt) if isinstance(text, str) else Prompt(list(text))
     start = adapter.start_in(prompt.tokens) if adapter else None
-    if start is None:
+    if adapter is None or start is None:
         return Prepared(prompt, is_said=isinstance(text, str), warnings=adapter.warnings_at(None) if adapter else [])
     is_said = isinstance(text, str) and not adapter.is_activated
     return Prepared(prompt, [Activation(adapter, start)], start or None, is_said=is_said, warnings=adapter.warnings_at(start))

@@ -68,7 +68,7 @@ class Service:
             defaults = {name: value for name, value in sampling_of(io).items() if name not in ("logprobs", "top_logprobs")}  # the client's
             defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
         params = body.sampling(self.limits.n_tokens, defaults)
-        if io and io.top_logprobs and body.result:
+        if isinstance(body, Chat) and body.result and io and io.top_logprobs:
             params = [replace(p, logprobs=True, top_logprobs=max(p.top_logprobs, io.top_logprobs)) for p in params]
         return params
 

@@ -1,6 +1,6 @@
 """The web page at /: files that ask for nothing from elsewhere."""
 
-from importlib.resources import files
+from pathlib import Path
 
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -22,8 +22,8 @@ _HEADERS = {
 class Page(StaticFiles):
     """What is asked for that is no endpoint: a file of the page, or nothing (404)."""
 
-    def __init__(self):
-        super().__init__(directory=str(files(__package__) / "page"), html=True)
+    def __init__(self) -> None:
+        super().__init__(directory=Path(__file__).with_name("page"), html=True)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

@@ -29,16 +29,17 @@ def is_open(text: str) -> bool:
 def typed_messages(commands: Sequence[str], of_files: Collection[str]) -> Iterator[str]:
     """Messages as a person types them. Ctrl-C drops one, Ctrl-D ends. `of_files` are the commands that a file's name follows."""
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
     path = history_file()
+    history: History
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         history = FileHistory(str(path))
     except OSError:
         history = InMemoryHistory()
-    session = PromptSession(
+    session: PromptSession[str] = PromptSession(
         [("" if os.environ.get("NO_COLOR") else "bold", PROMPT)], history=history, completer=_completer(commands, of_files),
         complete_while_typing=False, multiline=True, prompt_continuation=MORE, key_bindings=_bindings())
     while True:

@@ -49,7 +49,11 @@ class Screen:
 
         if self._is_terminal:
             with self._live(header, lambda: rows) as refresh:
-                yield lambda now: (show(now), refresh())
+                def show_now(now: Sequence[Row]) -> None:
+                    show(now)
+                    refresh()
+
+                yield show_now
         else:
             yield show
             self._out.write(_columns([header, *rows]))
