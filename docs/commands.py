@@ -27,7 +27,7 @@ Written by `python docs/commands.py` from what each command says with `--help`.
 """
 
 
-class _Found(Exception):
+class _Found(BaseException):
     """The parser of a command, in place of what it would have parsed."""
 
 

@@ -1,6 +1,6 @@
 """Docstrings as Markdown, for mkdocstrings: what they align in columns becomes a list.
 
-    n_ctx      cells of the KV cache     ->     - `n_ctx`: cells of the KV cache
+`n_ctx      cells of the KV cache` becomes "- `n_ctx`: cells of the KV cache".
 """
 
 import re
@@ -33,7 +33,7 @@ def _listed(lines: list[str]) -> Iterator[str]:
         if line.startswith(" "):
             yield f"  {line.strip()}"
         elif field := FIELD.match(line):
-            yield f"- `{field[1]}`: {line[field.end():]}"
+            yield f"- `{field[1]}`: {line[field.end() :]}"
         elif line[column - 1 : column] == " ":  # a name as wide as its column
             yield f"- `{line[:column].strip()}`: {line[column:].strip()}"
         else:
