@@ -321,9 +321,9 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "engine"):  # else it could not be loaded
             self.close()

@@ -68,7 +68,7 @@ class Conversation:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
         check_messages(messages)
-        self.messages: list[Message] = [dict(m) for m in messages]
+        self._messages: list[Message] = [dict(m) for m in messages]
         self.documents: list[dict[str, str]] = []
         self.notes: dict[str, Any] = {}
         self.chat_template_kwargs = checked_variables(chat_template_kwargs)
@@ -447,7 +447,7 @@ class Conversation:
     def __enter__(self) -> Conversation:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # prompts
@@ -478,7 +478,8 @@ class Conversation:
         given = setting if documents is None else setting._replace(documents=documents)
         prompt = prompts.intrinsic(
             messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
-        if known is None and prompt.n_shared is not None and prompt.start > prompt.n_shared:
+        assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
+        if known is None and prompt.start > prompt.n_shared:
             self.note_aside(Aside(prompt.n_shared, tuple(prompt.tokens[prompt.n_shared : prompt.start])))
         if known is None and prompt.text:
             self._engine.history.remember(prompt.text, prompt.tokens[: prompt.n_shared], self.cache_salt)

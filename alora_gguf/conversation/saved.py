@@ -18,6 +18,7 @@ import json
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from os import PathLike
@@ -106,7 +107,7 @@ def check_target(path: Path) -> None:
         raise SavedConversationError(f"{path}: expected a new file or a saved conversation, got another kind of file; choose another name")
 
 
-def _write(path: Path, parts: list) -> None:
+def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     digest = hashlib.sha256()
     temporary = None
     try:
@@ -126,7 +127,7 @@ def _write(path: Path, parts: list) -> None:
         raise SavedConversationError(f"{path}: expected a file that can be written, got: {e.strerror}; check the path and the room there") from e
 
 
-def _read(path: Path) -> tuple[dict, list[memoryview]]:
+def _read(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
     """The header, and the states of the conversation and of its asides."""
     try:
         data = memoryview(path.read_bytes())
@@ -147,9 +148,9 @@ def _read(path: Path) -> tuple[dict, list[memoryview]]:
     return header, [data[a:b] for a, b in zip(ends, ends[1:])]
 
 
-def _header(data: bytes, path: Path) -> dict:
+def _header(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        header = json.loads(data)
+        header: dict[str, Any] = json.loads(data)
         version = header["version"]
     except (ValueError, LookupError, TypeError, RecursionError) as e:
         raise SavedConversationError(f"{path}: header: expected JSON with a version, got something else; the file is damaged") from e
@@ -171,5 +172,5 @@ def _is_aside(aside: object, n: int) -> bool:
             and _are_tokens(aside["tokens"]))
 
 
-def _are_tokens(tokens: list) -> bool:
+def _are_tokens(tokens: list[Any]) -> bool:
     return all(isinstance(token, int) and 0 <= token < 2**31 for token in tokens)

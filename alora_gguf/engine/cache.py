@@ -124,7 +124,7 @@ class Cache:
             if self._context.n_free_seqs:
                 break
             least = self._least(keep=holder)
-            is_less = holder is best and holder.owner is None and (least is None or best.ready_end - n_best <= least.n_ready)
+            is_less = holder is best and best.owner is None and (least is None or best.ready_end - n_best <= least.n_ready)
             if is_less and self._cut(best, n_best):
                 return self._continue(best, new, owner, goal)  # it loses its tail rather than another more
             if least is not None:

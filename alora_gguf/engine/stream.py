@@ -69,7 +69,8 @@ class Stream(Generic[Item, Result]):
                     await self.__anext__()
                 except StopAsyncIteration:
                     pass
-            return self._call.result()
+            made: Result = self._call.result()
+            return made
 
         return result().__await__()
 
@@ -80,7 +81,8 @@ class Stream(Generic[Item, Result]):
                 next(self)
             except StopIteration:
                 pass
-        return self._call.result()
+        made: Result = self._call.result()
+        return made
 
     def close(self) -> None:
         self._leave()
@@ -97,13 +99,13 @@ class Stream(Generic[Item, Result]):
     def __enter__(self) -> Stream[Item, Result]:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Stream[Item, Result]:
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
