@@ -53,7 +53,7 @@ def test_a_transcript(shared, talk):
     n = answer.usage
     shared.clear_cache()
     reused = {name: reply.usage.cached_tokens for name, reply in verdicts.items()}
-    decoded = {name: n_new + len(verdicts[name].tokens) for name, n_new in (("answerability", 1), ("other", 3))}
+    decoded = {name: n_new + len(verdicts[name].tokens) for name, n_new in (("answerability", 0), ("other", 3))}
     assert talk("", f"  {PASSAGE}  ", "/answerability", "/all", "/reset", "/quit", "never reached") == f"""{answer.text}
 <0 tokens reused, {n.prompt_tokens + n.completion_tokens} decoded, MS>
 {verdict.text}
