@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from ..engine.channel import Channel
@@ -37,7 +38,7 @@ class Generation:
         self._on_end = on_end
         for index, request in enumerate(self._requests):
             if streams:
-                request.on_chunk = lambda piece, index=index: self._channel.put((index, piece))
+                request.on_chunk = partial(self._put, index)
             request.on_end = self._end_one
 
     def begin(self) -> None:
@@ -86,6 +87,9 @@ class Generation:
         for prepared, request in zip(self._prepared, self._requests):
             if prepared.is_said and request.error is None:
                 self._model.engine.prompts.remember(prepared.prompt, request.generated, self._cache_salt)
+
+    def _put(self, index: int, piece: Chunk) -> None:
+        self._channel.put((index, piece))
 
     def _end_one(self) -> None:
         self._n_left -= 1
