@@ -40,7 +40,7 @@ def says(monkeypatch):
         script = [*model.vocab.tokenize_more(text), model.vocab.eos]
         said: dict = {}
 
-        def sample(self, context, index, *, constrained=True):
+        def sample(self, logits, *, constrained=True):
             if self._grammar is not None:
                 seen.append(constrained)
             n = said[self] = said.get(self, -1) + 1

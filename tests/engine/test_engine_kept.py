@@ -81,21 +81,21 @@ def test_samplers_make_the_same_of_kept_logits(small, sampling):
 
 
 def test_a_draw_is_that_of_llama_cpps_own_loop(small):
-    from alora_gguf._library import llama_cpp
+    from alora_gguf.runtime.library import llama_cpp
     from alora_gguf.runtime.context import Span
     from alora_gguf.runtime.sampling import Sampler, SamplingParams
 
     def draw(params):
         one, other = (Sampler(params, small.vocab, TEXT) for _ in range(2))
-        seq = small.context.acquire()
-        [end] = small.context.decode([Span(seq, TEXT, 0)])
+        seq = small.engine.context.acquire()
+        [end] = small.engine.context.decode([Span(seq, TEXT, 0)])
         try:
-            return [(one.sample(small.context.logits(end)[0]), llama_cpp.llama_sampler_sample(other._chain, small.context.ptr, end)) for _ in range(20)]
+            return [(one.sample(small.engine.context.logits(end)[0]), llama_cpp.llama_sampler_sample(other._chain, small.engine.context.ptr, end)) for _ in range(20)]
         finally:
-            small.context.release(seq)
+            small.engine.context.release(seq)
 
     for params in (SamplingParams(temperature=1.5, seed=1), SamplingParams(temperature=0), SamplingParams(temperature=1, seed=2, repeat_penalty=1.5)):
-        assert all(a == b for a, b in small.loop.call(lambda: draw(params)))
+        assert all(a == b for a, b in small.engine.loop.call(lambda: draw(params)))
 
 
 def test_streams_and_cancelled_ones_begin_with_kept_logits(model):
@@ -119,12 +119,12 @@ def test_an_error_in_the_first_token_is_that_calls_own(small):
     with pytest.raises(OSError, match="no room"):
         small.generate(TEXT, max_tokens=1, on_text=broken)
     assert small.generate(TEXT, max_tokens=1).usage.cached_tokens == len(TEXT)
-    assert small.loop.call(lambda: (small.clear_cache(), small.cache.n_cells, small.context.n_free_seqs))[1:] == (0, small.context.n_seq_max)
+    assert small.engine.loop.call(lambda: (small.clear_cache(), small.engine.cache.n_cells, small.engine.context.n_free_seqs))[1:] == (0, small.engine.context.n_seq_max)
 
 
 def test_logits_that_were_not_used_for_the_longest_time_go_first(small, monkeypatch):
     small.clear_cache()
-    monkeypatch.setattr("alora_gguf.engine.cache._MOST_KEPT", 2 * 4 * small.context.n_vocab)
+    monkeypatch.setattr("alora_gguf.engine.cache._MOST_KEPT", 2 * 4 * small.engine.context.n_vocab)
     prompts = [[300 + i] * 10 for i in range(3)]
     cached = [small.generate(prompts[i], max_tokens=1).usage.cached_tokens for i in (0, 1, 0, 2, 0, 1)]
     assert cached == [0, 0, 10, 0, 10, 9]
@@ -144,6 +144,6 @@ def test_an_intrinsic_that_is_asked_again_says_the_same(open_model, monkeypatch)
 def test_rows_of_logits_and_kept_ones_are_the_same(small):
     small.clear_cache()
     small.generate(WITH_A, adapter="A", max_tokens=1)
-    kept = small.loop.call(lambda: [k.logits for b in small.cache._branches() for k in b.kept.values()])
+    kept = small.engine.loop.call(lambda: [k.logits for b in small.engine.cache._branches() for k in b.kept.values()])
     assert len(kept) == 1 and kept[0].dtype == np.float32
     assert abs(kept[0] - small.logits([(WITH_A, "A")])[0][-1]).max() < 1
