@@ -12,16 +12,16 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .runtime import native  # loads our library, before llama_cpp could load another
-from .engine.adapter import Adapter
-from .runtime.context import check
 from .convert import base_fingerprint
+from .engine.adapter import Adapter
 from .errors import ClosedError, PromptError, UnknownAdapterError
-from .runtime.grammar import schema_to_gbnf
-from .prompt.io_yaml import IntrinsicRequest, sampling_of
-from .runtime.lifetime import Lifetime
 from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import template_of
+from .prompt.io_yaml import IntrinsicRequest, sampling_of
+from .runtime import native  # loads our library, before llama_cpp could load another
+from .runtime.context import check
+from .runtime.grammar import schema_to_gbnf
+from .runtime.lifetime import Lifetime
 from .runtime.vocab import Vocab
 
 import llama_cpp  # isort: skip
@@ -31,7 +31,11 @@ from llama_cpp.llama_tokenizer import LlamaTokenizer  # isort: skip
 if TYPE_CHECKING:
     from llama_cpp.llama import LlamaState
     from llama_cpp.llama_types import (
-        CreateChatCompletionResponse, CreateChatCompletionStreamResponse, CreateCompletionResponse, CreateCompletionStreamResponse)
+        CreateChatCompletionResponse,
+        CreateChatCompletionStreamResponse,
+        CreateCompletionResponse,
+        CreateCompletionStreamResponse,
+    )
 
 Item = TypeVar("Item")
 

@@ -304,7 +304,7 @@ class Model:
         Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
         version or type of cells; ContextFullError if it does not fit.
         """
-        
+
         self.check_open()
         return Conversation.restored(self.engine, path, cache_salt)
 

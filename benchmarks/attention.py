@@ -17,8 +17,8 @@ from pathlib import Path
 import gguf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "native"))
-from native_models import llama, random_adapter, write_adapter, write_model  # noqa: E402
-from native_runtime import Runtime, llama_cpp, prompt  # noqa: E402
+from native_models import llama, random_adapter, write_adapter, write_model
+from native_runtime import Runtime, llama_cpp, prompt
 
 LAYOUTS = [(32, 8, 64), (16, 16, 64), (9, 3, 64), (32, 8, 128)]  # heads, heads of the cache, values
 CASES = [(1, 4096), (8, 1024), (512, 512)]  # tokens, cells before them

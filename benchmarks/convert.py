@@ -29,7 +29,7 @@ from alora_gguf.convert.lazy import Lazy
 from alora_gguf.convert.peft.safetensors_file import write_safetensors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from upstream import upstream_source  # noqa: E402
+from upstream import upstream_source
 
 RANK = 32
 SHAPES = {  # n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab
@@ -69,7 +69,7 @@ def write_adapter(folder: Path, shape: str) -> int:
 
 def write_base(path: Path, shape: str):
     """A GGUF of the shape: its header, and holes where the weights would be."""
-    n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab = SHAPES[shape]
+    n_layer, n_embd, _n_ff, n_head, n_head_kv, n_vocab = SHAPES[shape]
     sizes = {f"blk.{i}.{name}.weight": (n_in, n_out) for i in range(n_layer) for name, n_in, n_out in weights(shape).values()}
     sizes |= {"token_embd.weight": (n_embd, n_vocab), "output.weight": (n_embd, n_vocab)}
     headers = [TensorHeader(name, ne, 1, 2 * ne[0] * ne[1]) for name, ne in sizes.items()]

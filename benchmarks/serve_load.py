@@ -128,7 +128,7 @@ class Server:
 def requests_of(client: int, load: str, n_adapters: int) -> Iterator[tuple[int, list[int], int | None]]:
     """What a client asks, without an end: (which of its N_QUESTIONS, or N_QUESTIONS turns, prompt, adapter or None)."""
     rng = np.random.default_rng(client)
-    words = lambda n: rng.integers(5000, 40000, n).tolist()  # noqa: E731
+    words = lambda n: rng.integers(5000, 40000, n).tolist()
     adapter = client % n_adapters
     if load == "new":
         for i in itertools.count():
@@ -163,7 +163,7 @@ def parting(got: dict, alone: dict) -> float | None:
 
 def run(server: Server, args: argparse.Namespace) -> dict:
     """Everything alone where there is something to compare, then all clients for so many seconds."""
-    requests = lambda client: requests_of(client, args.load, args.adapters)  # noqa: E731
+    requests = lambda client: requests_of(client, args.load, args.adapters)
     is_ours = server.engine == "alora serve"
     alone: dict[tuple[int, int], dict] = {}
     if args.load == "short" or (args.load == "long" and is_ours):

@@ -40,7 +40,7 @@ def main() -> int:
     counts = dict.fromkeys(("answers", "intrinsics", "cancelled", "loads"), 0)
     rows, first = [], None
     began = time.monotonic()
-    open_model = lambda: Model(default_model(), n_ctx=4096, n_threads=args.threads)  # noqa: E731
+    open_model = lambda: Model(default_model(), n_ctx=4096, n_threads=args.threads)
     with open_model() as model, ThreadPoolExecutor(N_THREADS) as pool:
         for path in args.adapters:
             model.load_adapter(path)

@@ -19,9 +19,9 @@ from pathlib import Path
 import gguf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "native"))
-from native_runtime import Runtime, llama_cpp, prompt  # noqa: E402
+from native_runtime import Runtime, llama_cpp, prompt
 
-from alora_gguf import default_model  # noqa: E402
+from alora_gguf import default_model
 
 N_TOKENS, N_FIRST = 12, 2  # of a case in a round; the first ones, while threads come and go, do not count
 
@@ -67,7 +67,7 @@ def main() -> None:
         for case in random.sample(list(cases.values()), len(cases)):
             case.round()
 
-    middle = lambda case: statistics.median(case.times)  # noqa: E731
+    middle = lambda case: statistics.median(case.times)
     first = cases[args.threads[0], False]
     print(f"{len(os.sched_getaffinity(0))} cores, {args.cells} cells, medians (and least) of {args.rounds} rounds in ms\n")
     print(f"| threads | base | / {args.threads[0]} threads | adapted | / {args.threads[0]} threads | adapted / base |\n|---|---|---|---|---|---|")

@@ -12,15 +12,16 @@ import statistics
 import time
 
 import torch
+from peft import LoraConfig, get_peft_model
+
 from alora_gguf import bundled as embedded_model
 from alora_gguf.train import passes
 from alora_gguf.train.base import load_base
-from alora_gguf.train.packing import pack
 from alora_gguf.train.linear import fuse
+from alora_gguf.train.packing import pack
 from alora_gguf.train.prefixes import Prefixes
 from alora_gguf.train.prompts import Example
 from alora_gguf.train.settings import LINEAR
-from peft import LoraConfig, get_peft_model
 
 INVOCATION = [1, 2000, 2001, 198]
 OUTPUT = [3000, 3001, 2]

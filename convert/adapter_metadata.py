@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from .base.gguf_base import Base
-from .peft.card import Card
 from .gguf.file import ARRAY, FLOAT32, STRING, UINT32
 from .gguf.writer import Key
+from .peft.card import Card
 
 FORMAT_VERSION = 1
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .base.gguf_base import Base
-from .mapping.dora import row_factors
-from .lazy import Lazy
 from .gguf.tensor_types import F32, TensorType, type_for
-from .update import Placed
 from .gguf.writer import TensorHeader
+from .lazy import Lazy
+from .mapping.dora import row_factors
+from .update import Placed
 
 N_THREADS = 2
 

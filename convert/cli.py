@@ -8,9 +8,9 @@ import sys
 import time
 
 from ..errors import AloraError
+from ..text import human_bytes, printable
 from .converter import Conversion, convert
 from .gguf.tensor_types import OUTTYPES
-from ..text import human_bytes, printable
 
 EXIT_ERROR = 2
 

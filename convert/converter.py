@@ -11,26 +11,26 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..versions import VERSION
 from ..errors import ConversionError
+from ..text import complaint
+from ..versions import VERSION
 from . import adapter_metadata as metadata
+from .adapter_plan import make_plans, tensor_data
 from .base.gguf_base import read_base
-from .peft.card import read_card
-from .peft.chain import common_invocation, summed_alpha, summed_updates
-from .mapping.architectures import family_of
-from .gguf.file import STRING, GGUFFile
 from .base.hf_base import read_hf_base
 from .base.invocation import invocation_tokens
-from .peft.layout import adapter_folder
 from .base.locate import find_base
-from .peft.adapter import PeftAdapter, read_peft_adapter
+from .gguf.file import STRING, GGUFFile
+from .gguf.tensor_types import OUTTYPES
+from .gguf.writer import TensorHeader, write_gguf
+from .mapping.architectures import family_of
 from .mapping.place import place
-from .adapter_plan import make_plans, tensor_data
+from .peft.adapter import PeftAdapter, read_peft_adapter
+from .peft.card import read_card
+from .peft.chain import common_invocation, summed_alpha, summed_updates
+from .peft.layout import adapter_folder
 from .peft.reslora import CONFIG as RESLORA
 from .peft.reslora import read_reslora
-from .gguf.tensor_types import OUTTYPES
-from ..text import complaint
-from .gguf.writer import TensorHeader, write_gguf
 
 
 @dataclass(frozen=True)

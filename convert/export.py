@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AdapterMismatchError, ConversionError
-from .base.gguf_base import Base, read_base
-from .mapping.dora import with_magnitude
-from .lazy import Lazy, zeros
-from .base.locate import find_base
-from .peft.parameters import fold, wrapped
-from .peft.adapter import PREFIX
-from .adapter_file import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
-from .mapping.restore import restore
-from .peft.safetensors_file import write_safetensors
 from ..text import complaint
+from .adapter_file import AdapterFile, AdapterMetadata, AdapterPair, AdapterTensor
+from .base.gguf_base import Base, read_base
+from .base.locate import find_base
+from .lazy import Lazy, zeros
+from .mapping.dora import with_magnitude
+from .mapping.restore import restore
+from .peft.adapter import PREFIX
+from .peft.parameters import fold, wrapped
+from .peft.safetensors_file import write_safetensors
 from .update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
 
 

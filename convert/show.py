@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from .gguf.file import ARRAY, GGUFFile
-from .adapter_metadata import TOOL
-from .adapter_file import AdapterFile, AdapterPair
 from ..text import human_bytes, printable
+from .adapter_file import AdapterFile, AdapterPair
+from .adapter_metadata import TOOL
+from .gguf.file import ARRAY, GGUFFile
 
 HIDDEN = ("alora.io_yaml",)  # a file of its own; its size is shown
 

@@ -12,7 +12,7 @@ from pictures import record
 from playwright.sync_api import Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "serve"))
-from browser import chromium  # noqa: E402
+from browser import chromium
 
 SERVE = [sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", "serve", "--demo", "--port", "0", "--ctx", "4096"]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

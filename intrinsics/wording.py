@@ -1,8 +1,9 @@
 """How the attributes of facts.py are worded: `wordings.toml` as Python."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomllib
 
 
 @dataclass(frozen=True)

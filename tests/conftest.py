@@ -140,8 +140,9 @@ def peft_model(base_q4: Path):
 @pytest.fixture(scope="session")
 def adapter_files(peft_model, base_f32: Path, tmp_path_factory) -> dict[str, Path]:
     """The same adapters, saved by PEFT and converted, in float32."""
-    from alora_gguf.convert import convert
     from reference import RANDOM_ADAPTERS
+
+    from alora_gguf.convert import convert
 
     folder = tmp_path_factory.mktemp("adapters")
     peft_model.save_pretrained(folder)
@@ -188,8 +189,9 @@ def variants(answerability: Path, base_q4: Path, tmp_path_factory) -> dict[str, 
 
 @pytest.fixture(scope="session")
 def shared_model(base_q4: Path, variants: dict[str, Path]):
-    from alora_gguf import Model
     from reference import PRECISE
+
+    from alora_gguf import Model
 
     with Model(base_q4, n_ctx=2048, n_batch=64, n_seq_max=16, **PRECISE) as model:
         for path in variants.values():

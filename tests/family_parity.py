@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from reference import peft_logits
 from tiny_models import N_VOCAB, TINY_MODELS, make_model
 
@@ -102,7 +101,7 @@ def add_adapter(model, name: str, case: str, embeddings: list[str]):
 def _sequences() -> list[list[int]]:
     """The invocation first, in the middle, last, twice, never, and where a ubatch is cut; one is a lone token."""
     random = np.random.default_rng(0)
-    words = lambda n: random.integers(260, 300, n).tolist()  # noqa: E731
+    words = lambda n: random.integers(260, 300, n).tolist()
     assert max(INVOCATION) < N_VOCAB
     return [INVOCATION + words(9), words(8) + INVOCATION + words(5), words(13) + INVOCATION, words(3) + INVOCATION + words(4) + INVOCATION + words(2),
             words(11), words(22) + INVOCATION + words(6), words(1)]

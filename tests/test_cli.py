@@ -87,7 +87,7 @@ def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
 def test_no_name_of_an_adapter_commands_the_terminal(answerability, tmp_path):
     hostile = tmp_path / "a\x1b[2J\x9b31m.gguf"
     hostile.write_bytes(answerability.read_bytes())
-    done = process("chat", "--adapter", hostile, input="/help\n/all\nHello\n/all\n".encode())
+    done = process("chat", "--adapter", hostile, input=b"/help\n/all\nHello\n/all\n")
     out = done.stdout.decode()
     assert done.returncode == 0 and out.count("a[2J31m") >= 2 and not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", out)
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from alora_gguf.convert import convert
 
 ANSWERABLE, UNANSWERABLE = "What does a ticket cost?", "What is the captain's name?"

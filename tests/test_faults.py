@@ -193,7 +193,7 @@ def test_no_time_is_measured_by_a_clock_that_can_be_set():
 
 
 def test_a_clock_that_jumps_changes_nothing(shared, monkeypatch):
-    ask = lambda: shared.conversation().ask("How are you?", max_tokens=6, temperature=0, watch=["answerability"])  # noqa: E731
+    ask = lambda: shared.conversation().ask("How are you?", max_tokens=6, temperature=0, watch=["answerability"])
     before = ask()
     jumps = iter(range(10**6))
     monkeypatch.setattr(time, "time", lambda: (-1) ** next(jumps) * 1e9)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alora_gguf.engine.cache import Branch
-from alora_gguf.engine.request import Request
 from alora_gguf.engine.detokenizer import TextUntilStop
+from alora_gguf.engine.request import Request
 from alora_gguf.runtime.sampling import SamplingParams
 
 PIECES = st.lists(st.text("ab", max_size=4), max_size=12)

@@ -5,8 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
-from reference import PRECISE
-from reference import relative_error
+from reference import PRECISE, relative_error
 
 from alora_gguf import ClosedError, ContextFullError, Model, ModelLoadError, PromptError, SequenceLimitError, UnknownAdapterError
 

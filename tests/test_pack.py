@@ -51,7 +51,7 @@ def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
     splits = ("train", "valid", "test")
-    key = lambda e: json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]  # noqa: E731
+    key = lambda e: json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]
     asked = {s: {key(e) for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
     assert not asked["train"] & asked["test"] and not asked["valid"] & asked["test"]
 

@@ -137,7 +137,7 @@ def assert_one_line(captured, begin):
 def test_what_a_model_says_commands_nothing(answerability, capfd, monkeypatch):
     """A grammar makes it say escape sequences, in the answer and in the finding."""
     said = {"grammar": f"root ::= {json.dumps(HOSTILE)}", "max_tokens": 60}
-    says = lambda call: lambda self, *args, **options: call(self, *args, **{**options, **said})  # noqa: E731
+    says = lambda call: lambda self, *args, **options: call(self, *args, **{**options, **said})
     for name in ("ask", "invoke_all"):
         monkeypatch.setattr(Conversation, name, says(getattr(Conversation, name)))
     for form in ([], ["--json"]):

@@ -60,7 +60,7 @@ def write_base(path: Path, weights: dict[str, np.ndarray] | None = None, archite
     writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     writer.add_vocab_size(N_VOCAB)
     tokens = tokens or [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)),
-                        *("\u2581w{}".format(i).encode() for i in range(N_VOCAB - 259))]
+                        *(f"\u2581w{i}".encode() for i in range(N_VOCAB - 259))]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * N_VOCAB)

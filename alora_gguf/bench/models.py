@@ -13,8 +13,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from ..convert import convert
 from ..bundled import default_model
+from ..convert import convert
 from ..errors import ModelLoadError
 
 RANK = 32

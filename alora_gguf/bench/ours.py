@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import Conversation, Model
-from ..reply import Reply
 from ..errors import BenchError
+from ..reply import Reply
 from .steps import likeliest
 from .worker import Settings
 

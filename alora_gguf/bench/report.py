@@ -31,12 +31,12 @@ def page(results: dict, plots: Sequence[Path]) -> str:
     versions = ", ".join(f"{package} {v}" for package, v in on["versions"].items() if v)
     lines = [
         "# Benchmarks", "",
-        f"Written by `{results['command']}` on {on['cpu']}, {on['cores']} cores, {on['threads']} threads, {on['system']}, "
-        f"load {on['load']:.1f} at the beginning, Python {on['python']}; {versions}.", "",
-        "Both sides of a figure are measured in turn, each engine in a process of its own. *Measured* is the median of the ratios "
+        (f"Written by `{results['command']}` on {on['cpu']}, {on['cores']} cores, {on['threads']} threads, {on['system']}, "
+        f"load {on['load']:.1f} at the beginning, Python {on['python']}; {versions}."), "",
+        ("Both sides of a figure are measured in turn, each engine in a process of its own. *Measured* is the median of the ratios "
         "of the pairs, and *spread* is their quartiles. The adapters are random, of rank 32 on all linear layers, in f16 unless said "
         "otherwise. Every engine has the same GGUF base, the same tokens and threads, ubatches of 512 tokens, an f16 KV cache and flash "
-        "attention; PEFT dequantises the base to float32.", "",
+        "attention; PEFT dequantises the base to float32."), "",
         "| figure | model | bar | measured | spread | pairs | |", "|---|---|---|---|---|---|---|"]
     for r in results["figures"]:
         lines.append(f"| {r['title']} | {r['model']} | {r['bar'] or '-'} | {_number(r['value'])} | "
@@ -53,8 +53,8 @@ def page(results: dict, plots: Sequence[Path]) -> str:
         lines += ["", *(f"- {engine}: {how}" for engine, how in HOW.items())]
     if results["checks"]:
         lines += ["", "## The same was computed", "",
-                  "The mean difference of the log probabilities of the 10 likeliest next tokens from our step's, and what it would "
-                  "be if the adapter were not active.", "", "| engine | | difference | without the adapter | |", "|---|---|---|---|---|"]
+                  ("The mean difference of the log probabilities of the 10 likeliest next tokens from our step's, and what it would "
+                  "be if the adapter were not active."), "", "| engine | | difference | without the adapter | |", "|---|---|---|---|---|"]
         for c in results["checks"]:
             without = "-" if c["without"] is None else f"{c['without']:.2g}"
             lines.append(f"| {c['engine']} | {c['what']} | {c['difference']:.2g} | {without} | {'agrees' if c['ok'] else '**differs**'} |")

@@ -81,7 +81,7 @@ class StockContext:
         self._lib, self._n_vocab, self._memory = lib, n_vocab, lib.llama_get_memory(ptr)
         self._free = list(range(N_SEQ_MAX))
         self._batch = lib.llama_batch_init(n, 0, 1)
-        view = lambda pointer, dtype: np.ctypeslib.as_array(pointer, (n,)).view(dtype)  # noqa: E731
+        view = lambda pointer, dtype: np.ctypeslib.as_array(pointer, (n,)).view(dtype)
         self._tokens, self._pos = view(self._batch.token, np.int32), view(self._batch.pos, np.int32)
         self._outputs = view(self._batch.logits, np.int8)
         self._seqs = np.zeros(n, np.int32)

@@ -5,8 +5,8 @@ import io
 import os
 import sys
 
-from ..text import printable
 from ..errors import AloraError
+from ..text import printable
 from ..versions import VERSION, inside
 from . import bench, chat, doctor, eval, export, rpc, serve, show, train, verify
 

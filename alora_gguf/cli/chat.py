@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..text import printable_json
 from ..errors import PromptError
+from ..text import printable_json
 from . import devices
 
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
-        begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)  # noqa: E731
+        begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
 
@@ -68,8 +68,8 @@ def variable(given: str) -> tuple[str, Any]:
 
 def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
     from ..terminal.chat import OF_FILES, Chat
-    from ..terminal.screen import Screen
     from ..terminal.input import is_interactive, piped_messages, typed_messages
+    from ..terminal.screen import Screen
 
     screen = Screen(sys.stdout)
     chat = Chat(begin, model.restore, list(model.adapters), screen, **sampling)
@@ -85,8 +85,8 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
 
 def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
     from ..prompt.documents import read_document
-    from ..terminal.summary import summary
     from ..terminal.screen import Screen
+    from ..terminal.summary import summary
 
     for name in args.invoke:
         model.adapter(name)
@@ -100,8 +100,8 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
     if args.json:
-        thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}  # noqa: E731
-        as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}  # noqa: E731
+        thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}
+        as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}
         print(printable_json({
             "reply": reply and as_json(reply),
             "invocations": {name: {**as_json(r), "result": r.result, **({"error": str(r.error)} if r.error else {})} for name, r in verdicts.items()},

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..eval.evaluate import evaluate
     from ..eval.page import read_page, write_page
-    from ..eval.plan import read_plan
+    from ..eval.plan import Plan, read_plan
     from ..eval.report import table
 
     plans = [_with_what_is_there(read_plan(Path(path))) for path in args.plan]
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for plan in plans:
         with tqdm(desc=plan.name, unit="example", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 15) as bar:
 
-            def on_example(title: str, done: int, total: int) -> None:
+            def on_example(title: str, done: int, total: int, plan: Plan = plan) -> None:
                 bar.total = total
                 bar.set_description(f"{plan.name}, {title}", refresh=False)
                 bar.update(done - bar.n)

@@ -12,7 +12,6 @@ from functools import partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple, overload
 
-
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..engine.call import Call
@@ -21,8 +20,8 @@ from ..engine.request import Request
 from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
 from ..errors import AloraError, ClosedError, PromptError, SavedConversationError
-from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.builder import Prompt, Setting
+from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
 from ..reply import Chunk, Reply, Usage, Verdict
@@ -31,7 +30,6 @@ from ..versions import LLAMA_CPP_PYTHON
 from .saved import Saved
 from .turn import Turns
 from .watch import Watcher
-
 
 _MOST_ASIDES = 64
 

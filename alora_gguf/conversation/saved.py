@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import struct
@@ -145,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
     if ends[-1] < 16 + n:
         raise SavedConversationError(f"{path}: header: expected asides of {ends[0] - 16 - n} bytes at most, got {ends[0] - ends[-1]}; the file is damaged")
     ends = [16 + n, *reversed(ends)]
-    return header, [data[a:b] for a, b in zip(ends, ends[1:])]
+    return header, [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def _header(data: bytes, path: Path) -> dict[str, Any]:

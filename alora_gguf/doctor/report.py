@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..text import human_bytes, printable
-from ..runtime.folder import LIB_DIR
 from ..bundled import PACKAGE, bundled_adapters, default_model
 from ..errors import AloraError
+from ..runtime.folder import LIB_DIR
+from ..text import human_bytes, printable
 from ..versions import LLAMA_CPP, LLAMA_CPP_COMMIT, LLAMA_CPP_PYTHON, VERSION
 
 _FOLDER = Path(__file__).resolve().parents[1]

@@ -11,13 +11,13 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
-from ..runtime import native
-from ..prompt.invocation import find_invocation
 from ..convert import AdapterFile, AdapterMetadata, read_adapter_metadata
 from ..convert.adapter_file import AdapterTensor
 from ..errors import AdapterFileError, AdapterMismatchError, DecodeError
 from ..prompt.builder import Intrinsic
+from ..prompt.invocation import find_invocation
 from ..prompt.io_yaml import IntrinsicIO
+from ..runtime import native
 
 _log = logging.getLogger("alora_gguf")
 _uids: dict[tuple[str, tuple[int, int, int]], int] = {}  # by path and what the system says of the file

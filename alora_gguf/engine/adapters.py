@@ -5,9 +5,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from .adapter import Adapter
-from ..runtime.context import Context
 from ..errors import AdapterMemoryError, NoInvocationError, UnknownAdapterError
+from ..runtime.context import Context
+from .adapter import Adapter
 
 
 class Registry(Mapping[str, Adapter]):

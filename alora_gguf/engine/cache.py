@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..runtime.context import Context, Span
 from ..errors import ContextFullError
+from ..runtime.context import Context, Span
 
 if TYPE_CHECKING:
     from .adapter import Adapter

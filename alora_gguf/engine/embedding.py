@@ -5,11 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from ..runtime.library import llama_cpp
-from ..runtime.context import Span
-from .engine import Engine
 from ..errors import ContextFullError, PromptError
-
+from ..runtime.context import Span
+from ..runtime.library import llama_cpp
+from .engine import Engine
 
 
 def embed(engine: Engine, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:

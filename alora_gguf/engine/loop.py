@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..runtime.context import Context
 from ..errors import ClosedError, ContextFullError, SequenceLimitError, copied
+from ..runtime.context import Context
 from .adapters import Registry
 from .cache import Cache
 from .pace import Pace

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .adapter import Adapter
-from ..runtime.context import Context, Span
 from ..errors import PromptError, ResultError, copied
-from ..reply import Reply, Usage
+from ..reply import Chunk, Reply, TokenLogprob, Usage
+from ..runtime.context import Context, Span
 from ..runtime.sampling import Sampler, SamplingParams
 from ..runtime.vocab import Vocab
+from .adapter import Adapter
 from .cache import Activation, Branch, Cache
-from ..reply import Chunk, TokenLogprob
 from .detokenizer import TextUntilStop
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def write_cells(engine: Engine, cells: Sequence[Cells], where: str) -> None:
     On the loop's thread. Raises ContextFullError if the first does not fit, or SavedConversationError for a state of other cells.
     """
     cache, context = engine.cache, engine.context
-    is_there = lambda keys: (cache.holder(keys) or (0, 0))[1] == len(keys)  # noqa: E731
+    is_there = lambda keys: (cache.holder(keys) or (0, 0))[1] == len(keys)
     cells = [one for one in cells if not one.start or context.has_ranges]
     if all(is_there(one.keys) for one in cells):
         return

@@ -9,9 +9,9 @@ from typing import Any
 from ..engine.cache import Activation
 from ..engine.request import Request
 from ..errors import ResultError
-from ..prompt.io_yaml import IntrinsicIO, sampling_of
 from ..model import Model
 from ..prompt.builder import Setting
+from ..prompt.io_yaml import IntrinsicIO, sampling_of
 from ..reply import Reply
 from ..runtime.sampling import SamplingParams
 from ..train.data import Line

@@ -8,12 +8,13 @@ from typing import Any
 
 from .. import bundled
 from ..errors import EvalError
-from ..prompt.io_yaml import IntrinsicIO
 from ..model import Model
+from ..prompt.io_yaml import IntrinsicIO
 from ..train.data import Line, read_lines
-from . import metrics, baselines as ways
-from .plan import Plan
+from . import baselines as ways
+from . import metrics
 from .baselines import Said, Way
+from .plan import Plan
 
 ALORA, PEFT = "aLoRA", "aLoRA, PEFT"
 

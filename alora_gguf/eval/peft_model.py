@@ -10,12 +10,12 @@ from peft import PeftModel
 
 from .. import bundled
 from ..prompt.io_yaml import IntrinsicIO
+from ..runtime.vocab import load_vocab
 from ..train import passes
 from ..train.base import load_base
 from ..train.data import Line
 from ..train.packing import pack
 from ..train.prompts import Example, Prompts
-from ..runtime.vocab import load_vocab
 from .plan import Plan
 
 _MOST = 128  # tokens of an output, where its io.yaml says nothing

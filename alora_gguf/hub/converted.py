@@ -6,10 +6,10 @@ import hashlib
 from os import PathLike
 from pathlib import Path
 
-from ..versions import VERSION
 from ..convert import adapter_folder, base_fingerprint, convert
 from ..errors import ConversionError
 from ..text import complaint
+from ..versions import VERSION
 from .folders import cache_folder
 
 _READ = "adapter_*", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder

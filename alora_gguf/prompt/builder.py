@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .documents import documents_message
 from ..errors import PromptError
-from .io_yaml import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, texts_of
+from .documents import documents_message
 from .intrinsic_prompt import intrinsic_prompt
+from .io_yaml import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .messages import Message, check_messages, text_of, without_thoughts
 from .token_history import Known, TokenHistory, text_tokens
 
@@ -195,8 +195,8 @@ class PromptBuilder:
     ) -> tuple[Prompt, bool]:
         """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
         render = partial(self.render, setting=setting, mark=mark)
-        fitting = lambda text: [*self.history.fitting(text, setting.cache_salt), *([known] if known else [])]  # noqa: E731
-        make = lambda messages: intrinsic_prompt(  # noqa: E731
+        fitting = lambda text: [*self.history.fitting(text, setting.cache_salt), *([known] if known else [])]
+        make = lambda messages: intrinsic_prompt(
             messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where)
         made = make(said)
         if made.is_appended and (named := self._with_invocation(given, said, intrinsic.invocation, mark)) is not None:

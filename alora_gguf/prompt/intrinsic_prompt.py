@@ -6,8 +6,8 @@ Training and runtime both come here, so that an adapter runs on the very tokens 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from .invocation import find_invocation
 from ..errors import PromptError
+from .invocation import find_invocation
 from .token_history import Known, text_tokens
 
 

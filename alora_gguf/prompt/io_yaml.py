@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..text import complaint
 from ..errors import IoYamlError, PromptError, ResultError
+from ..text import complaint
 from .messages import Message, text_of
 
 if TYPE_CHECKING:  # a quarter of a second to import

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
 from . import native
 from .library import llama_cpp, take_error
-from ..errors import AdapterMismatchError, ClosedError, ContextFullError, DecodeError, SequenceLimitError
 from .rpc_relay import Relay, check_servers
-
 
 _POOLS = llama_cpp.LLAMA_POOLING_TYPE_MEAN, llama_cpp.LLAMA_POOLING_TYPE_CLS, llama_cpp.LLAMA_POOLING_TYPE_LAST
 

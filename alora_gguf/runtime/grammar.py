@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .library import llama_cpp, take_error
 from ..errors import PromptError
+from .library import llama_cpp, take_error
 from .vocab import Vocab
 
 _MOST = 100_000  # characters of a grammar or a schema

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from ..errors import ClosedError
 
-
 _PATIENCE = 60.0  # seconds that close() waits: an interrupt (Ctrl-C) in the very line of a use can leave it counted
 
 

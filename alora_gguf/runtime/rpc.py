@@ -8,8 +8,8 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from .library import library
 from ..errors import ServeError
+from .library import library
 from .rpc_relay import Relay
 
 _CPU, _GPU, _IGPU = range(3)  # ggml_backend_dev_type

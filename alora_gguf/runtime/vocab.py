@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
-from .library import llama_cpp, take_error
 from ..errors import ModelLoadError, PromptError
+from .library import llama_cpp, take_error
 from .lifetime import Lifetime
-
 
 _BYTE = "\x01"
 
@@ -36,7 +35,7 @@ class Vocab:
 
     def _special_tokens(self, model: int) -> dict[str, str]:
         """The text of those that there are, by transformers' names. libllama has defaults that are any word: these are none."""
-        kind = lambda token: llama_cpp.llama_vocab_get_attr(self._ptr, token) if 0 <= token < self.n_tokens else 0  # noqa: E731
+        kind = lambda token: llama_cpp.llama_vocab_get_attr(self._ptr, token) if 0 <= token < self.n_tokens else 0
         ids = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self._ptr), "pad": llama_cpp.llama_vocab_pad(self._ptr),
                "mask": llama_cpp.llama_vocab_mask(self._ptr), **({"unk": 0} if kind(0) & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN else {})}
         for name, key in (("unk", b"tokenizer.ggml.unknown_token_id"), ("cls", b"tokenizer.ggml.cls_token_id")):

@@ -5,8 +5,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..reply import Chunk, TokenLogprob
-from ..reply import Reply
+from ..reply import Chunk, Reply, TokenLogprob
 
 
 class ChatAnswer:

@@ -29,7 +29,7 @@ async def embed(service: Service, request: Request) -> Response:
         vectors, n = await to_thread.run_sync(compute)
     finally:
         service.gate.leave()
-    as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()  # noqa: E731
+    as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()
     return JSONResponse({
         "object": "list", "model": service.names[0],
         "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],

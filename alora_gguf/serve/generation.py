@@ -8,9 +8,8 @@ from typing import Any
 
 from ..engine.channel import Channel
 from ..engine.request import Request
-from ..reply import Chunk
 from ..model import Model
-from ..reply import Reply
+from ..reply import Chunk, Reply
 from ..runtime.sampling import SamplingParams
 from .prompt import Prepared
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
-from ..text import printable
 from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError, UnknownAdapterError
+from ..text import printable
 
 _log = logging.getLogger(__name__)
 

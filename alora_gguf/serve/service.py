@@ -12,8 +12,8 @@ from anyio import to_thread
 
 from ..engine.adapter import Adapter
 from ..errors import UnknownAdapterError
-from ..prompt.io_yaml import sampling_of
 from ..model import Model
+from ..prompt.io_yaml import sampling_of
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
 from .body import Chat, Generate

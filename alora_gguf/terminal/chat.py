@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..conversation.conversation import Conversation
-from ..text import human_bytes, printable
-from ..prompt.documents import read_document
-from ..errors import AloraError, PromptError
-from .summary import summary
-from ..prompt.messages import text_of
-from ..engine.stream import Stream
-from ..reply import Reply
 from ..conversation.saved import check_target
+from ..engine.stream import Stream
+from ..errors import AloraError, PromptError
+from ..prompt.documents import read_document
+from ..prompt.messages import text_of
+from ..reply import Reply
+from ..text import human_bytes, printable
 from .screen import Screen
+from .summary import summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),

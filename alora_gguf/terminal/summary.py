@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from ..text import printable
 from ..reply import Reply
+from ..text import printable
 
 
 def summary(reply: Reply) -> str:

@@ -76,8 +76,8 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
         f"| loss, held out | {best['loss']:.4f} nats a token |",
         f"| checkpoint | step {best['step']:.0f}, the best by {settings.select} |",
         f"| rank, alpha | {settings.rank}, {settings.scaling:g}; {', '.join(settings.targets)} |",
-        f"| steps | {settings.epochs:g} epochs, {settings.batch_size} examples a step, AdamW, learning rate {settings.learning_rate:g}, "
-        f"warm-up {settings.warm_up:.0%}, cosine |",
+        (f"| steps | {settings.epochs:g} epochs, {settings.batch_size} examples a step, AdamW, learning rate {settings.learning_rate:g}, "
+        f"warm-up {settings.warm_up:.0%}, cosine |"),
         f"| seed | {settings.seed} |",
         "",
         "The held-out figures are those that the checkpoint was chosen by, so they flatter it a little.\n",

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import AloraError, TrainError
-from ..prompt.io_yaml import IntrinsicIO
 from ..prompt.builder import Intrinsic, PromptBuilder, Setting
 from ..prompt.chat_template import template_of
+from ..prompt.io_yaml import IntrinsicIO
 from ..runtime.vocab import Vocab
 from .data import Line
 

@@ -23,8 +23,8 @@ from .base import device, dtype_for, load_base
 from .checkpoint import FILE, read_checkpoint
 from .data import Line, read_lines, split
 from .folder import Facts, io_yaml_of, write_card, write_io_yaml, write_weights
-from .packing import Row, pack
 from .linear import fuse
+from .packing import Row, pack
 from .prefixes import Prefixes, free_memory
 from .progress import Progress
 from .prompts import Example, Prompts

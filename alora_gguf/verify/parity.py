@@ -13,9 +13,9 @@ import numpy as np
 from ..convert import AdapterFile
 from ..convert.base.locate import find_base
 from ..convert.peft.layout import adapter_folder
-from .dequantize import dequantize
 from ..errors import AloraError, ConversionError
 from ..model import Model
+from .dequantize import dequantize
 
 N_TOKENS = 40
 TOLERANCES = {"f32": 2e-5, "f16": 1e-3, "bf16": 1e-2, "q8_0": 3e-2}  # by the adapter's coarsest type

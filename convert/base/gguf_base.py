@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConversionError
-from ..gguf.file import ARRAY, STRING, UINT16, UINT32, Array, GGUFFile, TensorInfo
 from ...text import complaint
+from ..gguf.file import ARRAY, STRING, UINT16, UINT32, Array, GGUFFile, TensorInfo
 from .vocabulary import Vocabulary
 
 MAX_LAYERS = 1000

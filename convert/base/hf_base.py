@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConversionError
-from .gguf_base import MAX_LAYERS, Base
 from ...text import complaint
+from .gguf_base import MAX_LAYERS, Base
 from .vocabulary import BYTE, CONTROL, NORMAL, Vocabulary
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConversionError
-from .gguf_base import Base
 from ...text import complaint
+from .gguf_base import Base
 
 GIVE = "give the tokens with --invocation-tokens"
 TOKENIZE = """

@@ -43,7 +43,7 @@ def _byte_of_character() -> dict[str, int]:
     # GPT-2's byte-level BPE: printable Latin-1 bytes stand for themselves, the others for U+0100 on
     table, n_shifted = {}, 0
     for byte in range(256):
-        if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or 0xAE <= byte:
+        if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or byte >= 0xAE:
             table[chr(byte)] = byte
         else:
             table[chr(0x100 + n_shifted)] = byte

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import ConversionError
-from .file import ARRAY, SCALARS, STRING
 from ...text import complaint
+from .file import ARRAY, SCALARS, STRING
 
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 VERSION = 3

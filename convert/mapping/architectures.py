@@ -8,9 +8,9 @@ tests/convert/test_convert_families.py proves every entry on a model that upstre
 from dataclasses import dataclass, field
 
 from ...errors import ConversionError
+from ...text import complaint
 from ..base.gguf_base import Base
 from .rows import Order, alternating_rows, grouped_qkv_rows, key_rows, query_rows
-from ...text import complaint
 
 # A kind of fused weights: its parts, in the order of their rows. A base has the fused weight or its
 # parts, and so has transformers; an adapter of the one serves the other.

@@ -1,18 +1,18 @@
 """From transformers' modules to the base's weights."""
 
+import itertools
 from dataclasses import replace
 
-
 from ...errors import ConversionError
+from ...text import complaint
 from ..base.gguf_base import Base
-from .architectures import FUSED, Family, family_of
 from ..lazy import stacked
+from ..update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
+from .architectures import FUSED, Family, family_of
 from .names import kind_of, weight_name, without_expert
-from .unadapted import unadapted
 from .shares import Share, shares, tensor_of
 from .stack import Rows, at_rows, common_scaling, ratio, rows_of, stack
-from ...text import complaint
-from ..update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
+from .unadapted import unadapted
 
 OTHER_BASE = "name the base that the adapter was trained on with --base"
 
@@ -42,7 +42,7 @@ def place(updates: list[Update], base: Base) -> list[Placed]:
 
 def _placed(weight: str, found: list[tuple[Rows, Update]], base: Base) -> Placed:
     found = sorted(found, key=lambda item: item[0].start)
-    for (before, first), (after, second) in zip(found, found[1:]):
+    for (before, first), (after, second) in itertools.pairwise(found):
         if before.stop > after.start:
             raise _refusal(second, f"{weight} once", f"it for {first.module} too", "save the adapter again")
     try:

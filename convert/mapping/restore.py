@@ -3,13 +3,13 @@
 import numpy as np
 
 from ...errors import ConversionError
+from ...text import complaint
 from ..base.gguf_base import Base
+from ..update import EMBEDDING, EXPERTS, LINEAR, ROWS, Placed, Update
 from .architectures import family_of
 from .names import modules_of
 from .shares import Share, shares
 from .stack import rows_of, stack, taken
-from ...text import complaint
-from ..update import EMBEDDING, EXPERTS, LINEAR, ROWS, Placed, Update
 
 
 def restore(placed: list[Placed], base: Base) -> list[Update]:

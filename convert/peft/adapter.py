@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConversionError
+from ...text import complaint
 from ..lazy import Lazy
+from ..update import EMBEDDING, EXPERTS, LINEAR, Update
+from .config import PeftConfig, read_config
 from .methods import fold_inner
 from .parameters import parameter_of, unfold
-from .config import PeftConfig, read_config
 from .tensor_files import TensorFiles, read_tensor_files
-from ...text import complaint
-from ..update import EMBEDDING, EXPERTS, LINEAR, Update
 
 PREFIX = "base_model.model."
 PARTS = {  # endings of the names of a module's tensors

@@ -6,10 +6,10 @@ B_1 A_1 + B_2 A_2 is [B_1 B_2] times A_1 over A_2, so an adapter of the ranks' s
 from collections.abc import Sequence
 
 from ...errors import ConversionError
-from ..lazy import added, concatenated
-from .adapter import PeftAdapter
 from ...text import complaint
+from ..lazy import added, concatenated
 from ..update import Update
+from .adapter import PeftAdapter
 
 
 def summed_updates(adapters: Sequence[PeftAdapter]) -> list[Update]:

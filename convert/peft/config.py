@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import ConversionError
-from .options import refusals
 from ...text import complaint
+from .options import refusals
 
 MAX_CONFIG = 16_000_000  # bytes
 FIX = "correct adapter_config.json or save the adapter again"

@@ -5,8 +5,8 @@ from os import PathLike
 from pathlib import Path
 
 from ...errors import ConversionError
-from .card import KINDS
 from ...text import complaint
+from .card import KINDS
 
 CONFIGS = ("adapter_config.json", "reslora_config.json")
 HERE = "name the folder with adapter_config.json"

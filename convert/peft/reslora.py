@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 
 from ...errors import ConversionError
-from .chain import summed
-from .adapter import PeftAdapter
-from .config import FIX, PeftConfig, read_json
 from ...text import complaint
-from .torch_file import read_torch_file
 from ..update import LINEAR, Update
+from .adapter import PeftAdapter
+from .chain import summed
+from .config import FIX, PeftConfig, read_json
+from .torch_file import read_torch_file
 
 CONFIG, TENSORS = "reslora_config.json", "pytorch_model_lora.bin"
 NAME = re.compile(r"(?:wrapped_model\.)?(?P<module>.+)\.loras\.(?P<block>\d+)\.(?P<part>lora_[AB])")

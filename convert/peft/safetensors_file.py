@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import ConversionError
-from ..lazy import Lazy
 from ...text import complaint
+from ..lazy import Lazy
 
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 MAX_HEADER = 100_000_000  # the limit of the safetensors library

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConversionError
+from ...text import complaint
 from ..lazy import Lazy
 from .safetensors_file import DAMAGED, SafetensorsFile
-from ...text import complaint
 from .torch_file import read_torch_file
 
 SAFETENSORS, BIN = "adapter_model.safetensors", "adapter_model.bin"

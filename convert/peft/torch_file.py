@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConversionError
-from ..lazy import Lazy
 from ...text import complaint
+from ..lazy import Lazy
 
 
 def read_torch_file(path: Path) -> dict[str, Lazy]:

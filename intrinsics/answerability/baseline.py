@@ -11,7 +11,6 @@ import re
 import zlib
 
 import torch
-
 from data import examples_of
 
 BUCKETS = 2048

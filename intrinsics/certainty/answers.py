@@ -15,11 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from alora_gguf import Model
-from alora_gguf.bundled import default_model
 from facts import SPLITS
 from questions import Question, questions_of
 from voice import SEED
+
+from alora_gguf import Model
+from alora_gguf.bundled import default_model
 
 AT_ONCE = 12
 MAX_TOKENS = 24

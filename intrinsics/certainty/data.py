@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from answers import TEMPERATURES
 from checker import is_right
 from facts import SPLITS
-from answers import TEMPERATURES
 from questions import questions_of
 from voice import SEED, assistant, read_jsonl, write_jsonl
 

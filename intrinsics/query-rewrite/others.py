@@ -33,7 +33,7 @@ def main() -> None:
     rows = [line.split("\t") for line in text.splitlines()]
     rewritten = dict(line.split("\t") for line in (HERE / "others.tsv").read_text(encoding="utf-8").splitlines())
     examples = []
-    for topic, turns in groupby(rows, lambda row: row[0].split("_")[0]):
+    for _topic, turns in groupby(rows, lambda row: row[0].split("_")[0]):
         turns = list(turns)
         for i, (name, question, label) in enumerate(turns):
             if i == 0 or label != "SE" and name not in rewritten:

@@ -28,7 +28,7 @@ def test_an_adapter_has_every_linear_layer(files):
 
 
 def test_what_is_made_twice_is_the_same(files, tmp_path):
-    weights = lambda f, number: (f.peft_adapter("tiny", number) / "adapter_model.safetensors").read_bytes()  # noqa: E731
+    weights = lambda f, number: (f.peft_adapter("tiny", number) / "adapter_model.safetensors").read_bytes()
     assert weights(files, 2) == weights(Files(tmp_path), 2) != weights(files, 3)
 
 

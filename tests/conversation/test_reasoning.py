@@ -9,8 +9,8 @@ import json
 import pytest
 
 from alora_gguf import Model
-from alora_gguf.terminal.chat import Chat
 from alora_gguf.runtime.sampling import Sampler
+from alora_gguf.terminal.chat import Chat
 from alora_gguf.terminal.screen import Screen
 
 OPEN = "<think>\n"
@@ -89,7 +89,7 @@ def test_an_intrinsic_judges_the_answer_and_not_the_thought(opened, says):
         says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
         chat.ask("Is it open?")
         adapter = model.adapter("answerability")
-        said = lambda **how: model.detokenize(chat.fork(adapter, chat.messages, **how).tokens)  # noqa: E731
+        said = lambda **how: model.detokenize(chat.fork(adapter, chat.messages, **how).tokens)
         assert THOUGHT not in said() and ANSWER in said()
         assert THOUGHT in said(with_reasoning=True)
         n = [chat.invoke("answerability", with_reasoning=how, max_tokens=1).usage for how in (False, True)]

@@ -4,8 +4,21 @@ from pathlib import Path
 
 import pytest
 from tiny_peft import (
-    MODULES, N_EMBD, N_FF, N_HEAD, N_HEAD_KV, N_LAYER, N_VOCAB, WEIGHTS, adapter_tensors, permute, safetensors_bytes, unpermute, write_adapter,
-    write_base)
+    MODULES,
+    N_EMBD,
+    N_FF,
+    N_HEAD,
+    N_HEAD_KV,
+    N_LAYER,
+    N_VOCAB,
+    WEIGHTS,
+    adapter_tensors,
+    permute,
+    safetensors_bytes,
+    unpermute,
+    write_adapter,
+    write_base,
+)
 
 
 class Tiny:

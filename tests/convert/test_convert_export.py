@@ -80,8 +80,8 @@ def test_types(outtype, dtype, tiny, base, tmp_path):
 
 def test_experts_go_back_to_their_parameters(tiny, base, tmp_path):
     """fold and wrapped as PEFT nests them: tests/convert/test_convert_peft_options.py has PEFT's own."""
-    from alora_gguf.convert.peft.parameters import parameter_of, wrapped
     from alora_gguf.convert.peft.config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of, wrapped
 
     for names in (["experts.gate_up_proj", "experts.down_proj"], ["experts.down_proj"], ["0.experts.gate_up_proj", "1.experts.down_proj"]):
         config = PeftConfig("config", 4, 8, target_parameters=names)

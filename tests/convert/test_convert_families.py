@@ -13,11 +13,11 @@ import pytest
 from alora_gguf import Model
 from alora_gguf.convert import ConversionError, convert
 from alora_gguf.convert.base.gguf_base import read_base
-from alora_gguf.convert.mapping.architectures import FAMILIES
 from alora_gguf.convert.lazy import Lazy
-from alora_gguf.convert.mapping.unadapted import unadapted
+from alora_gguf.convert.mapping.architectures import FAMILIES
 from alora_gguf.convert.mapping.place import place
 from alora_gguf.convert.mapping.restore import restore
+from alora_gguf.convert.mapping.unadapted import unadapted
 from alora_gguf.convert.update import EMBEDDING, EXPERTS, LINEAR, ROWS, Update
 
 torch = pytest.importorskip("torch")

@@ -51,7 +51,7 @@ def test_sharded(plain, tiny, base, tmp_path):
 @pytest.mark.parametrize("change", [
     lambda m: {}, lambda m: None, lambda m: [1], lambda m: dict.fromkeys(m, 3), lambda m: dict.fromkeys(m, "../x.safetensors"),
     lambda m: dict.fromkeys(m, "adapter_model-00001-of-00002.safetensors"), lambda m: dict(list(m.items())[1:]),
-    lambda m: dict.fromkeys(m, "missing.safetensors"), lambda m: dict.fromkeys(m, ["a"]),
+    lambda m: dict.fromkeys(m, "missing.safetensors"), lambda m: {key: ["a"] for key in m},
 ])
 def test_an_index_that_lies(change, plain, tiny, refusal):
     shard(plain[0], tiny, change)

@@ -149,8 +149,8 @@ def as_lazy(tensor) -> Lazy:
 
 @pytest.mark.parametrize("parameter", ["gate_up_proj", "down_proj"])
 def test_experts_are_unfolded_as_peft_multiplies_them(parameter, experts):
-    from alora_gguf.convert.peft.parameters import parameter_of
     from alora_gguf.convert.peft.config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of
 
     wrappers, saved = experts
     modules = {name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): name for name in saved if "lora_A" in name}
@@ -170,8 +170,8 @@ def test_experts_are_unfolded_as_peft_multiplies_them(parameter, experts):
 
 @pytest.mark.parametrize("parameters", [["experts.gate_up_proj"], ["experts.w1", "experts.w2"], ["a", "b", "c"]])
 def test_wrappers_that_could_be_of_any_parameter_are_of_none(parameters):
-    from alora_gguf.convert.peft.parameters import parameter_of
     from alora_gguf.convert.peft.config import PeftConfig
+    from alora_gguf.convert.peft.parameters import parameter_of
 
     names = ["x.experts", "x.experts.base_layer"]
     assert parameter_of(PeftConfig("config", 3, 6, target_parameters=parameters), names[0], names) is None

@@ -8,8 +8,8 @@ import pytest
 
 from alora_gguf.convert import AdapterFile, AdapterFileError, base_fingerprint, convert, describe, read_adapter_metadata, render
 from alora_gguf.convert.gguf.file import ARRAY, FLOAT32, STRING, UINT32
-from alora_gguf.convert.show import layer_ranges
 from alora_gguf.convert.gguf.writer import Key, TensorHeader, header_bytes
+from alora_gguf.convert.show import layer_ranges
 
 BOOL, INT32 = 7, 5
 PAIR = [TensorHeader("blk.0.attn_q.weight.lora_a", (64, 4), 0, 1024), TensorHeader("blk.0.attn_q.weight.lora_b", (4, 64), 0, 1024)]

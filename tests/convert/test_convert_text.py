@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from alora_gguf.convert.base.vocabulary import Vocabulary
 from alora_gguf.convert.peft.card import front_matter, name_from_path
 from alora_gguf.text import complaint, human_bytes, printable, printable_json
-from alora_gguf.convert.base.vocabulary import Vocabulary
 
 
 def test_byte_level_tokens():

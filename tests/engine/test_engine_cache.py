@@ -161,7 +161,7 @@ def test_the_adapters_matter(tiny):
 def test_back_and_forth_between_base_and_adapters(small):
     small.clear_cache()
     text = WORDS * 10
-    cached = lambda tokens, name: small.generate(tokens, adapter=name, max_tokens=1, temperature=0).usage.cached_tokens  # noqa: E731
+    cached = lambda tokens, name: small.generate(tokens, adapter=name, max_tokens=1, temperature=0).usage.cached_tokens
     a, b = text + INVOCATIONS["A"], text + INVOCATIONS["B"]
     assert cached(text, None) == 0
     assert cached(a, "A") == len(text)
@@ -192,7 +192,7 @@ def test_conversations_find_what_others_have_computed(small):
 def test_what_was_used_least_recently_goes_first(open_model):
     with open_model(n_ctx=256, n_seq_max=8) as model:
         prompts = [[300 + i] * 80 for i in range(4)]
-        cached = lambda i: model.generate(prompts[i], max_tokens=1).usage.cached_tokens  # noqa: E731
+        cached = lambda i: model.generate(prompts[i], max_tokens=1).usage.cached_tokens
         assert [cached(i) for i in (0, 1, 2, 0)] == [0, 0, 0, 80]
         assert cached(3) == 0  # 1 has to go
         assert [cached(i) for i in (0, 3, 2)] == [80, 80, 80]
@@ -260,7 +260,7 @@ def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
 
 def test_spaces_share_nothing(tiny, tmp_path):
     with tiny("llama", n_ctx=2048) as model:
-        ask = lambda **space: model.conversation(**space).ask("word " * 40, max_tokens=6, temperature=0)  # noqa: E731
+        ask = lambda **space: model.conversation(**space).ask("word " * 40, max_tokens=6, temperature=0)
         first = ask(cache_salt="one")
         n = first.usage.prompt_tokens
         for space, n_cached in (("two", 0), ("one", n), ("two", n), (None, 0), (("one", 1), 0), (None, n)):

@@ -36,7 +36,7 @@ def model(request):
 
 @pytest.mark.parametrize("tokens, adapter", [(TEXT, None), (WITH_A, "A")], ids=["base", "adapted"])
 def test_a_prompt_that_is_asked_again_is_not_decoded(model, monkeypatch, tokens, adapter):
-    ask = lambda n: model.generate(tokens, adapter=adapter, max_tokens=n, temperature=0, logprobs=True, top_logprobs=5)  # noqa: E731
+    ask = lambda n: model.generate(tokens, adapter=adapter, max_tokens=n, temperature=0, logprobs=True, top_logprobs=5)
     first = ask(3)
     decoded = Decoded(model, monkeypatch)
     again = ask(1)
@@ -74,15 +74,15 @@ def test_choices_of_one_prompt_share_its_last_token_too(model, monkeypatch):
 ], ids=["drawn", "penalised", "grammar", "drawn by a grammar"])  # fmt: skip
 def test_samplers_make_the_same_of_kept_logits(small, sampling):
     small.clear_cache()
-    one = lambda: small.generate(TEXT, max_tokens=1, logprobs=True, **sampling)  # noqa: E731
+    one = lambda: small.generate(TEXT, max_tokens=1, logprobs=True, **sampling)
     first, again = one(), one()
     assert again.usage.cached_tokens == len(TEXT)
     assert (again.tokens, again.logprobs) == (first.tokens, first.logprobs)
 
 
 def test_a_draw_is_that_of_llama_cpps_own_loop(small):
-    from alora_gguf.runtime.library import llama_cpp
     from alora_gguf.runtime.context import Span
+    from alora_gguf.runtime.library import llama_cpp
     from alora_gguf.runtime.sampling import Sampler, SamplingParams
 
     def draw(params):
@@ -133,7 +133,7 @@ def test_logits_that_were_not_used_for_the_longest_time_go_first(small, monkeypa
 def test_an_intrinsic_that_is_asked_again_says_the_same(open_model, monkeypatch):
     with open_model(type_k=None, type_v=None, flash_attn=None) as model:
         chat = model.conversation(messages=[{"role": "user", "content": "Where does the ferry go?"}])
-        ask = lambda: chat.invoke("A", max_tokens=6, logprobs=True, top_logprobs=3)  # noqa: E731
+        ask = lambda: chat.invoke("A", max_tokens=6, logprobs=True, top_logprobs=3)
         first = ask()
         decoded = Decoded(model, monkeypatch)
         again = ask()

@@ -28,7 +28,7 @@ def test_without_an_adapter_it_is_upstreams(llama, base_q4):
     assert isinstance(llama, llama_cpp.Llama)
     assert plain(llama, TEXT) == plain(upstream, TEXT)
     messages = [{"role": "user", "content": "Hello!"}]
-    ask = lambda llm: llm.create_chat_completion(messages, max_tokens=8, temperature=0)["choices"][0]["message"]["content"]  # noqa: E731
+    ask = lambda llm: llm.create_chat_completion(messages, max_tokens=8, temperature=0)["choices"][0]["message"]["content"]
     assert ask(llama) == ask(upstream)
     upstream.close()
 

@@ -8,9 +8,9 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny import random_adapter
 
 from alora_gguf import AloraError, ContextFullError, Model, SavedConversationError, UnknownAdapterError
-from tiny import random_adapter
 
 IO_YAML = "model: ~\nresponse_format: ~\ntransformations: ~\nparameters: {{max_completion_tokens: 6}}\ninstruction: '{}'\n"
 JUDGES = {"judge": "Please judge what was said, at once. <judge> Now.", "weigh": "Please judge what was asked. <weigh> Well?"}

@@ -216,5 +216,5 @@ def test_threads_get_what_one_thread_gets(files, options):
                     max_examples=n_machines, stateful_step_count=N_STEPS, deadline=None, derandomize=True,
                     suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None))
             except Exception as e:
-                raise (machine.failures or [e])[0]
+                raise (machine.failures or [e])[0] from None
     assert counts["operations"] >= N_OPERATIONS // 2 and counts["ties"] <= 1 + counts["tokens"] // 50

@@ -1,17 +1,19 @@
 """Text from tokens: the same whatever the tokens are, and log probabilities that concatenate to it."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.reply import TokenLogprob
 from alora_gguf.engine.detokenizer import TextUntilStop
+from alora_gguf.reply import TokenLogprob
 
 TEXT = st.text(alphabet="ab.é漢🙂", max_size=20)
 
 
 def cut(data: bytes, places) -> list[bytes]:
     edges = [0, *sorted({p % (len(data) + 1) for p in places}), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:]) if a != b]
+    return [data[a:b] for a, b in itertools.pairwise(edges) if a != b]
 
 
 @given(TEXT, st.lists(st.text(alphabet="ab.é", min_size=1, max_size=3), max_size=2), st.lists(st.integers(0, 100)))

@@ -1,12 +1,14 @@
 """What a model thought and what it answered: divided the same wherever tokens end, and nothing of either is lost."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alora_gguf.reply import TokenLogprob
 from alora_gguf.engine.detokenizer import TextUntilStop
 from alora_gguf.prompt.thinking import Thinking
+from alora_gguf.reply import TokenLogprob
 
 PLAIN = Thinking("<think>", "</think>")
 CHANNELS = Thinking("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant", "<|channel|>final<|message|>")
@@ -18,7 +20,7 @@ def divided(said: str, thinking: Thinking | None, places=(), *, stop=(), in_thou
     out, chunks = TextUntilStop(stop, thinking, in_thought=in_thought), []
     data = said.encode()
     edges = [0, *sorted({p % (len(data) + 1) for p in places}), len(data)]
-    tokens = [data[a:b] for a, b in zip(edges, edges[1:]) if a != b]
+    tokens = [data[a:b] for a, b in itertools.pairwise(edges) if a != b]
     for i, token in enumerate(tokens):
         chunks += out.push(token, TokenLogprob("", i, -float(i)))
         if out.stopped:

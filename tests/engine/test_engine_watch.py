@@ -1,10 +1,10 @@
 """Watchers: they judge what has been said, and the answer does not know of it."""
 
 import pytest
+from tiny import random_adapter
 
 from alora_gguf import NoInvocationError, PromptError, UnknownAdapterError, Verdict
 from alora_gguf.engine.pace import SHARE, Pace
-from tiny import random_adapter
 
 QUESTION = "Tell me a story of three short sentences."
 

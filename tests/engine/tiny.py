@@ -55,7 +55,7 @@ def llama(vocab_of: Path, out: Path, pooling: int | None = None) -> Path:
     if pooling is not None:
         writer.add_uint32("llama.pooling_type", pooling)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
+    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))
     writer.add_tensor("output.weight", random(n_vocab, n_embd))
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
@@ -78,7 +78,7 @@ def mamba2(vocab_of: Path, out: Path) -> Path:
         writer.add_uint32(f"mamba2.ssm.{key}", value)
     writer.add_float32("mamba2.attention.layer_norm_rms_epsilon", 1e-5)
     n_xbc = n_inner + 2 * n_group * n_state
-    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
+    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
     for i in range(2):
@@ -103,7 +103,7 @@ def gemma3(vocab_of: Path, out: Path, window: int) -> Path:
                        ("attention.key_length", n_dim), ("attention.value_length", n_dim), ("attention.sliding_window", window)):
         writer.add_uint32(f"gemma3.{key}", value)
     writer.add_float32("gemma3.attention.layer_norm_rms_epsilon", 1e-6)
-    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
+    random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
     for i in range(n_layer):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from alora_gguf.cli import main
 
 EXAMPLES = [

@@ -4,9 +4,10 @@ import math
 import random
 
 import pytest
-from alora_gguf.eval.metrics import auroc, bootstrap, calibration_error, lead, wilson
 from hypothesis import given
 from hypothesis import strategies as st
+
+from alora_gguf.eval.metrics import auroc, bootstrap, calibration_error, lead, wilson
 
 judged = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 

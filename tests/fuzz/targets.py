@@ -8,14 +8,14 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.convert import AdapterFile, convert, describe, render
 from alora_gguf.convert.base.gguf_base import read_base
 from alora_gguf.errors import AloraError
+from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.io_yaml import IntrinsicIO
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_peft import adapter_tensors, write_adapter, write_base  # noqa: E402
+from tiny_peft import adapter_tensors, write_adapter, write_base
 
 MESSAGES = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]
 

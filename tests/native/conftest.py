@@ -5,9 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_runtime import Runtime
 from native_models import (
-    TinyAdapter, TinyModel, bert, bloom, gemma2, gemma3, granite_hybrid, llama, mamba, merged, random_adapter, t5, write_adapter, write_model)
+    TinyAdapter,
+    TinyModel,
+    bert,
+    bloom,
+    gemma2,
+    gemma3,
+    granite_hybrid,
+    llama,
+    mamba,
+    merged,
+    random_adapter,
+    t5,
+    write_adapter,
+    write_model,
+)
+from native_runtime import Runtime
 
 MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert(),
           "wide": llama(n_dim=32), "one head each": llama(n_head_kv=4), "many heads": llama(n_dim=8, n_head=60, n_head_kv=1),

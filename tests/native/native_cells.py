@@ -78,7 +78,7 @@ class Cells:
         """What had cells from its start on and has none now has ended, and so has all of a sequence that has lost its last cell."""
         for seq, had in zip(self.seqs, before):
             has = self.positions(seq)
-            reached = lambda start, cells: any(pos >= start for pos in cells)  # noqa: E731
+            reached = lambda start, cells: any(pos >= start for pos in cells)
             if had:
                 self.active[seq] = [a for a in self.active[seq] if has and (reached(a[1], has) or not reached(a[1], had))]
 

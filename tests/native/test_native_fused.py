@@ -86,7 +86,7 @@ def with_vectors(seed: int, r: int = 8) -> tuple[TinyAdapter, dict[str, np.ndarr
     names = [f"blk.{i}.{name}.weight" for i in (0, 1) for name in ("attn_q", "attn_output", "ffn_up", "ffn_down")]
     adapter = random_adapter(llama(), seed, names, r=r)
     rng = np.random.default_rng(seed + 100)
-    vector = lambda name, mean, std: rng.normal(mean, std, adapter.pairs[name][1].shape[0]).astype(np.float32)  # noqa: E731
+    vector = lambda name, mean, std: rng.normal(mean, std, adapter.pairs[name][1].shape[0]).astype(np.float32)
     return adapter, {n: vector(n, 0, 0.1) for n in names[:6]}, {n: vector(n, 1, 0.2) for n in names[2:]}
 
 

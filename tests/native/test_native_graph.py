@@ -5,8 +5,8 @@ import ctypes
 import gguf
 import numpy as np
 import pytest
-from native_runtime import Runtime, llama_cpp, prompt, relative_error
 from native_models import TinyAdapter, write_adapter
+from native_runtime import Runtime, llama_cpp, prompt, relative_error
 
 TOLERANCE = 2e-5
 DECODERS = ["dense", "tied", "experts", "hybrid"]

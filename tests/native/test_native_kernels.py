@@ -26,7 +26,7 @@ def check(command: list[str], runs: list[str], flags: list[str], pristine: Path,
     assert ran.returncode == 0, ran.stderr[-2000:]
     errors = {name: tuple(map(float, values)) for name, *values in map(str.split, ran.stdout.splitlines())}
     assert set(errors) == {"F32", "F16", "BF16", "Q8_0"}
-    for name, (one, more, attention, n_tokens, n_queries) in errors.items():
+    for (one, more, attention, n_tokens, n_queries) in errors.values():
         assert one < 1e-5 and more < 1e-5 and attention < 1e-5
         assert n_tokens == n_queries == 0  # whose sums depend on those beside them
 

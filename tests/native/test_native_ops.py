@@ -6,8 +6,8 @@ one row or several). Every case of the class has to be supported, and there has 
 experts and of Mamba's blocks there is none. What a backend does not support, ggml's scheduler would leave to the CPU.
 """
 
-import ctypes
 import csv
+import ctypes
 import re
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def class_of(node: Tensor) -> tuple:
 def class_of_case(op: str, params: str) -> tuple:
     """The class of a case as upstream's tests print it, "type_a=f16,m=16,bs=[1,1]"."""
     p = {key: value.strip("[]") for key, value in re.findall(r"(\w+)=(\[[^\]]*\]|[^,]*)", params)}
-    many = lambda key: tuple(int(n) > 1 for n in p[key].split(","))  # noqa: E731
+    many = lambda key: tuple(int(n) > 1 for n in p[key].split(","))
     if op == "MUL_MAT":
         order = "permuted" if p["per"] != "0,1,2,3" else "rows"
         rows = "rows apart" if p.get("k_v", "0") != "0" else order

@@ -49,7 +49,7 @@ def test_the_first_activation_of_a_context_reserves_once_and_no_other_again(zoo,
     with Runtime(zoo.base(kind)) as runtime:
         assert reserves.n == 1  # so that it is known to be counted
         adapters = [zoo.load(runtime, kind, zoo.adapter(kind, seed)) for seed in range(3)]
-        n = {seq: 0 for seq in range(4)}
+        n = dict.fromkeys(range(4), 0)
 
         def decode(*seqs):
             assert runtime.decode(*[(seq, prompt(n[seq], 3), n[seq]) for seq in seqs]) == 0

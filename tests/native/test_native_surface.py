@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from native_runtime import Refused, Runtime, native, free, llama_cpp, prompt, relative_error
+from native_runtime import Refused, Runtime, free, llama_cpp, native, prompt, relative_error
 
 BEFORE = {"alora_abi_version", "alora_load_backends"}  # asked before the rest is believed
 HEADER = Path(__file__).resolve().parents[2] / "native" / "alora.h"
@@ -23,7 +23,7 @@ C_TYPES = {"int32_t": ctypes.c_int32, "llama_seq_id": ctypes.c_int32, "llama_pos
 def prototypes() -> dict[str, tuple[str, list[str]]]:
     """Result and argument types of each function of the header, without argument names."""
     text = re.sub(r"//[^\n]*", "", HEADER.read_text())
-    spaced = lambda t: re.sub(r"\s+", " ", t.replace("*", " *")).replace("* *", "**").strip()  # noqa: E731
+    spaced = lambda t: re.sub(r"\s+", " ", t.replace("*", " *")).replace("* *", "**").strip()
     out = {}
     for result, name, args in re.findall(r"LLAMA_API ([\w\s*]+?)(\w+)\(([^)]*)\);", text):
         types = [spaced(re.sub(r"\w+\s*$", "", arg)) for arg in args.split(",")] if args.strip() != "void" else []

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_templates import CASES, CONVERSATIONS, NAMES, TOKENS, TOOLS, each_template, source_of
 
 from alora_gguf import Model, PromptError
 from alora_gguf.prompt.chat_template import ChatTemplate, template_of
-from real_templates import CASES, CONVERSATIONS, NAMES, TOKENS, TOOLS, each_template, source_of
 
 HELLO = [{"role": "user", "content": "Hello"}]
 NOW = datetime(2025, 3, 4, 5, 6, 7)
@@ -97,7 +97,7 @@ def test_how_many_are_compared():
 def test_a_mark_in_a_text_stays_where_it_is(name):
     """Nothing is written otherwise for its sake, be it in JSON or not."""
     template = ChatTemplate(source_of(name), TOKENS)
-    marked = lambda value: json.loads(json.dumps(value, ensure_ascii=False).replace("Zürich", f"Zü{MARK}rich"))  # noqa: E731
+    marked = lambda value: json.loads(json.dumps(value, ensure_ascii=False).replace("Zürich", f"Zü{MARK}rich"))
     for what in ("question", "call and result", "two calls"):
         for options in ({}, {"tools": TOOLS}):
             text = ours(template, CONVERSATIONS[what], add_generation_prompt=True, **options)

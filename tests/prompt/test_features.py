@@ -3,9 +3,9 @@
 from dataclasses import fields
 
 import pytest
+from real_templates import ARGUMENTS, CONVERSATIONS, DOCUMENTS, JSON, NAMES, QUESTION, TOKENS, TOOLS, call, each_template, result, source_of
 
 from alora_gguf.prompt.chat_template import ChatTemplate
-from real_templates import ARGUMENTS, CONVERSATIONS, DOCUMENTS, JSON, NAMES, QUESTION, TOKENS, TOOLS, call, each_template, result, source_of
 
 NO_QUESTION = {"fireworks-ai-llama-3-firefunction-v2"}  # it wants `functions` and `datetime`
 ALTERNATE = {"google-gemma-2-2b-it", "Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Ministral-3-14B-Reasoning-2512", "mistralai-Mistral-Nemo-Instruct-2407"}
@@ -65,7 +65,7 @@ def test_what_it_says_holds_for_other_texts(name):
     features = written.features
     if not features.question:
         return
-    text = lambda messages, **variables: written.render(messages, add_generation_prompt=True, **{**features.absent, **variables})  # noqa: E731
+    text = lambda messages, **variables: written.render(messages, add_generation_prompt=True, **{**features.absent, **variables})
     assert QUESTION["content"] in text([QUESTION])
     if features.documents:
         assert "floats." in text(CONVERSATIONS["system and turns"], documents=DOCUMENTS)
@@ -144,7 +144,7 @@ def test_a_template_that_takes_nothing():
 
 def test_the_names_of_a_thought():
     for field in ("reasoning_content", "reasoning", "thinking"):
-        features = of(PLAIN.replace("{{ m.content }}", "{{ m.%s }}{{ m.content }}" % field))
+        features = of(PLAIN.replace("{{ m.content }}", f"{{{{ m.{field} }}}}{{{{ m.content }}}}"))
         assert features.reasoning == ("reasoning" if field == "reasoning" else "reasoning_content")
 
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
-from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt
+from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.token_history import text_tokens
 
 FEW = settings(max_examples=60, deadline=None)
@@ -72,7 +72,7 @@ def test_an_invocation_in_the_last_message_or_in_the_generation_prompt_counts():
     said = [{"role": "U", "content": "a"}, {"role": "U", "content": "b #! c"}]
     prompt = prompt_of(said)
     assert prompt.tokens == tokenize("<U>a\n<U>b #! c\n<A>", begins=True) and prompt.tokens[prompt.start :][:2] == INVOCATION
-    asking = lambda messages, add_generation_prompt: render(messages, add_generation_prompt=False) + "<#!>" * add_generation_prompt  # noqa: E731
+    asking = lambda messages, add_generation_prompt: render(messages, add_generation_prompt=False) + "<#!>" * add_generation_prompt
     prompt = prompt_of(said[:1], render=asking)
     assert prompt.tokens == tokenize("<U>a\n<#!>", begins=True) and prompt.start == prompt.n_conversation + 1
 

@@ -11,12 +11,12 @@ import pytest
 from reference import PRECISE
 
 from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict
-from alora_gguf.terminal.chat import Chat
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
-from alora_gguf.terminal.summary import summary as finding
 from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
+from alora_gguf.terminal.chat import Chat
 from alora_gguf.terminal.screen import Screen
+from alora_gguf.terminal.summary import summary as finding
 
 QUESTION = [{"role": "user", "content": "The ferry leaves at nine. How long does it take?"}]
 ANSWER = {"role": "assistant", "content": "Two hours."}
@@ -270,7 +270,7 @@ def test_a_result_is_shown_to_people_by_its_fields(text, result, shown):
 
 def test_an_error_is_shown_to_people_as_one():
     error = ResultError("ferry.io.yaml: output: expected JSON, got '{\x1b[2J'; give it more max_tokens")
-    assert finding(SimpleNamespace(text="{", result=None, error=error)) == f"error: {str(error)}".replace("\x1b", "\\x1b")
+    assert finding(SimpleNamespace(text="{", result=None, error=error)) == f"error: {error!s}".replace("\x1b", "\\x1b")
 
 
 def test_json_that_was_cut_short_is_an_error_and_a_cancelled_call_is_none(model):
@@ -305,7 +305,7 @@ def test_every_stored_schema_is_a_grammar(model, repo):
 def test_what_a_person_sees_of_a_result(model):
     with model.conversation(messages=QUESTION) as chat:
         reply = chat.invoke("judge")
-    shown = lambda text, result: finding(dataclasses.replace(reply, text=text, result=result))  # noqa: E731
+    shown = lambda text, result: finding(dataclasses.replace(reply, text=text, result=result))
     assert shown("9", {"certainty": 0.954}) == "certainty 0.95"
     assert shown("9", 0.954) == "0.95"
     assert shown('{"relevance": "relevant"}', {"relevance": 0.5}) == "relevant, relevance 0.50"

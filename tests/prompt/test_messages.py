@@ -9,12 +9,12 @@ from datetime import datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_templates import ARGUMENTS, JSON, TOKENS, call, each_template, result, said, source_of
 
 from alora_gguf import PromptError
-from alora_gguf.prompt.documents import documents_message
 from alora_gguf.prompt.chat_template import ChatTemplate
+from alora_gguf.prompt.documents import documents_message
 from alora_gguf.prompt.messages import fitted
-from real_templates import ARGUMENTS, JSON, TOKENS, call, each_template, result, said, source_of
 
 GEMMA_2 = """{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
 {%- for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}
@@ -109,7 +109,7 @@ def test_calls_are_written_or_refused(name):
 
 def test_where_roles_have_to_alternate_and_there_is_no_system():
     gemma = template(GEMMA_2)
-    render = lambda messages: gemma.render(gemma.fit(messages), add_generation_prompt=True)  # noqa: E731
+    render = lambda messages: gemma.render(gemma.fit(messages), add_generation_prompt=True)
     assert render([SYSTEM, FIRST]) == "<s><user>Be brief.\n\nWhat colour?\n<model>"
     assert render([FIRST, THIRD]) == "<s><user>What colour?\n\nAnswer in one word.\n<model>"
     assert render([FIRST, ANSWER, SECOND, THIRD]) == "<s><user>What colour?\n<assistant>Red, it says.\n<user>Since when, then?\n\nAnswer in one word.\n<model>"
@@ -211,7 +211,7 @@ def test_content_of_a_call():
 @FEW
 @given(st.dictionaries(st.text(max_size=3), st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda x: st.lists(x, max_size=2), max_leaves=3), max_size=3))
 def test_arguments_are_an_object_or_json(arguments):
-    of = lambda given, text: fitted([call(given, content="")], features(text_arguments=text))[0]["tool_calls"][0]["function"]["arguments"]  # noqa: E731
+    of = lambda given, text: fitted([call(given, content="")], features(text_arguments=text))[0]["tool_calls"][0]["function"]["arguments"]
     written = json.dumps(arguments, separators=(",", ":"))
     assert of(arguments, False) == of(written, False) == arguments
     assert json.loads(of(arguments, True)) == arguments and of(written, True) == written

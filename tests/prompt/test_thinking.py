@@ -1,10 +1,10 @@
 """Where a model's thought begins and ends: each real template, and what is no thought."""
 
 import pytest
+from real_templates import NAMES, QUESTION, TOKENS, each_template, source_of
 
 from alora_gguf.prompt.chat_template import ChatTemplate
 from alora_gguf.prompt.thinking import Thinking, thinking_said
-from real_templates import NAMES, QUESTION, TOKENS, each_template, source_of
 
 THINK = Thinking("<think>", "</think>")
 STEPS = "Here are my reasoning steps:"

@@ -48,8 +48,8 @@ def test_a_server_that_is_killed_in_the_middle_is_an_error_and_comes_back(base_q
 def test_a_chat_over_two_servers(answerability):
     with rpc_server() as first, rpc_server() as second:
         done = subprocess.run(
-            [sys.executable, "-m", "alora_gguf.cli", "chat", "--rpc", f"{first},{second}", "--adapter", str(answerability), "--prompt", "The ferry "
-             "leaves at nine. When does it leave?", "--no-answer", "--invoke", "answerability", "--ctx", "512"],
+            [sys.executable, "-m", "alora_gguf.cli", "chat", "--rpc", f"{first},{second}", "--adapter", str(answerability), "--prompt", ("The ferry "
+             "leaves at nine. When does it leave?"), "--no-answer", "--invoke", "answerability", "--ctx", "512"],
             capture_output=True, check=False, text=True)  # fmt: skip
     assert done.stderr == "" and done.stdout in ("answerability: answerable\n", "answerability: unanswerable\n")
 

@@ -48,7 +48,7 @@ def server(*sessions):
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield "127.0.0.1:{}".format(listener.getsockname()[1])
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # what waits in accept() is told
@@ -150,7 +150,7 @@ def test_it_knows_the_protocol_of_the_pinned_source(unpatched_lib):
     """Which requests are answered, and how long the answers are, as ggml-rpc.cpp has them."""
     ggml = unpatched_lib.parent / "llama.cpp" / "ggml"
     source, header = (ggml / "src/ggml-rpc/ggml-rpc.cpp").read_text(), (ggml / "include/ggml-rpc.h").read_text()
-    assert VERSION == tuple(int(re.search(rf"RPC_PROTO_{part}_VERSION +(\d+)", header)[1]) for part in ("MAJOR", "MINOR"))
+    assert tuple(int(re.search(rf"RPC_PROTO_{part}_VERSION +(\d+)", header)[1]) for part in ("MAJOR", "MINOR")) == VERSION
     names = re.findall(r"RPC_CMD_(\w+)", re.search(r"enum rpc_cmd \{(.*?)\}", source, re.S)[1])
     serve = source[source.index("static void rpc_serve_client") : source.index("void ggml_backend_rpc_start_server")]
     cases = re.findall(r"case RPC_CMD_(\w+): \{(.*?)\n            \}", serve, re.S)

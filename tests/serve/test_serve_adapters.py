@@ -18,7 +18,7 @@ def names(server):
 
 
 def test_an_adapter_is_loaded_used_and_unloaded(server):
-    ask = lambda: server.call("POST", "/v1/completions", {"model": "late", "prompt": [5, 904], "max_tokens": 2})[0]  # noqa: E731
+    ask = lambda: server.call("POST", "/v1/completions", {"model": "late", "prompt": [5, 904], "max_tokens": 2})[0]
     assert load(server, "late", server.files["more"] / "late.gguf")[0] == 200
     assert "late" in names(server) and ask() == 200
     status, _, again = load(server, "late", server.files["more"] / "late.gguf")

@@ -16,9 +16,9 @@ def pooling(base_q4, tmp_path_factory, request):
 
 def test_embeddings(pooling):
     with pooling.client() as client:
-        answer = lambda: client.completions.create(model="pooling", prompt="Whales", temperature=0, max_tokens=6).choices[0].text  # noqa: E731
+        answer = lambda: client.completions.create(model="pooling", prompt="Whales", temperature=0, max_tokens=6).choices[0].text
         before = answer()
-        embed = lambda texts, **how: [np.array(e.embedding) for e in client.embeddings.create(model="pooling", input=texts, **how).data]  # noqa: E731
+        embed = lambda texts, **how: [np.array(e.embedding) for e in client.embeddings.create(model="pooling", input=texts, **how).data]
         whales, ships, again = embed(["Whales sing.", "Ships sink.", "Whales sing."])
         assert np.array_equal(whales, again) and whales @ ships < 0.999
         assert np.linalg.norm(whales) == pytest.approx(1, abs=1e-5) and len(whales) == 64

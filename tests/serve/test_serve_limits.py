@@ -61,7 +61,7 @@ def test_a_client_that_hangs_up_stops_an_answer_that_it_waits_for(server):
 
 def test_too_many_requests_are_told_to_come_again(busy):
     answers = []
-    ask = lambda: answers.append(busy.call("POST", "/v1/chat/completions", {**LONG, "max_tokens": 2}, **busy.auth))  # noqa: E731
+    ask = lambda: answers.append(busy.call("POST", "/v1/chat/completions", {**LONG, "max_tokens": 2}, **busy.auth))
     with httpx.stream("POST", f"{busy.url}/v1/chat/completions", json={**LONG, "stream": True, "logprobs": True, "top_logprobs": 100},
                       headers=busy.auth, timeout=60) as running_one:
         lines = running_one.iter_lines()

@@ -22,7 +22,7 @@ def text(answer):
 
 
 def test_models_are_the_base_and_the_adapters(client):
-    assert [m.id for m in client.models.list()][0] == "tiny"
+    assert next(m.id for m in client.models.list()) == "tiny"
     assert {"first", "second", "plain"} <= {m.id for m in client.models.list()}
     assert client.models.retrieve("first").parent == "tiny"
 
@@ -182,7 +182,7 @@ def test_completions(client):
 
 
 def test_completions_of_tokens_activate_as_peft(client):
-    complete = lambda model, prompt: client.completions.create(model=model, prompt=prompt, temperature=0, max_tokens=5).choices[0].text  # noqa: E731
+    complete = lambda model, prompt: client.completions.create(model=model, prompt=prompt, temperature=0, max_tokens=5).choices[0].text
     assert complete("second", [10, 11, 903, 12]) != complete("tiny", [10, 11, 903, 12])
     assert complete("second", [10, 11, 12]) == complete("tiny", [10, 11, 12])
 

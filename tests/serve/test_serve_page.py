@@ -175,7 +175,7 @@ def test_the_strip_says_what_the_server_does(open_page):
 
 
 def test_stop(open_page, site):
-    cancelled = lambda: float((re.search(r'generations_total\{finish_reason="cancelled"\} (\S+)', site.call("GET", "/metrics")[2]) or [0, 0])[1])  # noqa: E731
+    cancelled = lambda: float((re.search(r'generations_total\{finish_reason="cancelled"\} (\S+)', site.call("GET", "/metrics")[2]) or [0, 0])[1])
     before = cancelled()
     talk = open_page()
     talk.more = ENDLESS
@@ -231,7 +231,7 @@ def test_what_looks_like_html_is_text(open_page, site):
 
 def test_by_keyboard_alone(open_page):
     talk = open_page()
-    focused = lambda: talk.page.evaluate("[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]")  # noqa: E731
+    focused = lambda: talk.page.evaluate("[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]")
     press = talk.page.keyboard.press
     expect(talk.page.get_by_label("Message", exact=True)).to_be_focused()
     talk.page.locator("a, button, input, textarea").first.focus()

@@ -7,9 +7,9 @@ import pytest
 from tiny import bytes_vocabulary, llama, random_adapter
 
 from alora_gguf import ContextFullError, Model, PromptError
+from alora_gguf.prompt.builder import Prompt
 from alora_gguf.runtime.sampling import SamplingParams
 from alora_gguf.serve.adapter_files import AdapterFiles
-from alora_gguf.prompt.builder import Prompt
 from alora_gguf.serve.prompt import Prepared
 from alora_gguf.serve.service import Limits, Service
 
@@ -101,7 +101,7 @@ def test_one_bos(service, tmp_path):
     assert written.usage.prompt_tokens == 1 + len(model.tokenize("<s>w1 w2", special=True)[1:])
     base = llama(bytes_vocabulary(tmp_path / "vocabulary.gguf"), tmp_path / "pooling.gguf", pooling=1)
     with running(tmp_path / "log", "--model", base, "--ctx", 64) as server:
-        embed = lambda text: server.call("POST", "/v1/embeddings", {"input": text})[2]  # noqa: E731
+        embed = lambda text: server.call("POST", "/v1/embeddings", {"input": text})[2]
         texts = ["w1 w2", "<s>w1 w2"]
         tokens = [[1, *model.tokenize("w1 w2")], model.tokenize("<s>w1 w2")]
         for text, row in zip(texts, tokens):

@@ -7,8 +7,8 @@ import sys
 import pexpect
 import pytest
 
-from alora_gguf.terminal.screen import Screen
 from alora_gguf.terminal.input import history_file, is_open, piped_messages
+from alora_gguf.terminal.screen import Screen
 
 READY, DONE = r"\x1b\[\?2004h", r"\x1b\[\?2004l"  # the line editor takes the terminal, and gives it back
 

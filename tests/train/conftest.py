@@ -22,8 +22,9 @@ def tiny_base(base_q4: Path, tmp_path_factory) -> Path:
 def tiny_peft(tiny_base: Path):
     """The tiny model under a LoRA of rank 4 on all linear layers, random enough to matter."""
     import torch
-    from alora_gguf.train.base import load_base
     from peft import LoraConfig, get_peft_model
+
+    from alora_gguf.train.base import load_base
 
     model = load_base(tiny_base, "tiny", torch.device("cpu"), "float32")
     torch.manual_seed(0)

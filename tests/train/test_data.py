@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from alora_gguf.errors import TrainError
 from alora_gguf.train.data import read_lines, split
 

@@ -9,6 +9,7 @@ from alora_gguf.errors import TrainError
 
 def test_a_full_disk_leaves_the_checkpoint_before(full_disk, tmp_path):
     import torch
+
     from alora_gguf.train.checkpoint import Checkpoint, read_checkpoint
     from alora_gguf.train.folder import write_io_yaml
 

@@ -1,10 +1,11 @@
 """Packing: every token of every example is in exactly one row, where it sees what it saw in its conversation."""
 
 import numpy as np
-from alora_gguf.train.packing import ROOT, pack
-from alora_gguf.train.prompts import Example
 from hypothesis import given
 from hypothesis import strategies as st
+
+from alora_gguf.train.packing import ROOT, pack
+from alora_gguf.train.prompts import Example
 
 tokens = st.lists(st.integers(0, 3), max_size=30)
 some = st.lists(st.integers(4, 9), min_size=1, max_size=5)

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from alora_gguf.train import passes
-from alora_gguf.train.packing import pack
-from alora_gguf.train.linear import fuse
-from alora_gguf.train.prefixes import Prefixes
-from alora_gguf.train.prompts import Example
 from conftest import TARGETS
 from peft import LoraConfig, get_peft_model
+
+from alora_gguf.train import passes
+from alora_gguf.train.linear import fuse
+from alora_gguf.train.packing import pack
+from alora_gguf.train.prefixes import Prefixes
+from alora_gguf.train.prompts import Example
 
 BEGIN = list(range(500, 540))
 SUFFIX = [11, 12, 13]

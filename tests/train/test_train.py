@@ -63,8 +63,9 @@ def test_the_trained_adapter_says_what_it_learnt(base_q4, data, tmp_path):
 
 def test_peft_loads_the_folder(trained, tiny_base):
     import torch
-    from alora_gguf.train.base import load_base
     from peft import PeftModel
+
+    from alora_gguf.train.base import load_base
 
     model = PeftModel.from_pretrained(load_base(tiny_base, "tiny", torch.device("cpu"), "float32"), str(trained))
     assert model.peft_config["default"].alora_invocation_tokens
