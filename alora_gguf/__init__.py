@@ -23,66 +23,26 @@ if _TYPE_CHECKING:
     from .conversation.conversation import Conversation as Conversation
     from .engine.adapter import Adapter as Adapter
     from .engine.stream import Stream as Stream
-    from .errors import (
-        AdapterFileError as AdapterFileError,
-    )
-    from .errors import (
-        AdapterMemoryError as AdapterMemoryError,
-    )
-    from .errors import (
-        AdapterMismatchError as AdapterMismatchError,
-    )
-    from .errors import (
-        AloraError as AloraError,
-    )
-    from .errors import (
-        ClosedError as ClosedError,
-    )
-    from .errors import (
-        ContextFullError as ContextFullError,
-    )
-    from .errors import (
-        ConversionError as ConversionError,
-    )
-    from .errors import (
-        DecodeError as DecodeError,
-    )
-    from .errors import (
-        EvalError as EvalError,
-    )
-    from .errors import (
-        ForeignLibraryError as ForeignLibraryError,
-    )
-    from .errors import (
-        IoYamlError as IoYamlError,
-    )
-    from .errors import (
-        ModelLoadError as ModelLoadError,
-    )
-    from .errors import (
-        NoInvocationError as NoInvocationError,
-    )
-    from .errors import (
-        PromptError as PromptError,
-    )
-    from .errors import (
-        ResultError as ResultError,
-    )
-    from .errors import (
-        SavedConversationError as SavedConversationError,
-    )
-    from .errors import (
-        SequenceLimitError as SequenceLimitError,
-    )
-    from .errors import (
-        ServeError as ServeError,
-    )
-    from .errors import (
-        TrainError as TrainError,
-    )
-    from .errors import (
-        UnknownAdapterError as UnknownAdapterError,
-    )
+    from .errors import AdapterFileError as AdapterFileError
+    from .errors import AdapterMemoryError as AdapterMemoryError
+    from .errors import AdapterMismatchError as AdapterMismatchError
+    from .errors import AloraError as AloraError
+    from .errors import ClosedError as ClosedError
+    from .errors import ContextFullError as ContextFullError
+    from .errors import ConversionError as ConversionError
+    from .errors import DecodeError as DecodeError
+    from .errors import EvalError as EvalError
+    from .errors import ForeignLibraryError as ForeignLibraryError
+    from .errors import IoYamlError as IoYamlError
+    from .errors import ModelLoadError as ModelLoadError
+    from .errors import NoInvocationError as NoInvocationError
+    from .errors import PromptError as PromptError
+    from .errors import ResultError as ResultError
+    from .errors import SavedConversationError as SavedConversationError
+    from .errors import SequenceLimitError as SequenceLimitError
+    from .errors import ServeError as ServeError
+    from .errors import TrainError as TrainError
+    from .errors import UnknownAdapterError as UnknownAdapterError
     from .llama import Llama as Llama
     from .model import Model as Model
     from .prompt.invocation import find_invocation as find_invocation

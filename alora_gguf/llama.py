@@ -121,14 +121,17 @@ class Llama(llama_cpp.Llama):
         defaults: dict[str, Any] = {}
         if asked.is_activated:
             if before is not None:
-                raise PromptError(f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "
-                                  "use create_completion")
-            prompt = self._prompts.intrinsic(
-                messages, asked.intrinsic, Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
+                raise PromptError(
+                    f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "
+                    "use create_completion"
+                )
+            prompt = self._prompts.intrinsic(messages, asked.intrinsic, Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
             defaults = _asked_for(prompt.asked) if prompt.asked else {}
             self.chat_handler = partial(_answer, prompt.tokens)
         elif documents or arguments:
-            raise PromptError(f"adapter {adapter!r}: expected an intrinsic for documents and arguments, got an ordinary LoRA; put them into a message")
+            raise PromptError(
+                f"adapter {adapter!r}: expected an intrinsic for documents and arguments, got an ordinary LoRA; put them into a message"
+            )
         try:
             with self._asking(asked):
                 completion = super().create_chat_completion(messages, *args, **{**defaults, **kwargs})
@@ -187,8 +190,7 @@ class Llama(llama_cpp.Llama):
 
     def _named(self, name: str) -> Adapter:
         if name not in self._adapters:
-            raise UnknownAdapterError(
-                f"adapter {name!r}: expected one of {', '.join(sorted(self._adapters)) or 'none'}; load it with load_adapter()")
+            raise UnknownAdapterError(f"adapter {name!r}: expected one of {', '.join(sorted(self._adapters)) or 'none'}; load it with load_adapter()")
         return self._adapters[name]
 
     def _activate(self) -> None:

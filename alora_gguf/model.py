@@ -86,10 +86,29 @@ class Model:
             log_to_stderr()
         check_number("adapter_memory", 0 if adapter_memory is None else adapter_memory, 0, 2**63 - 1)
         loaded = load(
-            Path(path), n_ctx=n_ctx, n_batch=n_batch, n_ubatch=n_ubatch, n_seq_max=n_seq_max, n_threads=n_threads, n_threads_batch=n_threads_batch,
-            n_gpu_layers=n_gpu_layers, main_gpu=main_gpu, split_mode=split_mode, tensor_split=tensor_split, use_mmap=use_mmap, use_mlock=use_mlock,
-            type_k=type_k, type_v=type_v, flash_attn=flash_attn, offload_kqv=offload_kqv, op_offload=op_offload, swa_full=swa_full,
-            rope_freq_base=rope_freq_base, rope_freq_scale=rope_freq_scale, rpc_servers=rpc_servers)
+            Path(path),
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            n_ubatch=n_ubatch,
+            n_seq_max=n_seq_max,
+            n_threads=n_threads,
+            n_threads_batch=n_threads_batch,
+            n_gpu_layers=n_gpu_layers,
+            main_gpu=main_gpu,
+            split_mode=split_mode,
+            tensor_split=tensor_split,
+            use_mmap=use_mmap,
+            use_mlock=use_mlock,
+            type_k=type_k,
+            type_v=type_v,
+            flash_attn=flash_attn,
+            offload_kqv=offload_kqv,
+            op_offload=op_offload,
+            swa_full=swa_full,
+            rope_freq_base=rope_freq_base,
+            rope_freq_scale=rope_freq_scale,
+            rpc_servers=rpc_servers,
+        )
         self.engine = Engine(loaded, chat_template=chat_template, parse_special=parse_special, adapter_memory=adapter_memory)
 
     def __repr__(self) -> str:
@@ -107,12 +126,7 @@ class Model:
     # adapters
 
     def load_adapter(
-        self,
-        path: str | PathLike[str],
-        name: str | None = None,
-        *,
-        force: bool = False,
-        io_yaml: str | PathLike[str] | None = None,
+        self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
         """Loads an adapter under `name` (default: the file's name without ending): a GGUF file, or a PEFT folder, converted on the way.
 
@@ -134,12 +148,7 @@ class Model:
         return adapter
 
     def register_adapter(
-        self,
-        path: str | PathLike[str],
-        name: str | None = None,
-        *,
-        force: bool = False,
-        io_yaml: str | PathLike[str] | None = None,
+        self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
         """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
         self.check_open()
@@ -219,20 +228,29 @@ class Model:
 
     @overload
     def generate(
-        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: Literal[False] = ...,
-        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+        self,
+        prompt: str | Sequence[int],
+        *,
+        adapter: str | None = ...,
+        stream: Literal[False] = ...,
+        on_text: Callable[[Chunk], Any] | None = ...,
+        **sampling: Any,
     ) -> Reply: ...
 
     @overload
     def generate(
-        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: Literal[True],
-        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+        self,
+        prompt: str | Sequence[int],
+        *,
+        adapter: str | None = ...,
+        stream: Literal[True],
+        on_text: Callable[[Chunk], Any] | None = ...,
+        **sampling: Any,
     ) -> Stream[Chunk, Reply]: ...
 
     @overload
     def generate(
-        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: bool,
-        on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any,
+        self, prompt: str | Sequence[int], *, adapter: str | None = ..., stream: bool, on_text: Callable[[Chunk], Any] | None = ..., **sampling: Any
     ) -> Reply | Stream[Chunk, Reply]: ...
 
     def generate(
@@ -260,9 +278,16 @@ class Model:
             tokens = self.vocab.tokenize_prompt(prompt, begins=True) if isinstance(prompt, str) else list(prompt)
             start = chosen.start_in(tokens) if chosen else None
             request = Request(
-                tokens, params, self.vocab, on_chunk=call.channel.put, on_end=call.channel.end, t_start=t_start,
-                activations=[Activation(chosen, start)] if chosen and start is not None else [], checkpoint=start or None,
-                warnings=chosen.warnings_at(start) if chosen else [])
+                tokens,
+                params,
+                self.vocab,
+                on_chunk=call.channel.put,
+                on_end=call.channel.end,
+                t_start=t_start,
+                activations=[Activation(chosen, start)] if chosen and start is not None else [],
+                checkpoint=start or None,
+                warnings=chosen.warnings_at(start) if chosen else [],
+            )
             call.follow(request.reply, request)
             self.engine.loop.submit(request)
 
@@ -290,8 +315,13 @@ class Model:
         """
         self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
-        return Conversation(self.engine, [*first, *messages], self.adapter(adapter) if adapter is not None else None, cache_salt,
-                            chat_template_kwargs=chat_template_kwargs)
+        return Conversation(
+            self.engine,
+            [*first, *messages],
+            self.adapter(adapter) if adapter is not None else None,
+            cache_salt,
+            chat_template_kwargs=chat_template_kwargs,
+        )
 
     def clear_cache(self) -> None:
         """Gives up every cell that no call under way uses."""

@@ -63,7 +63,9 @@ def main() -> None:
                     for side, taken in zip(sides, times):
                         taken.append(side.milliseconds(n_tokens))
                 ours, ggmls = (statistics.median(taken[2:]) for taken in times)
-                print(f"{f'{n_head}/{n_head_kv} x {n_dim}':>12} {n_tokens:>7} {n_cells:>6} {ours:>8.2f} {ggmls:>8.2f}  {ours / ggmls:.2f}", flush=True)
+                print(
+                    f"{f'{n_head}/{n_head_kv} x {n_dim}':>12} {n_tokens:>7} {n_cells:>6} {ours:>8.2f} {ggmls:>8.2f}  {ours / ggmls:.2f}", flush=True
+                )
                 for side in sides:
                     side.runtime.close()
 

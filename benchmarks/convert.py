@@ -44,9 +44,12 @@ def weights(shape: str) -> dict[str, tuple[str, int, int]]:
     _, n_embd, n_ff, n_head, n_head_kv, _ = SHAPES[shape]
     n_kv = n_embd // n_head * n_head_kv
     return {
-        "self_attn.q_proj": ("attn_q", n_embd, n_embd), "self_attn.k_proj": ("attn_k", n_embd, n_kv),
-        "self_attn.v_proj": ("attn_v", n_embd, n_kv), "self_attn.o_proj": ("attn_output", n_embd, n_embd),
-        "mlp.gate_proj": ("ffn_gate", n_embd, n_ff), "mlp.up_proj": ("ffn_up", n_embd, n_ff),
+        "self_attn.q_proj": ("attn_q", n_embd, n_embd),
+        "self_attn.k_proj": ("attn_k", n_embd, n_kv),
+        "self_attn.v_proj": ("attn_v", n_embd, n_kv),
+        "self_attn.o_proj": ("attn_output", n_embd, n_embd),
+        "mlp.gate_proj": ("ffn_gate", n_embd, n_ff),
+        "mlp.up_proj": ("ffn_up", n_embd, n_ff),
         "mlp.down_proj": ("ffn_down", n_ff, n_embd),
     }
 
@@ -54,8 +57,9 @@ def weights(shape: str) -> dict[str, tuple[str, int, int]]:
 def write_adapter(folder: Path, shape: str) -> int:
     """Returns the bytes of its largest tensor."""
     folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK, "target_modules": TARGETS}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 2 * RANK, "target_modules": TARGETS})
+    )
     rng, tensors = np.random.default_rng(0), []
     for layer in range(SHAPES[shape][0]):
         for module, (_, n_in, n_out) in weights(shape).items():
@@ -74,8 +78,10 @@ def write_base(path: Path, shape: str):
     sizes |= {"token_embd.weight": (n_embd, n_vocab), "output.weight": (n_embd, n_vocab)}
     headers = [TensorHeader(name, ne, 1, 2 * ne[0] * ne[1]) for name, ne in sizes.items()]
     keys = [
-        Key("general.architecture", STRING, "llama"), Key("llama.block_count", UINT32, n_layer),
-        Key("llama.attention.head_count", UINT32, n_head), Key("llama.attention.head_count_kv", UINT32, n_head_kv),
+        Key("general.architecture", STRING, "llama"),
+        Key("llama.block_count", UINT32, n_layer),
+        Key("llama.attention.head_count", UINT32, n_head),
+        Key("llama.attention.head_count_kv", UINT32, n_head_kv),
         Key("tokenizer.ggml.model", STRING, "gpt2"),
     ]
     tokens = b"".join(struct.pack("<Q", len(t)) + t for t in (f"token{i}".encode() for i in range(n_vocab)))
@@ -92,10 +98,24 @@ def write_base(path: Path, shape: str):
 def write_config(folder: Path, shape: str):
     n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab = SHAPES[shape]
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": n_embd, "intermediate_size": n_ff,
-        "num_hidden_layers": n_layer, "num_attention_heads": n_head, "num_key_value_heads": n_head_kv, "vocab_size": n_vocab,
-        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu"}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                "hidden_size": n_embd,
+                "intermediate_size": n_ff,
+                "num_hidden_layers": n_layer,
+                "num_attention_heads": n_head,
+                "num_key_value_heads": n_head_kv,
+                "vocab_size": n_vocab,
+                "max_position_embeddings": 8192,
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 10000.0,
+                "hidden_act": "silu",
+            }
+        )
+    )
 
 
 # A process starts with the peak of the one that starts it, so a small one stands between.
@@ -110,8 +130,9 @@ print("\\n" + json.dumps([time.perf_counter() - began, usage.ru_maxrss, status])
 
 def measure(command: list[str], env: dict[str, str]) -> tuple[float, int]:
     """Seconds, and the most bytes that were resident."""
-    done = subprocess.run([sys.executable, "-S", "-c", MEASURE, *command], env={**os.environ, **env}, capture_output=True, text=True,
-                          cwd="/")  # in the repository, `-m` would find the sources and not the installed package
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", MEASURE, *command], env={**os.environ, **env}, capture_output=True, text=True, cwd="/"
+    )  # in the repository, `-m` would find the sources and not the installed package
     seconds, resident, status = json.loads(done.stdout.splitlines()[-1])
     if status:
         raise SystemExit(f"convert.py: error: {command[1:3]}: expected success, got: {done.stderr[-2000:]}")
@@ -144,10 +165,18 @@ def main():
             largest = write_adapter(work / "adapter", shape)
             write_base(work / "base.gguf", shape)
             write_config(work / "base", shape)
-            ours = [sys.executable, "-m", "alora_gguf.convert.cli", str(work / "adapter"), str(work / "ours.gguf"),
-                    "--base", str(work / "base.gguf")]
-            theirs = [sys.executable, str(source / "convert_lora_to_gguf.py"), str(work / "adapter"), "--base", str(work / "base"),
-                      "--outtype", "f16", "--outfile", str(work / "theirs.gguf")]
+            ours = [sys.executable, "-m", "alora_gguf.convert.cli", str(work / "adapter"), str(work / "ours.gguf"), "--base", str(work / "base.gguf")]
+            theirs = [
+                sys.executable,
+                str(source / "convert_lora_to_gguf.py"),
+                str(work / "adapter"),
+                "--base",
+                str(work / "base"),
+                "--outtype",
+                "f16",
+                "--outfile",
+                str(work / "theirs.gguf"),
+            ]
             runs = {"ours": [], "theirs": []}
             for _ in range(args.repeats):
                 runs["ours"].append(measure(ours, {}))
@@ -163,11 +192,15 @@ def main():
         return
     print(f"{'base':>5} {'adapter':>10} | {'alora-convert':>19} | {'upstream':>19} | {'faster':>7} {'memory':>7}")
     for r in rows:
-        print(f"{r['shape']:>5} {r['adapter_mb']:7.1f} MB | {r['ours_s']:6.2f} s {r['ours_mb']:7.1f} MB"
-              f" | {r['theirs_s']:6.2f} s {r['theirs_mb']:7.1f} MB | {r['times_faster']:6.1f}x {r['of_memory']:6.0%}")
+        print(
+            f"{r['shape']:>5} {r['adapter_mb']:7.1f} MB | {r['ours_s']:6.2f} s {r['ours_mb']:7.1f} MB"
+            f" | {r['theirs_s']:6.2f} s {r['theirs_mb']:7.1f} MB | {r['times_faster']:6.1f}x {r['of_memory']:6.0%}"
+        )
     large = rows[-1]
-    print(f"bars: 8x faster, 25% of the memory; the 8B adapter below 5 s and {1.5 * large['largest_mb'] + 100:.0f} MB "
-          f"(1.5 times its largest tensor, and 100)")
+    print(
+        f"bars: 8x faster, 25% of the memory; the 8B adapter below 5 s and {1.5 * large['largest_mb'] + 100:.0f} MB "
+        f"(1.5 times its largest tensor, and 100)"
+    )
 
 
 if __name__ == "__main__":

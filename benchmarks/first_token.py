@@ -122,8 +122,10 @@ def main() -> None:
     print("| conversation | invoke, first token | base, same tokens | ratio | LoRA, first token | LoRA / invoke | next ask reuses | decodes |")
     print("|---|---|---|---|---|---|---|---|")
     for r in rows:
-        print(f"| {r['tokens']} tokens | {r['invoke_ms']:.1f} ms | {r['base_ms']:.1f} ms | {r['invoke_over_base']:.2f} | "
-              f"{r['lora_ms']:.0f} ms | {r['lora_over_invoke']:.0f} | {r['reused_by_the_next_ask']} | {r['decoded_by_the_next_ask']} |")
+        print(
+            f"| {r['tokens']} tokens | {r['invoke_ms']:.1f} ms | {r['base_ms']:.1f} ms | {r['invoke_over_base']:.2f} | "
+            f"{r['lora_ms']:.0f} ms | {r['lora_over_invoke']:.0f} | {r['reused_by_the_next_ask']} | {r['decoded_by_the_next_ask']} |"
+        )
 
 
 if __name__ == "__main__":

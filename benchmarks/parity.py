@@ -43,8 +43,11 @@ def main(names: list[str]) -> int:
                 errors = compare(name, case, models[name], Path(folder) / "adapter", ["f32", "f16"])
                 base = max(base, *(e.base for e in errors.values()))
                 cells[case] = " / ".join(f"{e.adapted:.0e}" for e in errors.values())
-                bad += [f"{name}, {case}, {outtype}: expected below {e.tolerance(outtype):.1e}, got {e.adapted:.1e}"
-                        for outtype, e in errors.items() if not e.adapted < e.tolerance(outtype)]
+                bad += [
+                    f"{name}, {case}, {outtype}: expected below {e.tolerance(outtype):.1e}, got {e.adapted:.1e}"
+                    for outtype, e in errors.items()
+                    if not e.adapted < e.tolerance(outtype)
+                ]
             rows.append(f"| {name} | {base:.0e} | {' | '.join(cells.values())} |")
             print(rows[-1], file=sys.stderr)
     table = "\n".join([f"| family | base | {' | '.join(CASES)} |", "|---" * (len(CASES) + 2) + "|", *rows, ""])

@@ -37,8 +37,11 @@ def main() -> None:
             ask(model, [begun(model, line) for line in lines[first : first + BESIDE]], counts, Path(folder, "chat"))
             model.clear_cache()
             if not args.json:
-                print(f"{min(first + BESIDE, len(lines))} of {len(lines)} conversations: "
-                      + ", ".join(f"{way} {tokens} and {results} of {n}" for way, (tokens, results, n) in counts.items()), flush=True)
+                print(
+                    f"{min(first + BESIDE, len(lines))} of {len(lines)} conversations: "
+                    + ", ".join(f"{way} {tokens} and {results} of {n}" for way, (tokens, results, n) in counts.items()),
+                    flush=True,
+                )
     if args.json:
         print(json.dumps({way: {"tokens": tokens, "results": results, "of": n} for way, (tokens, results, n) in counts.items()}))
 
@@ -63,7 +66,9 @@ def ask(model: Model, chats: list[Conversation], counts: dict[str, list[int]], p
         counts[way][1] += result(got) != result(alone)
         counts[way][2] += 1
 
-    fitting = [[name for name in NAMES if model.adapter(name).metadata.invoked_after in (None, *{m["role"] for m in chat.messages})] for chat in chats]
+    fitting = [
+        [name for name in NAMES if model.adapter(name).metadata.invoked_after in (None, *{m["role"] for m in chat.messages})] for chat in chats
+    ]
     alone = [{name: one(chat, name) for name in names} for chat, names in zip(chats, fitting)]
     for chat, names, replies in zip(chats, fitting, alone):
         for name in names:

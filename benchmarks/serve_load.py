@@ -67,11 +67,23 @@ class Server:
             command = ["-c", OURS, "serve", "--model", model, "--port", 0, "--ctx", args.ctx, "--parallel", args.clients, "--queue", args.clients]
             command += [arg for path in adapters for arg in ("--adapter", path)] + (["--threads", args.threads] if args.threads else [])
         else:
-            command = ["-c", THEIRS, json.dumps({"model": str(model), "adapters": list(map(str, adapters)), "n_ctx": args.ctx,
-                                                 "n_parallel": args.slots, "n_threads": args.threads})]
+            command = [
+                "-c",
+                THEIRS,
+                json.dumps(
+                    {
+                        "model": str(model),
+                        "adapters": list(map(str, adapters)),
+                        "n_ctx": args.ctx,
+                        "n_parallel": args.slots,
+                        "n_threads": args.threads,
+                    }
+                ),
+            ]
         with open(log, "w") as err:
-            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=err, stderr=err,
-                                            cwd=log.parent)  # not the checkout, whose alora_gguf is not the one that is installed
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=err, stderr=err, cwd=log.parent
+            )  # not the checkout, whose alora_gguf is not the one that is installed
         while "listening on " not in (text := log.read_text(errors="replace")):
             if self.process.poll() is not None:
                 raise SystemExit(f"serve_load.py: error: {engine}: expected a server, got: {text.strip()[-400:]}")
@@ -121,8 +133,14 @@ class Server:
                 best = sorted(top.values(), reverse=True)
                 margins.append(best[0] - best[1] if len(best) > 1 else TIE)
         connection.close()
-        return {"pieces": pieces, "first": first, "seconds": time.perf_counter() - began, "margins": margins,
-                "n_prompt": len(prompt), "n_cached": n_cached}
+        return {
+            "pieces": pieces,
+            "first": first,
+            "seconds": time.perf_counter() - began,
+            "margins": margins,
+            "n_prompt": len(prompt),
+            "n_cached": n_cached,
+        }
 
 
 def requests_of(client: int, load: str, n_adapters: int) -> Iterator[tuple[int, list[int], int | None]]:
@@ -168,8 +186,11 @@ def run(server: Server, args: argparse.Namespace) -> dict:
     alone: dict[tuple[int, int], dict] = {}
     if args.load == "short" or (args.load == "long" and is_ours):
         logprobs = {"logprobs": 2} if is_ours else {}
-        alone = {(client, step): server.ask(prompt, adapter, **logprobs)
-                 for client in range(args.clients) for step, prompt, adapter in first_of(requests(client))}
+        alone = {
+            (client, step): server.ask(prompt, adapter, **logprobs)
+            for client in range(args.clients)
+            for step, prompt, adapter in first_of(requests(client))
+        }
     done: list[tuple[int, int, dict]] = []
     errors: list[str] = []
     began = time.perf_counter()
@@ -195,16 +216,27 @@ def run(server: Server, args: argparse.Namespace) -> dict:
     firsts = np.array([got["first"] for _, _, got in done if got["first"]]) * 1e3
     fifth = max(1, len(memory) // 5)
     result = {
-        "server": server.engine, "load": args.load, "clients": args.clients, "adapters": args.adapters, "seconds": round(seconds, 1),
-        "requests": len(done), "requests_per_second": round(len(done) / seconds, 2), "errors": errors,
+        "server": server.engine,
+        "load": args.load,
+        "clients": args.clients,
+        "adapters": args.adapters,
+        "seconds": round(seconds, 1),
+        "requests": len(done),
+        "requests_per_second": round(len(done) / seconds, 2),
+        "errors": errors,
         "cached": round(sum(got["n_cached"] for _, _, got in done) / max(1, sum(got["n_prompt"] for _, _, got in done)), 3),
         "first_token_ms": {f"p{p}": round(float(np.percentile(firsts, p)), 1) for p in (50, 90, 99)},
-        "rss_mb": {"second fifth": round(float(np.median(memory[fifth : 2 * fifth] or memory))), "last fifth": round(float(np.median(memory[-fifth:])))},
+        "rss_mb": {
+            "second fifth": round(float(np.median(memory[fifth : 2 * fifth] or memory))),
+            "last fifth": round(float(np.median(memory[-fifth:]))),
+        },
     }
     if alone and is_ours:
         nats = [p for number, step, got in done if (p := parting(got, alone[number, step])) is not None]
         result |= {
-            "answers_as_alone": len(done) - len(nats), "parted": len(nats), "wrong": sum(p > TIE for p in nats),
+            "answers_as_alone": len(done) - len(nats),
+            "parted": len(nats),
+            "wrong": sum(p > TIE for p in nats),
             "nats_where_they_part": {f"p{p}": round(float(np.percentile(nats or [0.0], p)), 3) for p in (50, 99, 100)},
         }
     return result

@@ -63,14 +63,23 @@ def main() -> int:
     early, late = (median(r["rss_mb"] for r in part) for part in (rows[fifth : 2 * fifth] or rows, rows[-fifth:]))
     growth = {"memory": late / early - 1, "time a token": median(soaked / new for soaked, new in turns) - 1}
     drifted = sum(not r["same"] for r in rows)
-    results = {"minutes": args.minutes, "machine": f"{platform.machine()}, {platform.system()}", **counts, "rounds": len(rows), "drifted": drifted,
-               "growth": {key: round(value, 4) for key, value in growth.items()}, "points": rows}
+    results = {
+        "minutes": args.minutes,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        **counts,
+        "rounds": len(rows),
+        "drifted": drifted,
+        "growth": {key: round(value, 4) for key, value in growth.items()},
+        "points": rows,
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "soak.json").write_text(json.dumps(results, indent=1) + "\n")
     plot(rows, args.out / "soak.svg")
     bad = drifted or any(growth[key] > most for key, most in MOST.items())
-    print(f"soak: {args.minutes:g} minutes, {', '.join(f'{n} {key}' for key, n in counts.items())}: memory {growth['memory']:+.1%}, "
-          f"time a token {growth['time a token']:+.1%}, {drifted} of {len(rows)} answers drifted: {'FAILED' if bad else 'passed'}")
+    print(
+        f"soak: {args.minutes:g} minutes, {', '.join(f'{n} {key}' for key, n in counts.items())}: memory {growth['memory']:+.1%}, "
+        f"time a token {growth['time a token']:+.1%}, {drifted} of {len(rows)} answers drifted: {'FAILED' if bad else 'passed'}"
+    )
     return bool(bad)
 
 

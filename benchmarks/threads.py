@@ -74,9 +74,11 @@ def main() -> None:
     for n_threads in args.threads:
         base, adapted = cases[n_threads, False], cases[n_threads, True]
         own = cases[args.threads[0], True]
-        print(f"| {n_threads} | {middle(base):.1f} ({min(base.times):.1f}) | {middle(base) / middle(first):.2f} ({min(base.times) / min(first.times):.2f}) "
-              f"| {middle(adapted):.1f} ({min(adapted.times):.1f}) | {middle(adapted) / middle(own):.2f} ({min(adapted.times) / min(own.times):.2f}) "
-              f"| {middle(adapted) / middle(base):.2f} ({min(adapted.times) / min(base.times):.2f}) |")
+        print(
+            f"| {n_threads} | {middle(base):.1f} ({min(base.times):.1f}) | {middle(base) / middle(first):.2f} ({min(base.times) / min(first.times):.2f}) "
+            f"| {middle(adapted):.1f} ({min(adapted.times):.1f}) | {middle(adapted) / middle(own):.2f} ({min(adapted.times) / min(own.times):.2f}) "
+            f"| {middle(adapted) / middle(base):.2f} ({min(adapted.times) / min(base.times):.2f}) |"
+        )
     for case in reversed(cases.values()):  # the first one has the model
         case.runtime.close()
 

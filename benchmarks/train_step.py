@@ -86,8 +86,10 @@ def main() -> None:
     ratios = sorted(f / c for f, c in zip(seconds["full"], seconds["cached"], strict=True))
     difference = ((found["cached"] - found["full"]).norm() / found["full"].norm()).item()
     print(f"{arguments.batch} examples of {arguments.tokens} + {len(INVOCATION) + len(OUTPUT) - 1} tokens, {torch.get_num_threads()} threads")
-    print(f"full forward {statistics.median(seconds['full']):.2f} s, cached prefix {statistics.median(seconds['cached']):.2f} s a step; "
-          f"prefixes once {once:.2f} s")
+    print(
+        f"full forward {statistics.median(seconds['full']):.2f} s, cached prefix {statistics.median(seconds['cached']):.2f} s a step; "
+        f"prefixes once {once:.2f} s"
+    )
     print(f"{statistics.median(ratios):.1f} times as fast ({ratios[0]:.1f} to {ratios[-1]:.1f}); gradients differ by {difference:.1e}")
 
 

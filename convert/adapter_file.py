@@ -132,8 +132,7 @@ class AdapterFile:
         if array is None:
             return []
         if array.item_type != UINT32:  # llama.cpp's loader takes no other
-            raise self.file.complaint(f"key {keys.INVOCATION_TOKENS}", "an array of u32",
-                                      f"an array of {TYPE_NAMES[array.item_type]}", AGAIN)
+            raise self.file.complaint(f"key {keys.INVOCATION_TOKENS}", "an array of u32", f"an array of {TYPE_NAMES[array.item_type]}", AGAIN)
         tokens = self.file.items(array)
         if not tokens or max(tokens) >= 2**31:
             raise self.file.complaint(f"key {keys.INVOCATION_TOKENS}", "one or more token ids below 2^31", tokens[:8], AGAIN)
@@ -175,13 +174,13 @@ class AdapterFile:
         # the rows of an embedding are looked up in lora_a, which lies the other way round
         rank_of_a = a.ne[0] if weight == "token_embd.weight" else (a.ne[1:2] or (1,))[0]
         if rank != rank_of_a or a.ne[2:] != b.ne[2:]:
-            raise self.file.complaint(f"tensor {weight}", "lora_a [n_in, r] and lora_b [r, n_out]",
-                                      f"{list(a.ne)} and {list(b.ne)}", AGAIN)
+            raise self.file.complaint(f"tensor {weight}", "lora_a [n_in, r] and lora_b [r, n_out]", f"{list(a.ne)} and {list(b.ne)}", AGAIN)
         bias, magnitude = sides.get("lora_bias"), sides.get("lora_magnitude")
         for vector in (bias, magnitude):
             if vector is not None and (vector.ne != b.ne[1:] or vector.type is not F32):
-                raise self.file.complaint(f"tensor {vector.name}", f"f32 {list(b.ne[1:2])} beside a pair of one matrix",
-                                          f"{vector.type.name} {list(vector.ne)}", AGAIN)
+                raise self.file.complaint(
+                    f"tensor {vector.name}", f"f32 {list(b.ne[1:2])} beside a pair of one matrix", f"{vector.type.name} {list(vector.ne)}", AGAIN
+                )
         alpha = self.metadata.alpha
         return AdapterPair(weight, a, b, rank, alpha / rank if alpha else 1.0, bias, magnitude)
 

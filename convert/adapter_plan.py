@@ -95,8 +95,7 @@ def encode(tensor: Tensor) -> np.ndarray:
     values = np.ascontiguousarray(tensor.values.read())
     largest = max(-float(values.min()), float(values.max()))
     if not largest <= tensor.type.largest:  # a NaN is not either: 0 times a fold that overflowed
-        raise tensor.values.complaint(f"values up to {tensor.type.largest:g} for {tensor.type.name}", f"{largest:g}",
-                                      "choose --outtype f32")
+        raise tensor.values.complaint(f"values up to {tensor.type.largest:g} for {tensor.type.name}", f"{largest:g}", "choose --outtype f32")
     return tensor.type.encode(values)
 
 

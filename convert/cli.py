@@ -20,8 +20,16 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
-        done = convert(args.adapter, args.outfile, base=args.base, outtype=args.outtype, dry_run=args.dry_run,
-                       invocation=args.invocation_tokens or args.invocation, io_yaml=args.io_yaml, progress=_progress())
+        done = convert(
+            args.adapter,
+            args.outfile,
+            base=args.base,
+            outtype=args.outtype,
+            dry_run=args.dry_run,
+            invocation=args.invocation_tokens or args.invocation,
+            io_yaml=args.io_yaml,
+            progress=_progress(),
+        )
     except AloraError as error:
         print(f"alora-convert: error: {printable(str(error), limit=2000)}", file=sys.stderr)
         return EXIT_ERROR
@@ -33,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
         if not isinstance(error, BrokenPipeError):
-            print(f"alora-convert: error: standard output: expected room for the summary, got: {error.strerror}; {done.outfile} is whole", file=sys.stderr)
+            print(
+                f"alora-convert: error: standard output: expected room for the summary, got: {error.strerror}; {done.outfile} is whole",
+                file=sys.stderr,
+            )
             return EXIT_ERROR
     return 0
 
@@ -81,22 +92,31 @@ def token_ids(text: str) -> list[int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="alora-convert",
-        description="Converts a PEFT LoRA or aLoRA adapter to GGUF, exactly, or says in one line why not.",
+        prog="alora-convert", description="Converts a PEFT LoRA or aLoRA adapter to GGUF, exactly, or says in one line why not."
     )
-    parser.add_argument("adapter", nargs="+", help="folder with adapter_config.json and its tensors, or a hub layout with one in it;"
-                                                   " of several adapters the exact sum is written")
+    parser.add_argument(
+        "adapter",
+        nargs="+",
+        help="folder with adapter_config.json and its tensors, or a hub layout with one in it; of several adapters the exact sum is written",
+    )
     parser.add_argument("outfile", help="GGUF file to write; an earlier adapter there is replaced")
-    parser.add_argument("--base", help="GGUF of the base model, or a folder with one or with Hugging Face's"
-                                       " config.json and tokenizer.json; found by itself where the adapter's config names a"
-                                       " local or cached one")
+    parser.add_argument(
+        "--base",
+        help="GGUF of the base model, or a folder with one or with Hugging Face's"
+        " config.json and tokenizer.json; found by itself where the adapter's config names a"
+        " local or cached one",
+    )
     invocation = parser.add_mutually_exclusive_group()
     invocation.add_argument("--invocation", metavar="TEXT", help="in place of the adapter's own, tokenised by the base's vocabulary")
     invocation.add_argument("--invocation-tokens", metavar="IDS", type=token_ids, help="in place of the adapter's own: 1,2,3")
     parser.add_argument("--io-yaml", metavar="FILE", help="in place of the io.yaml beside the adapter")
-    parser.add_argument("--outtype", choices=OUTTYPES, default="f16",
-                        help="type of the tensors; q8_0 falls back to f16 where the rank is no multiple of 32, auto"
-                             " keeps the adapter's own precision (default: %(default)s)")
+    parser.add_argument(
+        "--outtype",
+        choices=OUTTYPES,
+        default="f16",
+        help="type of the tensors; q8_0 falls back to f16 where the rank is no multiple of 32, auto"
+        " keeps the adapter's own precision (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser

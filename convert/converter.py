@@ -125,8 +125,17 @@ def convert(
         n_bytes=n_bytes,
         seconds=time.perf_counter() - start,
         written=not dry_run,
-        notes=[] if changing else [complaint(adapters[0].path, "lora_B", "weights that change something", "zeros alone",
-                                             "train it, or save it after training; it answers as the base does")],
+        notes=[]
+        if changing
+        else [
+            complaint(
+                adapters[0].path,
+                "lora_B",
+                "weights that change something",
+                "zeros alone",
+                "train it, or save it after training; it answers as the base does",
+            )
+        ],
     )
 
 
@@ -153,6 +162,7 @@ def _reported(data: Iterator[np.ndarray], total: int, progress: Callable[[int, i
 
 def _check_outfile(outfile: Path) -> None:
     """Refuses to replace anything but an adapter: swapped arguments must not cost a base model."""
+
     def refuse(expected: str, got: str, action: str) -> NoReturn:
         raise ConversionError(complaint(outfile, "outfile", expected, got, action))
 

@@ -35,15 +35,26 @@ def export(path: str | PathLike[str], folder: str | PathLike[str], base: str | P
     base_model = read_base(find_base(base, None, Path(path)))
     known = adapter.metadata
     if known.fingerprint not in (None, base_model.fingerprint):
-        raise AdapterMismatchError(complaint(path, "key alora.base.fingerprint", f"{base_model.fingerprint}, that of {base_model.path}",
-                                             known.fingerprint, "name the base that the adapter was made for with --base"))
+        raise AdapterMismatchError(
+            complaint(
+                path,
+                "key alora.base.fingerprint",
+                f"{base_model.fingerprint}, that of {base_model.path}",
+                known.fingerprint,
+                "name the base that the adapter was made for with --base",
+            )
+        )
     updates = restore([_placed(adapter, pair, base_model) for pair in adapter.pairs], base_model)
     config, tensors = _config(known, updates), _tensors(updates)
-    _write_folder(folder, {
-        "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
-        "README.md": _card(known),
-        "io.yaml": known.io_yaml.encode() if known.io_yaml else None,
-    }, tensors)
+    _write_folder(
+        folder,
+        {
+            "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
+            "README.md": _card(known),
+            "io.yaml": known.io_yaml.encode() if known.io_yaml else None,
+        },
+        tensors,
+    )
     return folder
 
 
@@ -60,8 +71,7 @@ def _placed(adapter: AdapterFile, pair: AdapterPair, base: Base) -> Placed:
 def _config(known: AdapterMetadata, updates: list[Update]) -> dict[str, Any]:
     """alpha_m is what gives PEFT's alpha_m / r_m; where it is the file's own alpha it is that to the last bit."""
     ranks = {update.module: update.rank for update in updates}
-    alphas = {update.module: known.alpha if update.scaling == known.alpha / update.rank else update.scaling * update.rank
-              for update in updates}
+    alphas = {update.module: known.alpha if update.scaling == known.alpha / update.rank else update.scaling * update.rank for update in updates}
     r, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
     return {
         "peft_type": "LORA",
@@ -104,8 +114,7 @@ def _tensors(updates: list[Update]) -> list[tuple[str, Lazy]]:
 
 
 def _card(known: AdapterMetadata) -> bytes:
-    fields = {"model_name": known.name, "license": known.license, "description": known.description,
-              "invoked_after": known.invoked_after}
+    fields = {"model_name": known.name, "license": known.license, "description": known.description, "invoked_after": known.invoked_after}
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value]
     return "\n".join(["---", *lines, "---", ""]).encode("utf-8", "replace")
 
@@ -133,5 +142,4 @@ def _write_folder(folder: Path, files: dict[str, bytes | None], tensors: list[tu
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as e:
-        raise ConversionError(complaint(folder, "folder", "a place that can be written", e.strerror or e,
-                                        "name another or make room")) from None
+        raise ConversionError(complaint(folder, "folder", "a place that can be written", e.strerror or e, "name another or make room")) from None

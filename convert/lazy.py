@@ -83,6 +83,7 @@ class Lazy:
 
     def matmul(self, other: "Lazy") -> "Lazy":
         """[..., n, k] by [..., k, m], summed in double precision and rounded once."""
+
         def read() -> np.ndarray:
             with np.errstate(over="ignore", invalid="ignore"):
                 return (self.read().astype(np.float64) @ other.read()).astype(np.float32)
@@ -102,7 +103,7 @@ def concatenated(parts: Sequence[Lazy], axis: int) -> Lazy:
         whole = np.moveaxis(values, axis, 0)
         start = 0
         for part in parts:
-            whole[start:start + part.shape[axis]] = np.moveaxis(part.read(), axis, 0)
+            whole[start : start + part.shape[axis]] = np.moveaxis(part.read(), axis, 0)
             start += part.shape[axis]
         return values
 
@@ -111,8 +112,7 @@ def concatenated(parts: Sequence[Lazy], axis: int) -> Lazy:
 
 def stacked(parts: Sequence[Lazy]) -> Lazy:
     """Parts of one shape along a new first axis."""
-    return concatenated([part.reshape(1, *part.shape) for part in parts], 0) if len(parts) > 1 \
-        else parts[0].reshape(1, *parts[0].shape)
+    return concatenated([part.reshape(1, *part.shape) for part in parts], 0) if len(parts) > 1 else parts[0].reshape(1, *parts[0].shape)
 
 
 def added(parts: Sequence[Lazy]) -> Lazy:

@@ -35,10 +35,7 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
         "n_bytes": known.n_bytes,
         "metadata": _metadata(adapter.file),
         "modules": _modules(adapter.pairs),
-        "tensors": [
-            {"name": t.name, "shape": list(t.ne), "type": t.type.name, "n_bytes": t.n_bytes}
-            for pair in adapter.pairs for t in pair.tensors
-        ],
+        "tensors": [{"name": t.name, "shape": list(t.ne), "type": t.type.name, "n_bytes": t.n_bytes} for pair in adapter.pairs for t in pair.tensors],
     }
 
 
@@ -49,8 +46,16 @@ def render(description: dict[str, Any]) -> str:
     lines += [f"  {printable(key):<{_width(d['metadata'])}}  {_shown(key, value)}" for key, value in d["metadata"].items()]
     header = ("module", "layers", "rank", "scale", "lora_a", "lora_b", "type", "size")
     rows = [
-        (" + ".join([m["module"], *m["vectors"]]), m["layers"], str(m["rank"]), f"{m['scale']:g}", _shape(m["shape_a"]), _shape(m["shape_b"]),
-         "/".join(dict.fromkeys((m["type_a"], m["type_b"]))), human_bytes(m["n_bytes"]))
+        (
+            " + ".join([m["module"], *m["vectors"]]),
+            m["layers"],
+            str(m["rank"]),
+            f"{m['scale']:g}",
+            _shape(m["shape_a"]),
+            _shape(m["shape_b"]),
+            "/".join(dict.fromkeys((m["type_a"], m["type_b"]))),
+            human_bytes(m["n_bytes"]),
+        )
         for m in d["modules"]
     ]
     lines += ["", *_table([header, *rows]), "", f"  {d['n_tensors']} tensors, {human_bytes(d['n_bytes'])}"]
@@ -63,8 +68,7 @@ def render_diffable(path: str | PathLike[str]) -> str:
     Two files with the same page are the same adapter; the path and the tool's version are left out.
     """
     adapter = AdapterFile(path)
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(_metadata(adapter.file).items())
-             if key != TOOL]
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(_metadata(adapter.file).items()) if key != TOOL]
     for tensor in (tensor for pair in adapter.pairs for tensor in pair.tensors):
         digest = hashlib.sha256(adapter.file.tensor_data(tensor.info, tensor.n_bytes).data).hexdigest()
         lines.append(f"{tensor.name} {tensor.type.name} {_shape(tensor.ne)} sha256 {digest}")

@@ -42,11 +42,17 @@ class Session:
     """A shell in a pseudo-terminal; `events` are what it wrote, and when."""
 
     def __init__(self, folder: Path):
-        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "xterm-256color",
-               "PROMPT_TOOLKIT_NO_CPR": "1", "XDG_STATE_HOME": str(folder / ".state"), "COLORTERM": ""}
+        env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PS1": "$ ",
+            "TERM": "xterm-256color",
+            "PROMPT_TOOLKIT_NO_CPR": "1",
+            "XDG_STATE_HOME": str(folder / ".state"),
+            "COLORTERM": "",
+        }
         env.pop("NO_COLOR", None)
-        self._process = pexpect.spawn(
-            "/bin/sh", env=env, cwd=str(folder), encoding="utf-8", dimensions=(ROWS, COLUMNS), timeout=120)
+        self._process = pexpect.spawn("/bin/sh", env=env, cwd=str(folder), encoding="utf-8", dimensions=(ROWS, COLUMNS), timeout=120)
         self._began = time.monotonic()
         self.events: list[tuple[float, str]] = []
 
@@ -156,8 +162,10 @@ text{{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",mo
 def text_of(run: Run) -> str:
     x, text, colour, bold = run
     weight = ' font-weight="bold"' if bold else ""
-    return (f'<text x="{x * WIDTH:.1f}" y="14" fill="{colour}"{weight} textLength="{len(text) * WIDTH:.1f}" '
-            f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>')
+    return (
+        f'<text x="{x * WIDTH:.1f}" y="14" fill="{colour}"{weight} textLength="{len(text) * WIDTH:.1f}" '
+        f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
+    )
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ SAID = [
 
 def talk(page: Page, url: str) -> None:
     """The same conversation each time: greedy, as nobody else asks."""
-    page.route("**/v1/chat/completions", lambda route: route.continue_(
-        post_data={"temperature": 0, "max_tokens": 60, **route.request.post_data_json}))
+    page.route(
+        "**/v1/chat/completions", lambda route: route.continue_(post_data={"temperature": 0, "max_tokens": 60, **route.request.post_data_json})
+    )
     page.goto(url)
     for said in SAID:
         page.get_by_label("Message").fill(said)
@@ -33,7 +34,7 @@ def talk(page: Page, url: str) -> None:
         page.get_by_role("button", name="Send").wait_for()
         for button in page.locator("button.intrinsic").all():
             button.click()
-        expect(page.locator('[aria-busy=true]')).to_have_count(0, timeout=60_000)
+        expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=60_000)
 
 
 def main() -> None:

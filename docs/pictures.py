@@ -1,6 +1,6 @@
 """When a picture of docs/ is old: docs/pictures.json has what each was made of, as a SHA-256.
 
-    python docs/pictures.py     one line for each that is old; exit code 1
+python docs/pictures.py     one line for each that is old; exit code 1
 """
 
 import hashlib
@@ -33,7 +33,11 @@ def record(name: str) -> None:
 
 def old() -> list[str]:
     known = json.loads(RECORD.read_text())
-    return [f"docs/{name}: expected a picture of what is there now, got an older one; make docs/{name}" for name in MADE_OF if known.get(name) != made_of(name)]
+    return [
+        f"docs/{name}: expected a picture of what is there now, got an older one; make docs/{name}"
+        for name in MADE_OF
+        if known.get(name) != made_of(name)
+    ]
 
 
 if __name__ == "__main__":

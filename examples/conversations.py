@@ -1,6 +1,6 @@
 """A loop over many conversations, from threads: their calls share batches. A JSON line in, a JSON line out, in order.
 
-    python examples/conversations.py build/adapters/answerability.gguf < examples/conversations.jsonl
+python examples/conversations.py build/adapters/answerability.gguf < examples/conversations.jsonl
 """
 
 import json

@@ -1,6 +1,6 @@
 """An offline document checker: which text files of a folder hold the answer to which question?
 
-    python examples/documents.py build/adapters/answerability.gguf examples/documents "QUESTION" ["QUESTION" ...]
+python examples/documents.py build/adapters/answerability.gguf examples/documents "QUESTION" ["QUESTION" ...]
 """
 
 import sys

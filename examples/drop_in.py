@@ -1,6 +1,6 @@
 """A program for llama-cpp-python, with the import changed: its completions may each have an adapter.
 
-    python examples/drop_in.py build/adapters/answerability.gguf
+python examples/drop_in.py build/adapters/answerability.gguf
 """
 
 import json
@@ -14,7 +14,8 @@ for question in ("What does a ticket cost?", "What is the captain's name?"):
     messages = [{"role": "system", "content": text}, {"role": "user", "content": question}]
     asked = {"role": "user", "content": f"<answerability> {question}"}  # its invocation and what it reads, as io.yaml says
     said = llm.create_chat_completion(
-        [*messages, asked], adapter="answerability", temperature=0, max_tokens=80, response_format={"type": "json_object"})
+        [*messages, asked], adapter="answerability", temperature=0, max_tokens=80, response_format={"type": "json_object"}
+    )
     print(f"{question}  {json.loads(said['choices'][0]['message']['content'])['answerability']}\n    ", end="")
     for chunk in llm.create_chat_completion(messages, temperature=0, max_tokens=20, stream=True):  # the base, as ever
         print(chunk["choices"][0]["delta"].get("content", ""), end="", flush=True)

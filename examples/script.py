@@ -1,6 +1,6 @@
 """Intrinsics in a script: a question is answered only if the text holds the answer.
 
-    python examples/script.py build/adapters/answerability.gguf
+python examples/script.py build/adapters/answerability.gguf
 """
 
 import sys

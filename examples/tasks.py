@@ -1,6 +1,6 @@
 """asyncio: with stream=True every call is a stream for `async for`, or a result for `await`.
 
-    python examples/tasks.py build/adapters/answerability.gguf
+python examples/tasks.py build/adapters/answerability.gguf
 """
 
 import asyncio

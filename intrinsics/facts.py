@@ -15,8 +15,19 @@ import pycountry
 SPLITS = ("train", "valid", "test")
 CONTINENTS = {"AF": "Africa", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania", "SA": "South America"}
 WITH_ARTICLE = (
-    "United", "Netherlands", "Philippines", "Bahamas", "Maldives", "Gambia", "Dominican Republic", "Solomon", "Comoros",
-    "Democratic Republic", "Republic of", "Central African", "Ivory",
+    "United",
+    "Netherlands",
+    "Philippines",
+    "Bahamas",
+    "Maldives",
+    "Gambia",
+    "Dominican Republic",
+    "Solomon",
+    "Comoros",
+    "Democratic Republic",
+    "Republic of",
+    "Central African",
+    "Ivory",
 )
 
 TABLES = {
@@ -256,27 +267,44 @@ def record(kind: str, rng: random.Random) -> dict[str, str]:
         return {"price": euros, "weight": weight, "colour": colour, "warranty": f"{rng.randint(1, 9)} years", "designer": person}
     if kind == "hotel":
         return {
-            "stars": rng.choice(("two", "three", "four", "five")), "rooms": str(rng.randint(8, 240)), "night": euros,
-            "breakfast": clock(6, 9), "manager": person, "view": rng.choice(VIEWS),
+            "stars": rng.choice(("two", "three", "four", "five")),
+            "rooms": str(rng.randint(8, 240)),
+            "night": euros,
+            "breakfast": clock(6, 9),
+            "manager": person,
+            "view": rng.choice(VIEWS),
         }
     if kind == "person":
         return {
-            "job": rng.choice(JOBS), "town": rng.choice(TOWNS), "hobby": rng.choice(HOBBIES), "pet": rng.choice(PETS),
-            "age": str(rng.randint(19, 90)), "transport": rng.choice(("bicycle", "bus", "train", "car", "tram", "motorbike")),
+            "job": rng.choice(JOBS),
+            "town": rng.choice(TOWNS),
+            "hobby": rng.choice(HOBBIES),
+            "pet": rng.choice(PETS),
+            "age": str(rng.randint(19, 90)),
+            "transport": rng.choice(("bicycle", "bus", "train", "car", "tram", "motorbike")),
         }
     if kind == "flat":
         return {
-            "rent": f"{rng.randint(30, 190) * 10} euros", "floor": rng.choice(("first", "second", "third", "fourth", "top", "ground")),
-            "heating": rng.choice(HEATINGS), "free": date, "extras": rng.choice(EXTRAS),
+            "rent": f"{rng.randint(30, 190) * 10} euros",
+            "floor": rng.choice(("first", "second", "third", "fourth", "top", "ground")),
+            "heating": rng.choice(HEATINGS),
+            "free": date,
+            "extras": rng.choice(EXTRAS),
         }
     if kind == "trip":
         return {
-            "guide": person, "bring": rng.choice(GEAR), "distance": f"{rng.randint(4, 60)} kilometres", "meeting": rng.choice(PLACES),
+            "guide": person,
+            "bring": rng.choice(GEAR),
+            "distance": f"{rng.randint(4, 60)} kilometres",
+            "meeting": rng.choice(PLACES),
             "lunch": rng.choice(MEALS),
         }
     if kind == "museum":
         return {
-            "shows": rng.choice(SHOWN), "founded": str(rng.randint(1790, 2015)), "director": person, "entry": euros,
+            "shows": rng.choice(SHOWN),
+            "founded": str(rng.randint(1790, 2015)),
+            "director": person,
+            "entry": euros,
             "visitors": f"{rng.randint(4, 900)},000",
         }
     room = f"room {rng.randint(1, 60)}"

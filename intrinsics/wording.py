@@ -28,10 +28,24 @@ def wordings(path: Path) -> dict[str, dict[str, Wording]]:
 WORDINGS = wordings(Path(__file__).with_name("wordings.toml"))
 
 GENERIC = {
-    "country": "the country", "city": "the city", "currency": "the currency", "element": "the element", "novel": "the novel",
-    "animal": "the animal", "building": "the building", "scientist": "the scientist", "shop": "the shop", "event": "the event",
-    "journey": "the service", "product": "the product", "course": "the course", "hotel": "the hotel", "person": "this person",
-    "flat": "the flat", "trip": "the trip", "museum": "the museum",
+    "country": "the country",
+    "city": "the city",
+    "currency": "the currency",
+    "element": "the element",
+    "novel": "the novel",
+    "animal": "the animal",
+    "building": "the building",
+    "scientist": "the scientist",
+    "shop": "the shop",
+    "event": "the event",
+    "journey": "the service",
+    "product": "the product",
+    "course": "the course",
+    "hotel": "the hotel",
+    "person": "this person",
+    "flat": "the flat",
+    "trip": "the trip",
+    "museum": "the museum",
 }
 PEOPLE = ("scientist", "person")
 
@@ -51,6 +65,6 @@ BRIEFED = (
 )
 HANDED = (
     "Here is a text: {p}/Thank you. What would you like to know? | {p}/I have read it. | Please read this.\n\n{p}/Done. "
-    "| Look at this: {p}/What do you want to know? | I want to ask you about the following.\n\n{p}/Go ahead. | Text:\n\"{p}\"/Got it. "
+    '| Look at this: {p}/What do you want to know? | I want to ask you about the following.\n\n{p}/Go ahead. | Text:\n"{p}"/Got it. '
     "|| Keep this in mind: {p}/I will. || I copied these lines for you:\n\n{p}/Received. | Have a look at this page. {p}/Sure, I looked at it."
 )

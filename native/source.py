@@ -52,13 +52,27 @@ def download(folder: Path) -> Path:
         print(f"-- Fetching the source distribution of {PACKAGE} {VERSION}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as tmp:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation",
-                       "--no-binary", PACKAGE, "--dest", tmp, f"{PACKAGE}=={VERSION}"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-build-isolation",
+                "--no-binary",
+                PACKAGE,
+                "--dest",
+                tmp,
+                f"{PACKAGE}=={VERSION}",
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-                raise SourceError(f"{PACKAGE} {VERSION}: expected pip to download its source, got: "
-                                  f"{lines[-1] if lines else done.returncode}; or give -DLLAMA_CPP_SOURCE_DIR=")
+                raise SourceError(
+                    f"{PACKAGE} {VERSION}: expected pip to download its source, got: "
+                    f"{lines[-1] if lines else done.returncode}; or give -DLLAMA_CPP_SOURCE_DIR="
+                )
             (Path(tmp) / archive.name).replace(archive)
     got = sha256(archive)
     if got != SHA256:
@@ -99,21 +113,18 @@ def check(tree: Path) -> None:
     text = cmake.read_text() if cmake.is_file() else ""
     got = ".".join(re.findall(r"set\(LLAMA_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)\)", text)) or "no llama.cpp"
     if got != LLAMA_VERSION:
-        raise SourceError(f"llama.cpp source: expected version {LLAMA_VERSION}, got {got}; "
-                          f"use the one vendored in {PACKAGE} {VERSION}")
+        raise SourceError(f"llama.cpp source: expected version {LLAMA_VERSION}, got {got}; use the one vendored in {PACKAGE} {VERSION}")
     header = tree / "include" / "llama.h"
     got = sha256(header) if header.is_file() else "no file"
     if got != LLAMA_H_SHA256:
-        raise SourceError(f"include/llama.h: expected sha256 {LLAMA_H_SHA256}, got {got}; "
-                          f"use the llama.cpp vendored in {PACKAGE} {VERSION}")
+        raise SourceError(f"include/llama.h: expected sha256 {LLAMA_H_SHA256}, got {got}; use the llama.cpp vendored in {PACKAGE} {VERSION}")
 
 
 def load_patch(path: Path):
     try:
         import patch_ng
     except ImportError:
-        raise SourceError(f"{path.name}: expected the Python package patch-ng to apply it, got none; "
-                          "pip install patch-ng") from None
+        raise SourceError(f"{path.name}: expected the Python package patch-ng to apply it, got none; pip install patch-ng") from None
     patch = patch_ng.fromfile(str(path))
     if not patch or not patch.items:
         raise SourceError(f"{path.name}: expected a patch, got a file with no hunk that can be read; take it from the repository again")
@@ -135,8 +146,10 @@ def apply_patch(tree: Path, path: Path, reverse: bool = False) -> None:
     done = patch.revert(root=str(tree)) if reverse else patch.apply(root=str(tree))
     logger.removeHandler(handler)
     if not done:
-        raise SourceError(f"{path.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got: {errors[-1]}; "
-                          "CONTRIBUTING.md says how to move to another llama.cpp")
+        raise SourceError(
+            f"{path.name}: expected it to {'come off' if reverse else 'apply'} without fuzz, got: {errors[-1]}; "
+            "CONTRIBUTING.md says how to move to another llama.cpp"
+        )
 
 
 def apply_patches(tree: Path, reverse: bool = False) -> None:

@@ -11,10 +11,18 @@ INVOCATION = [300, 301, 300]
 # LoraConfig's options; the experts' cases add the model's fused parameters, which PEFT adapts without an invocation only
 CASES = {
     "lora": dict(r=8, lora_alpha=16),
-    "lora, all scales": dict(r=4, lora_alpha=6, use_rslora=True, rank_pattern={r"(h|layers)\.0\..*": 7}, alpha_pattern={"q_proj|c_attn|qkv_proj": 11}),
+    "lora, all scales": dict(
+        r=4, lora_alpha=6, use_rslora=True, rank_pattern={r"(h|layers)\.0\..*": 7}, alpha_pattern={"q_proj|c_attn|qkv_proj": 11}
+    ),
     "alora": dict(r=8, lora_alpha=16, alora_invocation_tokens=INVOCATION),
-    "alora, all scales": dict(r=4, lora_alpha=6, use_rslora=True, rank_pattern={r"(h|layers)\.0\..*": 7}, alpha_pattern={"q_proj|c_attn|qkv_proj": 11},
-                              alora_invocation_tokens=INVOCATION),
+    "alora, all scales": dict(
+        r=4,
+        lora_alpha=6,
+        use_rslora=True,
+        rank_pattern={r"(h|layers)\.0\..*": 7},
+        alpha_pattern={"q_proj|c_attn|qkv_proj": 11},
+        alora_invocation_tokens=INVOCATION,
+    ),
     "bias": dict(r=4, lora_alpha=6, lora_bias=True, alora_invocation_tokens=INVOCATION),
     "dora": dict(r=4, lora_alpha=6, use_dora=True),
     "experts": dict(r=3, lora_alpha=6),
@@ -38,8 +46,7 @@ class Errors:
 def cases_of(name: str) -> list[str]:
     tiny = TINY_MODELS[name]
     all_linear = name in ("mixtral", "qwen2moe", "qwen3moe", "olmoe")
-    return [case for case in CASES if tiny.modules
-            and (case != "experts" or tiny.parameters) and (case != "all experts" or all_linear)]
+    return [case for case in CASES if tiny.modules and (case != "experts" or tiny.parameters) and (case != "all experts" or all_linear)]
 
 
 def compare(name: str, case: str, gguf: Path, folder: Path, outtypes: list[str]) -> dict[str, Errors]:
@@ -85,9 +92,14 @@ def add_adapter(model, name: str, case: str, embeddings: list[str]):
 
     tiny = TINY_MODELS[name]
     modules = {"embeddings": embeddings, "all experts": "all-linear"}.get(case, tiny.modules)
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=modules, init_lora_weights=False,
-                        fan_in_fan_out=tiny.model_type == "gpt2",
-                        target_parameters=tiny.parameters if case == "experts" else None, **CASES[case])
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules=modules,
+        init_lora_weights=False,
+        fan_in_fan_out=tiny.model_type == "gpt2",
+        target_parameters=tiny.parameters if case == "experts" else None,
+        **CASES[case],
+    )
     model = get_peft_model(model, config)
     torch.manual_seed(1)
     for key, parameter in model.named_parameters():
@@ -103,8 +115,15 @@ def _sequences() -> list[list[int]]:
     random = np.random.default_rng(0)
     words = lambda n: random.integers(260, 300, n).tolist()
     assert max(INVOCATION) < N_VOCAB
-    return [INVOCATION + words(9), words(8) + INVOCATION + words(5), words(13) + INVOCATION, words(3) + INVOCATION + words(4) + INVOCATION + words(2),
-            words(11), words(22) + INVOCATION + words(6), words(1)]
+    return [
+        INVOCATION + words(9),
+        words(8) + INVOCATION + words(5),
+        words(13) + INVOCATION,
+        words(3) + INVOCATION + words(4) + INVOCATION + words(2),
+        words(11),
+        words(22) + INVOCATION + words(6),
+        words(1),
+    ]
 
 
 def _worst(got: list[np.ndarray], expected: list[np.ndarray]) -> float:

@@ -36,9 +36,7 @@ def add_random_adapter(model, name: str, seed: int):
     from peft import LoraConfig, get_peft_model
 
     targets, rank, alpha, options = RANDOM_ADAPTERS[name]
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM",
-        alora_invocation_tokens=INVOCATIONS[name], **options)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", alora_invocation_tokens=INVOCATIONS[name], **options)
     if hasattr(model, "peft_config"):
         model.add_adapter(name, config)
     else:

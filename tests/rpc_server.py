@@ -14,8 +14,8 @@ def start_rpc_server(port: int = 0) -> tuple[subprocess.Popen, str]:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "alora_gguf.cli", "rpc", f"127.0.0.1:{port}", "--threads", "1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [sys.executable, "-m", "alora_gguf.cli", "rpc", f"127.0.0.1:{port}", "--threads", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):

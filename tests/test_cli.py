@@ -66,8 +66,9 @@ def test_a_failed_intrinsic_is_told_and_ends_otherwise(alora, answerability, tmp
     whole, cut = (tmp_path / f"{name}.gguf" for name in ("whole", "cut"))
     for path in (whole, cut):
         path.symlink_to(answerability)
-    (tmp_path / "cut.io.yaml").write_text('model: ~\nresponse_format: \'{"enum": ["answerable", "unanswerable"]}\'\n'
-                                          "transformations: ~\nparameters: {max_completion_tokens: 1}\n")
+    (tmp_path / "cut.io.yaml").write_text(
+        'model: ~\nresponse_format: \'{"enum": ["answerable", "unanswerable"]}\'\ntransformations: ~\nparameters: {max_completion_tokens: 1}\n'
+    )
     code, out, err = alora("chat", "--adapter", whole, cut, "--prompt", PASSAGE, "--no-answer", "--invoke", "whole", "--invoke", "cut", "--json")
     results = json.loads(out)["invocations"]
     assert (code, err) == (2, "") and "error" not in results["whole"] and "response_format" in results["cut"]["error"]
@@ -116,8 +117,12 @@ def test_show(alora, answerability):
 def test_a_reader_that_leaves_early_is_no_error(answerability):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", "show", str(answerability)],
-                          stdout=writer, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", "show", str(answerability)],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -164,7 +169,8 @@ def test_version(alora):
 
     code, out, err = alora("--version")
     assert (code, err) == (0, "") and re.fullmatch(
-        rf"alora_gguf {re.escape(__version__)}, llama\.cpp [\d.]+ \([0-9a-f]{{12}}, of llama-cpp-python [\d.]+\)\n", out)
+        rf"alora_gguf {re.escape(__version__)}, llama\.cpp [\d.]+ \([0-9a-f]{{12}}, of llama-cpp-python [\d.]+\)\n", out
+    )
 
 
 def test_starting_loads_no_library_and_nothing_large():

@@ -74,12 +74,13 @@ def test_script(example):
 def test_documents(example, checkout):
     said, printed = example("documents.py")
     assert said == printed
-    assert [line.split()[1:] for line in said if ".txt" in line] == [
-        ["yes" if i == j else "-" for j in range(4)] for i in range(3)]
+    assert [line.split()[1:] for line in said if ".txt" in line] == [["yes" if i == j else "-" for j in range(4)] for i in range(3)]
     (checkout / "long").mkdir()
     (checkout / "long" / "a.txt").write_text("so it was " * 4000)
     shutil.copy(checkout / "examples" / "documents" / "ferry.txt", checkout / "long" / "b.txt")
-    rows = shell(checkout, 'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"').splitlines()
+    rows = shell(
+        checkout, 'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"'
+    ).splitlines()
     assert "expected at most 4096 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
 
 
@@ -125,14 +126,18 @@ def test_c(intrinsic, checkout, base_q4, variants, model):
         assert (done.returncode, done.stderr, done.stdout) == (0, "", chat.invoke(name).text + "\n")
 
 
-@pytest.mark.parametrize("base, adapter, text, said", [
-    ("nothing.gguf", "answerability", "x", "nothing.gguf: expected a GGUF model"),
-    ("base", "nothing.gguf", "x", "nothing.gguf: expected a GGUF file, got: No such file or directory"),
-    ("base", "base", "x", "this is not a LoRA adapter"),
-    ("base", "plain", "x", "expected invocation tokens, got an ordinary LoRA"),
-    ("base", "answerability", "so " * 2000, "text: expected at most 1920 tokens, got"),
-    ("base", "answerability", "so " * 40000, "expected a known chat template, and a shorter text"),
-], ids=range(6))
+@pytest.mark.parametrize(
+    "base, adapter, text, said",
+    [
+        ("nothing.gguf", "answerability", "x", "nothing.gguf: expected a GGUF model"),
+        ("base", "nothing.gguf", "x", "nothing.gguf: expected a GGUF file, got: No such file or directory"),
+        ("base", "base", "x", "this is not a LoRA adapter"),
+        ("base", "plain", "x", "expected invocation tokens, got an ordinary LoRA"),
+        ("base", "answerability", "so " * 2000, "text: expected at most 1920 tokens, got"),
+        ("base", "answerability", "so " * 40000, "expected a known chat template, and a shorter text"),
+    ],
+    ids=range(6),
+)
 def test_c_says_what_is_wrong(intrinsic, base_q4, variants, base, adapter, text, said):
     files = {"base": base_q4, **variants}
     done = subprocess.run([intrinsic, files.get(base, base), files.get(adapter, adapter), text], capture_output=True, text=True)

@@ -174,9 +174,14 @@ def test_a_standard_output_that_is_full_is_one_line(answerability):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", "alora_gguf.cli", "show", str(answerability)], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "alora_gguf.cli", "show", str(answerability)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
-    assert done.stderr == "alora: error: standard output: expected a file that can be read or written, got: No space left on device; check the path and the room there\n"
+    assert (
+        done.stderr
+        == "alora: error: standard output: expected a file that can be read or written, got: No space left on device; check the path and the room there\n"
+    )
 
 
 # clocks
@@ -187,8 +192,13 @@ FOR_PEOPLE = {"answer.py", "models.py", "environment.py", "conversation.py"}  # 
 
 def test_no_time_is_measured_by_a_clock_that_can_be_set():
     folder = Path(alora_gguf.__file__).parent
-    found = {path.name for path in sources(folder) if path.parent.name not in ("bench", "train", "eval")
-             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute) and ast.unparse(node) in OF_THE_WALL}
+    found = {
+        path.name
+        for path in sources(folder)
+        if path.parent.name not in ("bench", "train", "eval")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in OF_THE_WALL
+    }
     assert found == FOR_PEOPLE
 
 

@@ -51,7 +51,9 @@ def test_data_is_made_again_as_it_is_committed_and_splits_share_no_conversation(
     subprocess.run([sys.executable, str(pack / name / "data.py"), "--out", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "test.jsonl").read_bytes() == (pack / name / "test.jsonl").read_bytes()
     splits = ("train", "valid", "test")
-    key = lambda e: json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]
+    key = lambda e: (
+        json.dumps([e["documents"], e["messages"]]) if name == "answerability" else [m["content"] for m in e["messages"] if m["role"] == "user"][-1]
+    )
     asked = {s: {key(e) for e in read(tmp_path / f"{s}.jsonl")} for s in splits}
     assert not asked["train"] & asked["test"] and not asked["valid"] & asked["test"]
 
@@ -88,13 +90,16 @@ def test_io_yaml_makes_a_record_of_a_rewritten_question(pack):
     assert json.loads(result.choices[0].message.content) == {"rewritten_question": "What is the capital of Chad?"}
 
 
-@pytest.mark.parametrize("template, which, asked, rewritten", (
-    ("What is the capital of {e}?", "it", "What is its capital?", "What is Chad's capital?"),
-    ("When was {e} born?", "she", "When was she born?", "When was Chad born?"),
-    ("What is {e} known for?", "he", "What is he known for?", "What is Chad known for?"),
-    ("Who taught {e}?", "he", "Who taught him?", "Who taught Chad?"),
-    ("Which city is {e}'s capital?", "it", "Which city is its capital?", "Which city is Chad's capital?"),
-))
+@pytest.mark.parametrize(
+    "template, which, asked, rewritten",
+    (
+        ("What is the capital of {e}?", "it", "What is its capital?", "What is Chad's capital?"),
+        ("When was {e} born?", "she", "When was she born?", "When was Chad born?"),
+        ("What is {e} known for?", "he", "What is he known for?", "What is Chad known for?"),
+        ("Who taught {e}?", "he", "Who taught him?", "Who taught Chad?"),
+        ("Which city is {e}'s capital?", "it", "Which city is its capital?", "Which city is Chad's capital?"),
+    ),
+)
 def test_what_refers_is_replaced_by_the_name_and_the_rest_is_kept(template, which, asked, rewritten, imported):
     reference = imported("query-rewrite/reference.py")
     template = reference.with_possessive(template)
@@ -102,24 +107,27 @@ def test_what_refers_is_replaced_by_the_name_and_the_rest_is_kept(template, whic
     assert reference.named(template, "Chad") == rewritten
 
 
-@pytest.mark.parametrize("mode, accepted, among, question, answer, right", (
-    ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "The capital of Peru is Lima.", True),
-    ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "It is Cusco, not Lima.", False),
-    ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "A large city.", False),
-    ("name", ("Lima",), ("Quito",), "What is the capital of Peru?", "I'm sorry, I cannot say.", None),
-    ("number", ("12",), (), "What is 7 plus 5?", "7 plus 5 is 12.", True),
-    ("number", ("12",), (), "What is 7 plus 5?", "It is 13, or 12.", False),
-    ("number", ("1200",), (), "How many are there?", "There are 1,200.", True),
-    ("time", ("19:15",), (), "When does it close?", "At 7:15 pm.", True),
-    ("time", ("9:15",), (), "When does it open?", "At 9:45.", False),
-    ("letters", ("He",), (), "What is the symbol of Helium?", "It is He.", True),
-    ("letters", ("TD",), (), "What is the code of Chad?", "The code is TCD.", False),
-    ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Peru has more people than Chad.", True),
-    ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Chad.", False),
-    ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Both Chad and Peru have people.", None),
-    ("yes", ("no",), (), "Is Lima in Chad?", "No, it is in Peru.", True),
-    ("yes", ("no",), (), "Is Lima in Chad?", "Yes.", False),
-))
+@pytest.mark.parametrize(
+    "mode, accepted, among, question, answer, right",
+    (
+        ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "The capital of Peru is Lima.", True),
+        ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "It is Cusco, not Lima.", False),
+        ("name", ("Lima",), ("Quito", "Cusco"), "What is the capital of Peru?", "A large city.", False),
+        ("name", ("Lima",), ("Quito",), "What is the capital of Peru?", "I'm sorry, I cannot say.", None),
+        ("number", ("12",), (), "What is 7 plus 5?", "7 plus 5 is 12.", True),
+        ("number", ("12",), (), "What is 7 plus 5?", "It is 13, or 12.", False),
+        ("number", ("1200",), (), "How many are there?", "There are 1,200.", True),
+        ("time", ("19:15",), (), "When does it close?", "At 7:15 pm.", True),
+        ("time", ("9:15",), (), "When does it open?", "At 9:45.", False),
+        ("letters", ("He",), (), "What is the symbol of Helium?", "It is He.", True),
+        ("letters", ("TD",), (), "What is the code of Chad?", "The code is TCD.", False),
+        ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Peru has more people than Chad.", True),
+        ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Chad.", False),
+        ("choice", ("Peru",), ("Chad",), "Which has more people, Peru or Chad?", "Both Chad and Peru have people.", None),
+        ("yes", ("no",), (), "Is Lima in Chad?", "No, it is in Peru.", True),
+        ("yes", ("no",), (), "Is Lima in Chad?", "Yes.", False),
+    ),
+)
 def test_answers_are_checked_strictly(mode, accepted, among, question, answer, right, imported):
     checker = imported("certainty/checker.py")
     assert checker.is_right(checker.Check(mode, accepted, among), question, answer) is right
@@ -150,7 +158,8 @@ def test_what_a_text_holds_is_answerable(file, share, least, model, pack):
     step = 2 * (len(examples) // 49) + 1
     likelihoods = [
         model.conversation(messages=e["messages"]).invoke("answerability", documents=e["documents"]).result["answerability_likelihood"]
-        for e in examples[::step]]
+        for e in examples[::step]
+    ]
     assert sum((x > 0.5) == label for x, label in zip(likelihoods, labels[::step], strict=True)) >= share * len(likelihoods)
     assert auroc(likelihoods, labels[::step]) >= least
 
@@ -177,16 +186,25 @@ def test_questions_are_rewritten_letter_by_letter(file, share, model, pack):
 
 
 def test_the_last_question_is_rewritten_though_it_is_answered(model):
-    chat = model.conversation(messages=[
-        {"role": "user", "content": "When was Isaac Newton born?"}, {"role": "assistant", "content": "Isaac Newton was born in 1643."},
-        {"role": "user", "content": "Where was he born?"}, {"role": "assistant", "content": "In Woolsthorpe."}])
+    chat = model.conversation(
+        messages=[
+            {"role": "user", "content": "When was Isaac Newton born?"},
+            {"role": "assistant", "content": "Isaac Newton was born in 1643."},
+            {"role": "user", "content": "Where was he born?"},
+            {"role": "assistant", "content": "In Woolsthorpe."},
+        ]
+    )
     assert chat.invoke("query-rewrite").result == {"rewritten_question": "Where was Isaac Newton born?"}
 
 
 def test_no_sentence_of_the_prose_is_in_a_test(pack):
     folder = pack / "answerability"
     [_, *blocks] = (folder / "prose.txt").read_text(encoding="utf-8").split("\n\n")
-    sentences = {part.strip() for block in blocks for line in block.split("\n") for part in line.split(" | ")[0].lstrip("+- ").split(". ") if part.strip()}
+    sentences = {
+        part.strip() for block in blocks for line in block.split("\n") for part in line.split(" | ")[0].lstrip("+- ").split(". ") if part.strip()
+    }
     for test in ("test", "everyday", "others"):
-        said = "\n".join(m["content"] for e in read(folder / f"{test}.jsonl") for m in [*e["messages"], *({"content": d["text"]} for d in e["documents"])])
+        said = "\n".join(
+            m["content"] for e in read(folder / f"{test}.jsonl") for m in [*e["messages"], *({"content": d["text"]} for d in e["documents"])]
+        )
         assert not [sentence for sentence in sentences if sentence in said]

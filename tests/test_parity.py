@@ -117,7 +117,10 @@ def test_base_rows_equal_the_unpatched_library_bit_for_bit(model_f32, rows, base
     out = tmp_path / "logits.npy"
     subprocess.run(
         [sys.executable, "-c", UNPATCHED, str(base_f32), str(model_f32.n_ubatch), str(tmp_path / "rows.npz"), str(out), str(os.cpu_count())],
-        check=True, capture_output=True, env={**os.environ, "LLAMA_CPP_LIB_PATH": str(unpatched_lib)})
+        check=True,
+        capture_output=True,
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(unpatched_lib)},
+    )
     unpatched = np.split(np.load(out), np.cumsum([len(tokens) for tokens, _ in few])[:-1])
     for (tokens, name), got, want in zip(few, model_f32.logits(few), unpatched):
         start = model_f32.adapter(name).start_in(tokens) if name else None
@@ -139,8 +142,13 @@ def test_64_greedy_tokens_equal_pefts(base_f32, peft_model, adapter_files):
             peft_model.set_adapter(name)
             with torch.no_grad():
                 out = peft_model.generate(
-                    input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                    max_new_tokens=64, do_sample=False, repetition_penalty=1.0, pad_token_id=2)
+                    input_ids=torch.tensor([prompt]),
+                    attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                    max_new_tokens=64,
+                    do_sample=False,
+                    repetition_penalty=1.0,
+                    pad_token_id=2,
+                )
             want = out[0, len(prompt) :].tolist()
             eog = [i for i, t in enumerate(want) if model.vocab.is_eog(t)]
             assert got == want[: eog[0] if eog else None]

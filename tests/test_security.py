@@ -26,6 +26,7 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066
 
 # code
 
+
 def calls():
     """(file, name of what is called, keyword arguments) of every call in the package."""
     for where, _, names in os.walk(Path(alora_gguf.__file__).parent, followlinks=True):
@@ -52,11 +53,22 @@ def test_nothing_that_is_read_is_run():
 # templates
 
 BREAKOUTS = [
-    "{{ cycler.__init__.__globals__.os.system('touch PATH') }}", "{{ lipsum.__globals__['os'].popen('touch PATH').read() }}",
-    "{{ strftime_now.__globals__ }}", "{{ raise_exception.__globals__.jinja2 }}", "{{ messages.__class__.__mro__ }}", "{{ ''|attr('__class__') }}",
-    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}", "{{ '{a.__class__.__mro__}'.format_map({'a': 1}) }}", "{{ self._TemplateReference__context.environment }}",
-    "{{ namespace.__init__.__globals__.os.system('touch PATH') }}", "{% include 'PATH' %}", "{% import 'os' as os %}{{ os.system('touch PATH') }}",
-    "{{ messages.clear() }}", "{% set _ = messages[0].update({'role': 'x'}) %}", "{{ range(999999999)|list }}", "{{ messages[0].pop('role') }}",
+    "{{ cycler.__init__.__globals__.os.system('touch PATH') }}",
+    "{{ lipsum.__globals__['os'].popen('touch PATH').read() }}",
+    "{{ strftime_now.__globals__ }}",
+    "{{ raise_exception.__globals__.jinja2 }}",
+    "{{ messages.__class__.__mro__ }}",
+    "{{ ''|attr('__class__') }}",
+    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+    "{{ '{a.__class__.__mro__}'.format_map({'a': 1}) }}",
+    "{{ self._TemplateReference__context.environment }}",
+    "{{ namespace.__init__.__globals__.os.system('touch PATH') }}",
+    "{% include 'PATH' %}",
+    "{% import 'os' as os %}{{ os.system('touch PATH') }}",
+    "{{ messages.clear() }}",
+    "{% set _ = messages[0].update({'role': 'x'}) %}",
+    "{{ range(999999999)|list }}",
+    "{{ messages[0].pop('role') }}",
 ]
 
 
@@ -79,6 +91,7 @@ def test_an_argument_of_any_name_is_data(name):
 
 
 # terminals
+
 
 @pytest.fixture(scope="module")
 def hostile_adapter(base_q4, answerability, tmp_path_factory) -> Path:
@@ -118,10 +131,17 @@ def test_no_error_commands_the_terminal(hostile_adapter, answerability, repo, tm
     (place / "plan.toml").write_text(f"name = {json.dumps(HOSTILE)}\n")
     (place / "model.gguf").write_bytes(b"GGUF" + HOSTILE.encode())
     for argv in (
-        ["show", str(place)], ["chat", "--model", str(place / "model.gguf")], ["chat", "--adapter", str(hostile_adapter), "--prompt", "x", "--no-answer"],
-        ["chat", "--doc", str(place), "--prompt", "x"], ["chat", "--resume", str(place / "model.gguf"), "--prompt", "x"], ["chat", "--prompt", "x", "--invoke", HOSTILE],
-        ["eval", str(place / "plan.toml")], ["export", str(answerability), str(place), "--base", str(place / "model.gguf")], ["train", str(place / "plan.toml")],
-        ["serve", "--adapters-from", str(place / HOSTILE)], ["serve", "--model", str(place / "model.gguf")],
+        ["show", str(place)],
+        ["chat", "--model", str(place / "model.gguf")],
+        ["chat", "--adapter", str(hostile_adapter), "--prompt", "x", "--no-answer"],
+        ["chat", "--doc", str(place), "--prompt", "x"],
+        ["chat", "--resume", str(place / "model.gguf"), "--prompt", "x"],
+        ["chat", "--prompt", "x", "--invoke", HOSTILE],
+        ["eval", str(place / "plan.toml")],
+        ["export", str(answerability), str(place), "--base", str(place / "model.gguf")],
+        ["train", str(place / "plan.toml")],
+        ["serve", "--adapters-from", str(place / HOSTILE)],
+        ["serve", "--model", str(place / "model.gguf")],
     ):
         assert main(argv) == 2
         assert_one_line(capfd.readouterr(), "alora: error: ")
@@ -152,9 +172,19 @@ def test_the_doctor_s_report_commands_nothing():
     report = {
         "package": dict.fromkeys(("version", "folder", "python", "system"), HOSTILE),
         "llama_cpp": dict.fromkeys(("version", "commit", "llama_cpp_python"), HOSTILE),
-        "library": {"ggml": HOSTILE, "path": HOSTILE, "interface": 1, "kernels": HOSTILE, "backends": {HOSTILE: 1}, "devices": {HOSTILE: {"description": HOSTILE, "memory": 5}}},
+        "library": {
+            "ggml": HOSTILE,
+            "path": HOSTILE,
+            "interface": 1,
+            "kernels": HOSTILE,
+            "backends": {HOSTILE: 1},
+            "devices": {HOSTILE: {"description": HOSTILE, "memory": 5}},
+        },
         "processor": {"cores": 2, "used": [HOSTILE], "unused": [HOSTILE]},
-        "model": {"path": HOSTILE, "bytes": 5, "state": HOSTILE}, "adapters": {HOSTILE: HOSTILE}, "extras": {}, "problems": [HOSTILE],
+        "model": {"path": HOSTILE, "bytes": 5, "state": HOSTILE},
+        "adapters": {HOSTILE: HOSTILE},
+        "extras": {},
+        "problems": [HOSTILE],
     }
     assert not OBEYED.search(render(report))
 

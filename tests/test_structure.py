@@ -12,12 +12,21 @@ import alora_gguf
 @pytest.fixture(scope="module")
 def rooms(repo):
     """What is in the package, by its first name."""
-    return {path.stem for path in (repo / "alora_gguf").iterdir() if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem != "__init__"}
+    return {
+        path.stem
+        for path in (repo / "alora_gguf").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem != "__init__"
+    }
 
 
 def test_no_import_runs_upwards_and_none_in_a_circle(repo):
-    done = subprocess.run([sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
-                          cwd=repo, env={"PYTHONPATH": str(repo), "PATH": ""}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        cwd=repo,
+        env={"PYTHONPATH": str(repo), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
 
@@ -25,7 +34,9 @@ def test_no_import_runs_upwards_and_none_in_a_circle(repo):
 def test_the_table_of_rooms_has_every_room_and_no_other(repo, rooms):
     lines = (repo / "docs" / "architecture.md").read_text().partition("## The rooms")[2].splitlines()
     cells = [line.split("|")[2] for line in lines if line.startswith("|")][2:]
-    named = {name.rstrip("/").removesuffix(".py") for cell in cells for name in cell.replace("`", "").split(", ") if name.strip().startswith("alora_gguf/")}
+    named = {
+        name.rstrip("/").removesuffix(".py") for cell in cells for name in cell.replace("`", "").split(", ") if name.strip().startswith("alora_gguf/")
+    }
     said = {name.strip().split("/")[1].removesuffix(".py") for name in named}
     assert said | {"convert"} == rooms | {"convert"}
 
@@ -39,8 +50,13 @@ def test_type_checkers_see_the_names_that_there_are(repo):
 
 
 def test_the_package_imports_in_the_repositorys_root(repo):
-    done = subprocess.run([sys.executable, "-c", "import alora_gguf, alora_gguf.convert; print(alora_gguf.__version__)"],
-                          cwd=repo, env={"PATH": ""}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import alora_gguf, alora_gguf.convert; print(alora_gguf.__version__)"],
+        cwd=repo,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == alora_gguf.__version__
 

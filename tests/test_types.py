@@ -79,8 +79,14 @@ def check(tmp_path_factory, repo):
 
     def check(program):
         (folder / "program.py").write_text(program)
-        done = subprocess.run([sys.executable, "-c", code, "--no-error-summary", "--cache-dir=cache", "program.py"], cwd=folder,
-                              capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(repo), "MYPYPATH": str(repo)})
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--no-error-summary", "--cache-dir=cache", "program.py"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(repo), "MYPYPATH": str(repo)},
+        )
         return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
     return check

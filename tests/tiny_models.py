@@ -9,9 +9,19 @@ from upstream import convert_models
 N_VOCAB = 320
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 SHARED_MLP = ["input_linear", "output_linear"]
-COMMON = dict(vocab_size=N_VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-              num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-              tie_word_embeddings=False)
+COMMON = dict(
+    vocab_size=N_VOCAB,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    tie_word_embeddings=False,
+)
 FIRST = dict(vocab_size=N_VOCAB, bos_token_id=1, eos_token_id=2)  # of configs that name their sizes otherwise
 HEADS_OF_16 = COMMON | dict(head_dim=16)
 MHA = dict(num_key_value_heads=4)
@@ -49,8 +59,7 @@ TINY_MODELS = {
     "mistral": TinyModel("mistral", COMMON | dict(head_dim=32, sliding_window=None)),
     "mixtral": TinyModel("mixtral", COMMON | MOE | dict(sliding_window=None), ATTENTION, EXPERTS),
     "qwen2": TinyModel("qwen2", COMMON | TIED),
-    "qwen2moe": TinyModel("qwen2_moe", COMMON | QWEN_MOE | dict(shared_expert_intermediate_size=56),
-                          ATTENTION, EXPERTS),
+    "qwen2moe": TinyModel("qwen2_moe", COMMON | QWEN_MOE | dict(shared_expert_intermediate_size=56), ATTENTION, EXPERTS),
     "qwen3": TinyModel("qwen3", COMMON | dict(head_dim=32)),
     "qwen3moe": TinyModel("qwen3_moe", HEADS_OF_16 | QWEN_MOE | dict(norm_topk_prob=True), ATTENTION, [*EXPERTS, "mlp.gate.weight"]),
     "gemma": TinyModel("gemma", HEADS_OF_16 | TIED),
@@ -58,20 +67,34 @@ TINY_MODELS = {
     "gemma3": TinyModel("gemma3_text", GEMMA),
     "phi2": TinyModel("phi", COMMON | MHA | dict(intermediate_size=256)),
     "phi3": TinyModel("phi3", COMMON),
-    "phimoe": TinyModel("phimoe", COMMON | MOE, [], saved={
-        "architectures": ["PhiMoEForCausalLM"],
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 256}}),
+    "phimoe": TinyModel(
+        "phimoe",
+        COMMON | MOE,
+        [],
+        saved={
+            "architectures": ["PhiMoEForCausalLM"],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 256},
+        },
+    ),
     "granite": TinyModel("granite", COMMON | GRANITE),
     "granitemoe": TinyModel("granitemoe", COMMON | GRANITE | MOE, ATTENTION, EXPERTS),
-    "granitemoeshared": TinyModel("granitemoeshared", COMMON | GRANITE | MOE | dict(shared_intermediate_size=80),
-                                  [*ATTENTION, *SHARED_MLP], EXPERTS),
-    "granitemoehybrid": TinyModel("granitemoehybrid", COMMON | HYBRID | MOE | dict(num_hidden_layers=3, layer_types=["mamba", "attention", "mamba"]),
-                                  [*ATTENTION, "in_proj", "out_proj", *SHARED_MLP], EXPERTS,
-                                  saved={"layer_types": ["mamba", "attention", "mamba"]}),
+    "granitemoeshared": TinyModel("granitemoeshared", COMMON | GRANITE | MOE | dict(shared_intermediate_size=80), [*ATTENTION, *SHARED_MLP], EXPERTS),
+    "granitemoehybrid": TinyModel(
+        "granitemoehybrid",
+        COMMON | HYBRID | MOE | dict(num_hidden_layers=3, layer_types=["mamba", "attention", "mamba"]),
+        [*ATTENTION, "in_proj", "out_proj", *SHARED_MLP],
+        EXPERTS,
+        saved={"layer_types": ["mamba", "attention", "mamba"]},
+    ),
     "granitemoehybrid, dense": TinyModel(
-        "granitemoehybrid", COMMON | HYBRID | dict(shared_intermediate_size=96, num_local_experts=0, num_experts_per_tok=0,
-                                                   layer_types=["attention"] * 2, position_embedding_type="rope"),
-        saved={"layer_types": ["attention"] * 2}),
+        "granitemoehybrid",
+        COMMON
+        | HYBRID
+        | dict(
+            shared_intermediate_size=96, num_local_experts=0, num_experts_per_tok=0, layer_types=["attention"] * 2, position_embedding_type="rope"
+        ),
+        saved={"layer_types": ["attention"] * 2},
+    ),
     "smollm3": TinyModel("smollm3", COMMON | dict(num_hidden_layers=4)),
     "olmo": TinyModel("olmo", COMMON),
     "olmo2": TinyModel("olmo2", COMMON),
@@ -83,12 +106,16 @@ TINY_MODELS = {
     "starcoder2": TinyModel("starcoder2", COMMON),
     "gptneox": TinyModel("gpt_neox", COMMON, saved={"rotary_pct": 0.25}),
     "bloom": TinyModel("bloom", FIRST | dict(hidden_size=64, n_layer=2, n_head=4, pad_token_id=0)),
-    "falcon": TinyModel("falcon", FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2,
-                                               new_decoder_architecture=True, pad_token_id=0)),
-    "falcon, one key head": TinyModel("falcon", FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0),
-                                      saved={"num_kv_heads": 1}),
-    "mpt": TinyModel("mpt", FIRST | dict(d_model=64, n_layers=2, n_heads=4, max_seq_len=256, pad_token_id=0), [],
-                     saved={"architectures": ["MPTForCausalLM"]}),
+    "falcon": TinyModel(
+        "falcon",
+        FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True, pad_token_id=0),
+    ),
+    "falcon, one key head": TinyModel(
+        "falcon", FIRST | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0), saved={"num_kv_heads": 1}
+    ),
+    "mpt": TinyModel(
+        "mpt", FIRST | dict(d_model=64, n_layers=2, n_heads=4, max_seq_len=256, pad_token_id=0), [], saved={"architectures": ["MPTForCausalLM"]}
+    ),
     "arcee": TinyModel("arcee", COMMON),
     "apertus": TinyModel("apertus", COMMON),
     "command-r": TinyModel("cohere", COMMON | TIED),
@@ -100,8 +127,12 @@ TINY_MODELS = {
     "dots1": TinyModel("dots1", HEADS_OF_16 | MHA | SHARED_MOE, ATTENTION, EXPERTS, saved={"scoring_func": "sigmoid"}),
     "glm4": TinyModel("glm4", HEADS_OF_16),
     "glm4moe": TinyModel("glm4_moe", HEADS_OF_16 | SHARED_MOE, ATTENTION, EXPERTS),
-    "deepseek2": TinyModel("deepseek_v2", COMMON | MHA | SHARED_MOE | dict(
-        q_lora_rank=24, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16), ["o_proj"], EXPERTS),
+    "deepseek2": TinyModel(
+        "deepseek_v2",
+        COMMON | MHA | SHARED_MOE | dict(q_lora_rank=24, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16),
+        ["o_proj"],
+        EXPERTS,
+    ),
     "gpt-oss": TinyModel("gpt_oss", HEADS_OF_16 | MOE | dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0}), ATTENTION, EXPERTS),
     "mamba": TinyModel("mamba", MAMBA, ["in_proj", "x_proj"]),
     "mamba2": TinyModel("mamba2", MAMBA | dict(num_heads=8, head_dim=16, n_groups=1, chunk_size=16), ["in_proj"]),

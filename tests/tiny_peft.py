@@ -40,8 +40,15 @@ def unpermute(weight: np.ndarray, n_head: int) -> np.ndarray:
     return np.concatenate([pairs[:, :, 0], pairs[:, :, 1]], axis=1).reshape(weight.shape)
 
 
-def write_base(path: Path, weights: dict[str, np.ndarray] | None = None, architecture: str = "llama", dtype=np.float32,
-               tied: bool = False, tokens: list[bytes] | None = None, **writer_options) -> Path:
+def write_base(
+    path: Path,
+    weights: dict[str, np.ndarray] | None = None,
+    architecture: str = "llama",
+    dtype=np.float32,
+    tied: bool = False,
+    tokens: list[bytes] | None = None,
+    **writer_options,
+) -> Path:
     """A llama by `weights` (transformers' names, random if None), as gguf's own writer writes it."""
     import gguf
 
@@ -59,8 +66,13 @@ def write_base(path: Path, weights: dict[str, np.ndarray] | None = None, archite
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     writer.add_vocab_size(N_VOCAB)
-    tokens = tokens or [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)),
-                        *(f"\u2581w{i}".encode() for i in range(N_VOCAB - 259))]
+    tokens = tokens or [
+        b"<unk>",
+        b"<s>",
+        b"</s>",
+        *(f"<0x{i:02X}>".encode() for i in range(256)),
+        *(f"\u2581w{i}".encode() for i in range(N_VOCAB - 259)),
+    ]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * N_VOCAB)
@@ -117,8 +129,7 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], header: dict | None = None
     dtypes = {"float32": "F32", "float16": "F16", "float64": "F64", "uint16": "BF16"}
     entries, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, values in tensors.items():
-        entries[name] = {"dtype": dtypes[values.dtype.name], "shape": list(values.shape),
-                         "data_offsets": [offset, offset + values.nbytes]}
+        entries[name] = {"dtype": dtypes[values.dtype.name], "shape": list(values.shape), "data_offsets": [offset, offset + values.nbytes]}
         offset += values.nbytes
     for name, fields in (header or {}).items():
         entries[name] = {**entries.get(name, {}), **fields} if isinstance(fields, dict) else fields
@@ -129,8 +140,15 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], header: dict | None = None
 def write_adapter(folder: Path, tensors=None, header=None, **config) -> Path:
     """A PEFT folder of rank 4 on all linear modules; `config` overrides or adds options."""
     folder.mkdir(parents=True, exist_ok=True)
-    fields = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "bias": "none",
-              "target_modules": sorted(m.split(".")[1] for m in MODULES), **config}
+    fields = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": 4,
+        "lora_alpha": 8,
+        "bias": "none",
+        "target_modules": sorted(m.split(".")[1] for m in MODULES),
+        **config,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(fields))
     tensors = adapter_tensors() if tensors is None else tensors
     (folder / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors, header))

@@ -43,15 +43,22 @@ def convert_models(jobs: list[dict]) -> None:
     tokenizers by the hash of what they do, and a made-up one has none.
     """
     folder = upstream_source()
-    done = subprocess.run([sys.executable, __file__, str(folder)], input=json.dumps(jobs), capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder)], input=json.dumps(jobs), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 
 def tiny_vocabulary(n_vocab: int) -> tuple[list[bytes], list[int]]:
     """Tokens and their types: four special ones, all bytes, then words."""
-    tokens = [b"<unk>", b"<s>", b"</s>", b"<|endoftext|>", *(f"<0x{i:02X}>".encode() for i in range(256)),
-              *(f"\u2581w{i}".encode() for i in range(n_vocab - 260))]
+    tokens = [
+        b"<unk>",
+        b"<s>",
+        b"</s>",
+        b"<|endoftext|>",
+        *(f"<0x{i:02X}>".encode() for i in range(256)),
+        *(f"\u2581w{i}".encode() for i in range(n_vocab - 260)),
+    ]
     return tokens, [2, 3, 3, 3, *[6] * 256, *[1] * (n_vocab - 260)]
 
 

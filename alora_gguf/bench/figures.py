@@ -51,16 +51,14 @@ def least(value: float) -> Bar:
 def decode(run: Run) -> Measured:
     """One sequence, a token a step; 32 tokens of the base before them, adapted from there on."""
     steps = run["steps"]
-    return run.pace.ratio(
-        ("adapted", lambda: steps.decode(run.names(1), run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
+    return run.pace.ratio(("adapted", lambda: steps.decode(run.names(1), run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
 
 
 @figure("decode-q8", "decode, one sequence with a q8_0 adapter / base", _135m=most(1.15), _1b=None, _3b=None)
 def decode_q8(run: Run) -> Measured:
     """The same, the adapter in q8_0."""
     steps = run["steps"]
-    return run.pace.ratio(
-        ("adapted", lambda: steps.decode(["q8_0-0"], run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
+    return run.pace.ratio(("adapted", lambda: steps.decode(["q8_0-0"], run.n_steps)), ("base", lambda: steps.decode([None], run.n_steps)))
 
 
 @figure("batch", "decode, 8 sequences with 8 adapters / base batch of 8", _135m=most(1.30), _1b=most(1.20), _3b=None)
@@ -69,22 +67,18 @@ def batch(run: Run) -> Measured:
     steps = run["steps"]
 
     def of(n: int) -> Measured:
-        return run.pace.ratio(
-            ("adapted", lambda: steps.decode(run.names(n), run.n_steps)),
-            ("base", lambda: steps.decode([None] * n, run.n_steps)))
+        return run.pace.ratio(("adapted", lambda: steps.decode(run.names(n), run.n_steps)), ("base", lambda: steps.decode([None] * n, run.n_steps)))
 
     return _with_points("adapters", {n: of(n) for n in run.batches}, 8)
 
 
-@figure("switch", "8 adapters, one new token each: stock bindings, a switch before each / ours",
-        _135m=least(5), _1b=least(2), _3b=None)
+@figure("switch", "8 adapters, one new token each: stock bindings, a switch before each / ours", _135m=least(5), _1b=least(2), _3b=None)
 def switch(run: Run) -> Measured:
     """Stock: llama_set_adapters_lora and a decode for each sequence. Ours: one decode."""
     stock, steps = run["stock"], run["steps"]
 
     def of(n: int) -> Measured:
-        return run.pace.ratio(
-            ("stock", lambda: stock.switch(run.names(n), run.n_steps)), ("ours", lambda: steps.decode(run.names(n), run.n_steps)))
+        return run.pace.ratio(("stock", lambda: stock.switch(run.names(n), run.n_steps)), ("ours", lambda: steps.decode(run.names(n), run.n_steps)))
 
     return _with_points("adapters", {n: of(n) for n in run.batches}, 8)
 
@@ -93,16 +87,14 @@ def switch(run: Run) -> Measured:
 def alternate(run: Run) -> Measured:
     """Two sequences, decoded in turn, with two adapters or with one."""
     steps, (a, b) = run["steps"], run.names(2)
-    return run.pace.ratio(
-        ("alternating", lambda: steps.alternate([a, b], run.n_steps)), ("keeping", lambda: steps.alternate([a, a], run.n_steps)))
+    return run.pace.ratio(("alternating", lambda: steps.alternate([a, b], run.n_steps)), ("keeping", lambda: steps.alternate([a, a], run.n_steps)))
 
 
 @figure("prefill", "mixed prefill, 256 tokens with the last 8 active / base", _135m=most(1.05), _1b=None, _3b=None)
 def prefill(run: Run) -> Measured:
     """One batch on an empty sequence."""
     steps, (name,) = run["steps"], run.names(1)
-    return run.pace.ratio(
-        ("mixed", lambda: steps.prefill(256, name, 8)), ("base", lambda: steps.prefill(256, None, 0)))
+    return run.pace.ratio(("mixed", lambda: steps.prefill(256, name, 8)), ("base", lambda: steps.prefill(256, None, 0)))
 
 
 @figure("unpatched-decode", "base-only speed / unpatched library, decode", _135m=Bar(0.98, 1.02), _1b=Bar(0.98, 1.02), _3b=None)
@@ -133,8 +125,7 @@ def first_token(run: Run) -> Measured:
 
     def of(n: int) -> Measured:
         tokens = ours.conversation(n)
-        return run.pace.ratio(
-            ("intrinsic", lambda: ours.first_token(n, name)), ("base", lambda: steps.first_token(tokens, invocation_of(0))))
+        return run.pace.ratio(("intrinsic", lambda: ours.first_token(n, name)), ("base", lambda: steps.first_token(tokens, invocation_of(0))))
 
     by_context = {n: of(n) for n in run.contexts}
     return _with_points("tokens", by_context, max(by_context, key=lambda n: by_context[n].value))
@@ -150,25 +141,21 @@ def reprefill(run: Run) -> Measured:
     def of(n: int, pace) -> Measured:
         tokens = [*ours.conversation(n), *invocation_of(0)]
         ours.first_token(n, name)  # computes the conversation
-        return pace.ratio(
-            ("LoRA", lambda: stock.lora_first_token(tokens, name)), ("ours", lambda: ours.first_token(n, name)), warm=False)
+        return pace.ratio(("LoRA", lambda: stock.lora_first_token(tokens, name)), ("ours", lambda: ours.first_token(n, name)), warm=False)
 
     *shorter, longest = run.contexts
     return _with_points("tokens", {**{n: of(n, run.once) for n in shorter}, longest: of(longest, run.pace)}, longest)
 
 
-@figure("intrinsics", "16 intrinsics of 16 tokens on a 2,048-token conversation: "
-        "llama-server one after another / ours in one batch", _135m=least(3))
+@figure("intrinsics", "16 intrinsics of 16 tokens on a 2,048-token conversation: llama-server one after another / ours in one batch", _135m=least(3))
 def intrinsics(run: Run) -> Measured:
     """The conversation is in the cache of both. llama-server: a request for each, the adapter in it. Ours:
     Conversation.invoke_all.
     """
     ours, steps, server, names, n = run["ours"], run["steps"], run["llama-server"], run.names(16), run.n_conversation
     tokens, calls = ours.conversation(n), {name: invocation_of(i) for i, name in enumerate(names)}
-    measured = run.pace.ratio(
-        ("llama-server", lambda: server.intrinsics(tokens, calls, 16)), ("ours", lambda: ours.intrinsics(n, names, 16)))
-    kernels = run.pace.ratio(
-        ("llama-server", lambda: server.decode(names[:1], run.n_steps)), ("ours", lambda: steps.decode(names[:1], run.n_steps)))
+    measured = run.pace.ratio(("llama-server", lambda: server.intrinsics(tokens, calls, 16)), ("ours", lambda: ours.intrinsics(n, names, 16)))
+    kernels = run.pace.ratio(("llama-server", lambda: server.decode(names[:1], run.n_steps)), ("ours", lambda: steps.decode(names[:1], run.n_steps)))
     measured.note = _kernels(measured, kernels, "one adapted token")
     return measured
 
@@ -184,17 +171,18 @@ def back(run: Run) -> Measured:
 
     def of(question: str) -> Measured:
         return run.pace.ratio(
-            ("llama-server", lambda: server.next_turn(
-                tokens, invocation_of(0), name, ours.next_turn_tokens(n, next(theirs), question))),
-            ("ours", lambda: ours.next_turn(n, name, next(mine), question)))
+            ("llama-server", lambda: server.next_turn(tokens, invocation_of(0), name, ours.next_turn_tokens(n, next(theirs), question))),
+            ("ours", lambda: ours.next_turn(n, name, next(mine), question)),
+        )
 
     by_length = {len(ours.next_turn_tokens(n, 0, question)) - n: of(question) for question in ("", QUESTION)}
     short, long = by_length
     measured = _with_points("new tokens", by_length, short)
-    kernels = run.pace.ratio(
-        ("llama-server", lambda: server.prefill(256, None, 0)), ("ours", lambda: run["steps"].prefill(256, None, 0)))
-    measured.note = (f"{short} new tokens; with {long}, a question of a sentence: {by_length[long].value:.3g}, "
-                     f"ours {by_length[long].sides['ours']:.3g} ms; {_kernels(measured, kernels, 'a prefill')}")
+    kernels = run.pace.ratio(("llama-server", lambda: server.prefill(256, None, 0)), ("ours", lambda: run["steps"].prefill(256, None, 0)))
+    measured.note = (
+        f"{short} new tokens; with {long}, a question of a sentence: {by_length[long].value:.3g}, "
+        f"ours {by_length[long].sides['ours']:.3g} ms; {_kernels(measured, kernels, 'a prefill')}"
+    )
     return measured
 
 
@@ -207,7 +195,8 @@ def throughput(run: Run) -> Measured:
     ours.forget()
     measured = run.pace.ratio(
         ("one at a time, per token", lambda: ours.one_at_a_time(16, names, run.n_short, 16)),
-        ("at once, per token", lambda: ours.at_once(16, names, run.n_short, 16)))
+        ("at once, per token", lambda: ours.at_once(16, names, run.n_short, 16)),
+    )
     return measured
 
 
@@ -218,7 +207,8 @@ def watch(run: Run) -> Measured:
     """
     ours, (name,) = run["ours"], run.names(1)
     measured = run.pace.ratio(
-        ("watched, per token", lambda: ours.answer(run.n_answer, [name])), ("alone, per token", lambda: ours.answer(run.n_answer, [])))
+        ("watched, per token", lambda: ours.answer(run.n_answer, [name])), ("alone, per token", lambda: ours.answer(run.n_answer, []))
+    )
     measured.note = f"{ours.judged(run.n_answer, name)} verdicts in {run.n_answer} tokens"
     return measured
 
@@ -276,5 +266,4 @@ def _with_points(x: str, measured: dict[int, Measured], chosen: int) -> Measured
 
 
 def _kernels(measured: Measured, kernels: Measured, what: str) -> str:
-    return (f"the wheel's own kernels take {kernels.value:.2f} times ours for {what}: "
-            f"with equal kernels {measured.value / kernels.value:.3g}")
+    return f"the wheel's own kernels take {kernels.value:.2f} times ours for {what}: with equal kernels {measured.value / kernels.value:.3g}"

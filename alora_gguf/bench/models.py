@@ -119,10 +119,19 @@ def _write_embedded(out: Path) -> None:
 def _write_random(out: Path, shape: Shape) -> None:
     source = gguf.GGUFReader(default_model())
     n_vocab = len(source.fields["tokenizer.ggml.tokens"].contents())
-    writer = _writer(out, source, {
-        "block_count": shape.n_layer, "embedding_length": shape.n_embd, "feed_forward_length": shape.n_ff,
-        "attention.head_count": shape.n_head, "attention.head_count_kv": shape.n_head_kv,
-        "rope.dimension_count": shape.n_embd // shape.n_head, "context_length": N_CTX})
+    writer = _writer(
+        out,
+        source,
+        {
+            "block_count": shape.n_layer,
+            "embedding_length": shape.n_embd,
+            "feed_forward_length": shape.n_ff,
+            "attention.head_count": shape.n_head,
+            "attention.head_count_kv": shape.n_head_kv,
+            "rope.dimension_count": shape.n_embd // shape.n_head,
+            "context_length": N_CTX,
+        },
+    )
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((n_vocab, shape.n_embd), np.float32) * 0.02
     embeddings[_ends(source)] = embeddings.mean(0)
@@ -179,10 +188,21 @@ def _write_adapter(folder: Path, shape: Shape, number: int) -> None:
             tensors[f"{prefix}.lora_A.weight"] = _random_f16(rng, RANK, n_in, n_in**-0.5)
             tensors[f"{prefix}.lora_B.weight"] = _random_f16(rng, n_out, RANK, 0.05)
     _write_safetensors(folder / "adapter_model.safetensors", tensors)
-    (folder / "adapter_config.json").write_text(json.dumps({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": [module.split(".")[-1] for module, _, _ in shape.linear().values()],
-        "base_model_name_or_path": None, "alora_invocation_tokens": invocation_of(number)}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps(
+            {
+                "peft_type": "LORA",
+                "task_type": "CAUSAL_LM",
+                "r": RANK,
+                "lora_alpha": RANK,
+                "lora_dropout": 0.0,
+                "bias": "none",
+                "target_modules": [module.split(".")[-1] for module, _, _ in shape.linear().values()],
+                "base_model_name_or_path": None,
+                "alora_invocation_tokens": invocation_of(number),
+            }
+        )
+    )
 
 
 def _random_f16(rng: np.random.Generator, n_rows: int, n_columns: int, std: float) -> np.ndarray:

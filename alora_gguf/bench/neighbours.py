@@ -29,29 +29,44 @@ def side_by_side(run: Run) -> list[dict[str, Any]]:
     first = names[0]
     tasks: dict[str, dict[str, Callable[..., Any]]] = {
         "one token of the base": {
-            "ours": lambda: steps.decode([None], k), "stock": lambda w: w.decode([None], k),
-            "llama-server": lambda w: w.decode([None], k), "PEFT": lambda w: w.decode([None], k)},
+            "ours": lambda: steps.decode([None], k),
+            "stock": lambda w: w.decode([None], k),
+            "llama-server": lambda w: w.decode([None], k),
+            "PEFT": lambda w: w.decode([None], k),
+        },
         "one adapted token": {
-            "ours": lambda: steps.decode([first], k), "stock": lambda w: w.alternate([first], k),
-            "llama-server": lambda w: w.decode([first], k), "PEFT": lambda w: w.decode([first], k)},
+            "ours": lambda: steps.decode([first], k),
+            "stock": lambda w: w.alternate([first], k),
+            "llama-server": lambda w: w.decode([first], k),
+            "PEFT": lambda w: w.decode([first], k),
+        },
         "8 adapters, one token each": {
-            "ours": lambda: steps.decode(names, k), "stock": lambda w: w.switch(names, k), "PEFT": lambda w: w.decode(names, k)},
+            "ours": lambda: steps.decode(names, k),
+            "stock": lambda w: w.switch(names, k),
+            "PEFT": lambda w: w.decode(names, k),
+        },
         f"first token of an aLoRA, {n} tokens in the cache": {
-            "ours": lambda: ours.first_token(n, first), "stock": lambda w: w.first_token(tokens, new, first),
-            "llama-server": lambda w: w.first_token(tokens, new, first), "PEFT": lambda w: w.first_token(tokens, new, first)},
+            "ours": lambda: ours.first_token(n, first),
+            "stock": lambda w: w.first_token(tokens, new, first),
+            "llama-server": lambda w: w.first_token(tokens, new, first),
+            "PEFT": lambda w: w.first_token(tokens, new, first),
+        },
         "the same as a LoRA": {
             "stock": lambda w: w.lora_first_token([*tokens, *new], first),
-            "PEFT": lambda w: w.lora_first_token([*tokens, *new], first)},
+            "PEFT": lambda w: w.lora_first_token([*tokens, *new], first),
+        },
         "the base's next first token": {
-            "ours": lambda: ours.next_turn(n, first, next(turns), QUESTION), "stock": lambda w: w.first_token(tokens, prompt[n:]),
+            "ours": lambda: ours.next_turn(n, first, next(turns), QUESTION),
+            "stock": lambda w: w.first_token(tokens, prompt[n:]),
             "llama-server": lambda w: w.next_turn(tokens, new, first, prompt),
-            "PEFT": lambda w: w.next_turn(tokens, new, first, prompt)},
+            "PEFT": lambda w: w.next_turn(tokens, new, first, prompt),
+        },
     }
     rows = []
     for task, sides in tasks.items():
         bound: dict[str, Callable[[], Any]] = {
-            name: side if name == "ours" else partial(side, peers[name])
-            for name, side in sides.items() if name == "ours" or peers[name]}
+            name: side if name == "ours" else partial(side, peers[name]) for name, side in sides.items() if name == "ours" or peers[name]
+        }
         ms = run.pace.rounds(bound, warm=not run.quick)
         rows.append({"task": task, **{name: median(ms[name]) if name in ms else None for name in ENGINES}})
     return rows

@@ -23,8 +23,8 @@ N_MESSAGE_START = 4  # tokens that the template puts before a message: they may 
 class Ours:
     def __init__(self, settings: Settings):
         self.model = Model(
-            settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch,
-            n_threads=settings.n_threads, flash_attn=True)
+            settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch, n_threads=settings.n_threads, flash_attn=True
+        )
         self._files = settings.adapters
         for name, path in settings.adapters.items():
             self.model.load_adapter(path, name)

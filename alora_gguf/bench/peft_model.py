@@ -81,8 +81,9 @@ class PeftModel:
             options["adapter_names"] = [name or BASE for name in names]
         elif names[0]:
             self._model.set_adapter(names[0])
-        run = lambda: self._model(
-            input_ids=self._torch.tensor(rows), past_key_values=cache, use_cache=True, logits_to_keep=1, **options).logits[:, -1]
+        run = lambda: self._model(input_ids=self._torch.tensor(rows), past_key_values=cache, use_cache=True, logits_to_keep=1, **options).logits[
+            :, -1
+        ]
         if any(names):
             return run()
         with self._model.disable_adapter():

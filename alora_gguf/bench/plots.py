@@ -7,16 +7,29 @@ from typing import Any
 # file, the figures that it is made of, x, axis labels, logarithmic axes, lines: (key, label) by figure
 PLOTS: dict[str, dict[str, Any]] = {
     "first-token": {
-        "x": "tokens", "labels": ("tokens of the conversation", "milliseconds to the first token"), "log": (True, True),
-        "lines": {"first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
-                  "reprefill": [("LoRA", "LoRA: everything again, unpatched")]}},
+        "x": "tokens",
+        "labels": ("tokens of the conversation", "milliseconds to the first token"),
+        "log": (True, True),
+        "lines": {
+            "first-token": [("intrinsic", "intrinsic, ours"), ("base", "the same tokens, no adapter")],
+            "reprefill": [("LoRA", "LoRA: everything again, unpatched")],
+        },
+    },
     "adapters-in-a-batch": {
-        "x": "adapters", "labels": ("sequences, each with its adapter", "milliseconds a step"), "log": (False, False),
-        "lines": {"batch": [("adapted", "one batch, ours"), ("base", "one batch, no adapters")],
-                  "switch": [("stock", "a switch before each, unpatched")]}},
+        "x": "adapters",
+        "labels": ("sequences, each with its adapter", "milliseconds a step"),
+        "log": (False, False),
+        "lines": {
+            "batch": [("adapted", "one batch, ours"), ("base", "one batch, no adapters")],
+            "switch": [("stock", "a switch before each, unpatched")],
+        },
+    },
     "registered-adapters": {
-        "x": "registered", "labels": ("registered adapters, budget 64 MB", "peak megabytes above the base"), "log": (True, False),
-        "lines": {"memory": [("megabytes", "ours")]}},
+        "x": "registered",
+        "labels": ("registered adapters, budget 64 MB", "peak megabytes above the base"),
+        "log": (True, False),
+        "lines": {"memory": [("megabytes", "ours")]},
+    },
 }
 
 

@@ -17,8 +17,14 @@ class Registered:
         from .. import Model
 
         self.model = Model(
-            settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch,
-            n_threads=settings.n_threads, flash_attn=True, adapter_memory=BUDGET)
+            settings.model,
+            n_ctx=settings.n_ctx,
+            n_ubatch=settings.n_ubatch,
+            n_batch=settings.n_ubatch,
+            n_threads=settings.n_threads,
+            flash_attn=True,
+            adapter_memory=BUDGET,
+        )
         self._paths = [path for name, path in settings.adapters.items() if name.startswith("f16")]
         self._n = 0
         self._chat = self.model.conversation(messages=[{"role": "user", "content": "When does the ferry leave?"}])

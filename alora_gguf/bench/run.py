@@ -62,7 +62,10 @@ class Run:
             model=self._files.model(self.model),
             adapters={**adapters, "q8_0-0": self._files.adapter(self.model, 0, "q8_0")},
             peft={name: self._files.peft_adapter(self.model, i) for i, name in enumerate(self.names(8))},
-            unpatched=self._unpatched, n_ctx=N_CTX[self.model], n_threads=self._n_threads)
+            unpatched=self._unpatched,
+            n_ctx=N_CTX[self.model],
+            n_threads=self._n_threads,
+        )
 
     def _start(self, engine: str, **environment: str) -> Worker:
         if not self._is_there(engine):

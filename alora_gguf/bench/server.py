@@ -69,8 +69,15 @@ class LlamaServer:
     def _complete(self, prompt: Sequence[int], name: str | None, n: int, **options) -> tuple[dict, float]:
         """The reply, and milliseconds."""
         request = {
-            "prompt": list(prompt), "n_predict": n, "temperature": 0, "ignore_eos": True, "id_slot": 0, "cache_prompt": True,
-            "lora": [{"id": i, "scale": float(other == name)} for other, i in self._ids.items()], **options}
+            "prompt": list(prompt),
+            "n_predict": n,
+            "temperature": 0,
+            "ignore_eos": True,
+            "id_slot": 0,
+            "cache_prompt": True,
+            "lora": [{"id": i, "scale": float(other == name)} for other, i in self._ids.items()],
+            **options,
+        }
         began = time.perf_counter()
         reply = self._server.handle_completions(request)
         ms = (time.perf_counter() - began) * 1e3

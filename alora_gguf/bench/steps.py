@@ -27,18 +27,14 @@ class Steps:
     def decode(self, names: Sequence[str | None], n_steps: int) -> list[float]:
         """One sequence for each name, one token each in one batch: milliseconds of each step."""
         seqs = self._forks(names)
-        ms = [
-            self._timed([self.Span(seq, [1000 + i + step], N_PAST + step) for i, seq in enumerate(seqs)])
-            for step in range(N_WARM + n_steps)]
+        ms = [self._timed([self.Span(seq, [1000 + i + step], N_PAST + step) for i, seq in enumerate(seqs)]) for step in range(N_WARM + n_steps)]
         self._release(seqs)
         return ms[N_WARM:]
 
     def alternate(self, names: Sequence[str], n_steps: int) -> list[float]:
         """The same, each sequence in a batch of its own, in turn: milliseconds of each decode."""
         seqs = self._forks(names)
-        ms = [
-            self._timed([self.Span(seq, [1000 + i + step], N_PAST + step)])
-            for step in range(N_WARM + n_steps) for i, seq in enumerate(seqs)]
+        ms = [self._timed([self.Span(seq, [1000 + i + step], N_PAST + step)]) for step in range(N_WARM + n_steps) for i, seq in enumerate(seqs)]
         self._release(seqs)
         return ms[N_WARM * len(names) :]
 
@@ -123,8 +119,8 @@ class OurSteps(Steps):
         from ..runtime.context import Span
 
         self.model = Model(
-            settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch,
-            n_threads=settings.n_threads, flash_attn=True)
+            settings.model, n_ctx=settings.n_ctx, n_ubatch=settings.n_ubatch, n_batch=settings.n_ubatch, n_threads=settings.n_threads, flash_attn=True
+        )
         self.adapters = {name: self.model.load_adapter(path, name) for name, path in settings.adapters.items()}
         super().__init__(self.model.engine.context, Span)
 

@@ -85,8 +85,7 @@ class StockContext:
         self._tokens, self._pos = view(self._batch.token, np.int32), view(self._batch.pos, np.int32)
         self._outputs = view(self._batch.logits, np.int8)
         self._seqs = np.zeros(n, np.int32)
-        self._batch.seq_id = ctypes.cast(
-            (ctypes.c_void_p * n)(*(self._seqs.ctypes.data + 4 * np.arange(n)).tolist()), type(self._batch.seq_id))
+        self._batch.seq_id = ctypes.cast((ctypes.c_void_p * n)(*(self._seqs.ctypes.data + 4 * np.arange(n)).tolist()), type(self._batch.seq_id))
         view(self._batch.n_seq_id, np.int32)[:] = 1
 
     def decode(self, spans: Sequence[Span]) -> list[int]:

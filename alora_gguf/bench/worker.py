@@ -65,7 +65,8 @@ class Worker:
             self._process.join()
             raise BenchError(
                 f"{self.engine}: {task}: expected an answer, got the end of its process (status {self._process.exitcode}); "
-                "run this figure alone with --only to see its output") from None
+                "run this figure alone with --only to see its output"
+            ) from None
         if not done:
             raise BenchError(f"{self.engine}: {task}: {value}")
         return value

@@ -33,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         if e.filename is None:
             _leave_stdout()
         where = printable(str(e.filename or "standard output"))
-        print(f"alora: error: {where}: expected a file that can be read or written, got: {e.strerror or e}; check the path and the room there", file=sys.stderr)
+        print(
+            f"alora: error: {where}: expected a file that can be read or written, got: {e.strerror or e}; check the path and the room there",
+            file=sys.stderr,
+        )
         return 2
     except MemoryError:
         print("alora: error: memory: expected some that is free, got none; end other programs, or take a smaller model or --ctx", file=sys.stderr)

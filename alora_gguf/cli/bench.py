@@ -6,9 +6,14 @@ from pathlib import Path
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("bench", help="measure this engine beside its neighbours", description=(
-        "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
-        "and random models of 1B and 3B. Prints the figures. Take a quiet machine and half an hour."))
+    parser = commands.add_parser(
+        "bench",
+        help="measure this engine beside its neighbours",
+        description=(
+            "Measures this engine beside the unpatched library, llama-server (xllamacpp) and PEFT, in one run, on the embedded model "
+            "and random models of 1B and 3B. Prints the figures. Take a quiet machine and half an hour."
+        ),
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="write JSON, a page and plots there")
     parser.add_argument("--models", metavar="NAME", nargs="+", default=["135m", "1b", "3b"], help="default: 135m 1b 3b")
     parser.add_argument("--only", metavar="NAME", action="append", default=[], help="only this figure; may be repeated")
@@ -24,8 +29,14 @@ def run(args: argparse.Namespace) -> int:
     from ..bench.report import table
 
     results = bench(
-        args.out, cache=args.cache and Path(args.cache), models=args.models, only=args.only,
-        unpatched=args.unpatched and Path(args.unpatched), n_threads=args.threads, quick=args.quick)
+        args.out,
+        cache=args.cache and Path(args.cache),
+        models=args.models,
+        only=args.only,
+        unpatched=args.unpatched and Path(args.unpatched),
+        n_threads=args.threads,
+        quick=args.quick,
+    )
     print(table(results))
     wrong = [f"{c['engine']}, {c['what']}: computed something else" for c in results["checks"] if not c["ok"]]
     for line in [*results["left_out"], *results["failed"], *wrong]:

@@ -14,9 +14,14 @@ from . import devices
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("chat", help="chat with a model; every adapter is a command", description=(
-        "Chat with a model in the terminal. Every adapter is a command: /answerability runs it on the conversation "
-        "so far. Lines that come through a pipe are taken as if they were typed."))
+    parser = commands.add_parser(
+        "chat",
+        help="chat with a model; every adapter is a command",
+        description=(
+            "Chat with a model in the terminal. Every adapter is a command: /answerability runs it on the conversation "
+            "so far. Lines that come through a pipe are taken as if they were typed."
+        ),
+    )
     parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
     parser.add_argument("--adapter", metavar="GGUF", nargs="+", action="extend", default=[], help="adapters; may be repeated")
     parser.add_argument("--system", metavar="TEXT", help="system message")
@@ -28,8 +33,13 @@ def add_parser(commands) -> None:
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
-    parser.add_argument("--template-kwarg", metavar="NAME=VALUE", action="append", default=[],
-                       help="variable of the chat template, its value JSON or text, as enable_thinking=false; may be repeated")
+    parser.add_argument(
+        "--template-kwarg",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="variable of the chat template, its value JSON or text, as enable_thinking=false; may be repeated",
+    )
     parser.add_argument("--parse-special", action="store_true", help="names of control tokens in messages and documents become these tokens")
     parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end")
     parser.add_argument("--no-answer", action="store_true", help="with --prompt: only say it, for the intrinsics to judge")
@@ -45,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     variables = dict(map(variable, args.template_kwarg))
-    with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)) as model:
+    with Model(
+        args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
+    ) as model:
         for path in args.adapter:
             if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
@@ -102,10 +114,16 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     if args.json:
         thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}
         as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}
-        print(printable_json({
-            "reply": reply and as_json(reply),
-            "invocations": {name: {**as_json(r), "result": r.result, **({"error": str(r.error)} if r.error else {})} for name, r in verdicts.items()},
-        }))
+        print(
+            printable_json(
+                {
+                    "reply": reply and as_json(reply),
+                    "invocations": {
+                        name: {**as_json(r), "result": r.result, **({"error": str(r.error)} if r.error else {})} for name, r in verdicts.items()
+                    },
+                }
+            )
+        )
     else:
         screen = Screen(sys.stdout)
         if reply and reply.reasoning:

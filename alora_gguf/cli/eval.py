@@ -8,11 +8,18 @@ from pathlib import Path
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("eval", help="how good intrinsics are", description=(
-        "Measures intrinsics on held-out data through the GGUF runtime: the base model prompted, a LoRA, the aLoRA. Prints a table; "
-        "with --out writes Markdown, JSON and a plot."))
+    parser = commands.add_parser(
+        "eval",
+        help="how good intrinsics are",
+        description=(
+            "Measures intrinsics on held-out data through the GGUF runtime: the base model prompted, a LoRA, the aLoRA. Prints a table; "
+            "with --out writes Markdown, JSON and a plot."
+        ),
+    )
     parser.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters")
-    parser.add_argument("--out", metavar="DIR", help="folder for intrinsics.md, .json and .png, which keep what other runs measured; needs the extra [bench]")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for intrinsics.md, .json and .png, which keep what other runs measured; needs the extra [bench]"
+    )
     parser.add_argument("--limit", metavar="N", type=int, help="only so many examples of every test")
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.set_defaults(run=run)

@@ -11,14 +11,24 @@ from . import devices
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("serve", help="an OpenAI-compatible HTTP server", description=(
-        "Serves a base model and its adapters to programs that speak OpenAI's API. An adapter is chosen by its name, as `model`. "
-        "SIGTERM lets the requests under way end. Needs the extra [serve]."))
+    parser = commands.add_parser(
+        "serve",
+        help="an OpenAI-compatible HTTP server",
+        description=(
+            "Serves a base model and its adapters to programs that speak OpenAI's API. An adapter is chosen by its name, as `model`. "
+            "SIGTERM lets the requests under way end. Needs the extra [serve]."
+        ),
+    )
     parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--adapter", metavar="[NAME=]PATH", action="append", default=[], help="GGUF adapter or PEFT folder; may be repeated")
-    parser.add_argument("--adapters-from", metavar="DIR", action="append", default=[],
-                       help="folder that clients may load adapters from; may be repeated (default: they load none)")
+    parser.add_argument(
+        "--adapters-from",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="folder that clients may load adapters from; may be repeated (default: they load none)",
+    )
     parser.add_argument("--name", action="append", default=[], help="what clients call the base model; may be repeated (default: the file's name)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     parser.add_argument("--port", metavar="N", type=int, default=8080, help="0 for any that is free (default: %(default)s)")
@@ -29,7 +39,9 @@ def add_parser(commands) -> None:
     parser.add_argument("--max-tokens", metavar="N", type=int, default=4096, help="most of one answer (default: %(default)s)")
     parser.add_argument("--max-body", metavar="MIB", type=int, default=8, help="most of one request (default: %(default)s)")
     parser.add_argument("--timeout", metavar="S", type=float, default=600, help="most seconds of one answer (default: %(default)s)")
-    parser.add_argument("--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)")
+    parser.add_argument(
+        "--drain", metavar="S", type=int, default=30, help="seconds that requests have to end in after SIGTERM (default: %(default)s)"
+    )
     parser.add_argument("--adapter-memory", metavar="MIB", type=int, help="most of adapters in memory at once (default: no limit)")
     parser.add_argument("--parse-special", action="store_true", help="names of control tokens in messages and documents become these tokens")
     devices.add_options(parser)
@@ -57,17 +69,27 @@ def run(args: argparse.Namespace) -> int:
     if not all(keys):
         raise ServeError("--api-key: expected a key, got nothing")
     with Model(
-        args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, adapter_memory=args.adapter_memory and args.adapter_memory << 20,
-        parse_special=args.parse_special, **devices.options(args),
+        args.model or default_model(),
+        n_ctx=args.ctx,
+        n_threads=args.threads,
+        adapter_memory=args.adapter_memory and args.adapter_memory << 20,
+        parse_special=args.parse_special,
+        **devices.options(args),
     ) as model:
         names = args.name or [model.path.stem]
         for name, path in [*(bundled_adapters().items() if args.demo else ()), *map(_named, args.adapter)]:
             adapter = model.load_adapter(path, name)
             if adapter.name in names:
-                raise ServeError(f"--adapter {path}: expected a name of its own, got {adapter.name!r}, which the base model has; give one as NAME=PATH")
+                raise ServeError(
+                    f"--adapter {path}: expected a name of its own, got {adapter.name!r}, which the base model has; give one as NAME=PATH"
+                )
         limits = Limits(
-            n_running=min(args.parallel, model.engine.context.n_seq_max), n_waiting=args.queue,
-            n_tokens=min(args.max_tokens, model.engine.context.n_ctx), seconds=args.timeout, body_bytes=args.max_body << 20)
+            n_running=min(args.parallel, model.engine.context.n_seq_max),
+            n_waiting=args.queue,
+            n_tokens=min(args.max_tokens, model.engine.context.n_ctx),
+            seconds=args.timeout,
+            body_bytes=args.max_body << 20,
+        )
         if not keys and not is_loopback(args.host):
             _say(f"alora: warning: {args.host} can be reached from other machines, and there is no --api-key")
         service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]))

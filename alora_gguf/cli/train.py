@@ -8,10 +8,15 @@ from ..errors import TrainError
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("train", help="train an activated LoRA of your own", description=(
-        "Trains an activated LoRA on chat messages and wanted outputs, one JSON object a line: {\"messages\": [...], \"output\": \"...\"}. "
-        "What stands before the invocation is computed once. Writes a folder that PEFT loads. A run that was stopped goes on when the "
-        "command is given again. Needs the extra [train]."))
+    parser = commands.add_parser(
+        "train",
+        help="train an activated LoRA of your own",
+        description=(
+            'Trains an activated LoRA on chat messages and wanted outputs, one JSON object a line: {"messages": [...], "output": "..."}. '
+            "What stands before the invocation is computed once. Writes a folder that PEFT loads. A run that was stopped goes on when the "
+            "command is given again. Needs the extra [train]."
+        ),
+    )
     parser.add_argument("data", nargs="?", help="JSONL file of examples, or a TOML file with these options and `data`")
     parser.add_argument("--base", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
     parser.add_argument("--invocation", metavar="TEXT", help='what activates it, as "<|im_start|>certainty\\n" or "<certainty>"')
@@ -48,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from ..train.heap import return_large_blocks
     from ..train.settings import Settings, read_config
 
-    given = {name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")}
+    given = {
+        name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")
+    }
     if "invocation" in given:
         given["invocation"] = given["invocation"].replace("\\n", "\n")  # which shells cannot be asked to type
     data = Path(args.data) if args.data else None

@@ -6,9 +6,14 @@ import json
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("verify", help="compare an adapter file with PEFT", description=(
-        "Runs PEFT and this runtime on the same random prompts and prints the relative errors of the logits; "
-        "exit code 1 above the tolerance. Needs the extra [verify]."))
+    parser = commands.add_parser(
+        "verify",
+        help="compare an adapter file with PEFT",
+        description=(
+            "Runs PEFT and this runtime on the same random prompts and prints the relative errors of the logits; "
+            "exit code 1 above the tolerance. Needs the extra [verify]."
+        ),
+    )
     parser.add_argument("adapter", help="PEFT's folder")
     parser.add_argument("file", help="GGUF adapter made of it")
     parser.add_argument("--base", metavar="GGUF", required=True, help="base model")

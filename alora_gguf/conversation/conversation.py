@@ -121,23 +121,44 @@ class Conversation:
 
     @overload
     def ask(
-        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
-        stream: Literal[False] = ..., on_text: Callable[[Chunk], Any] | None = ...,
-        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+        self,
+        content: str | Sequence[Mapping[str, str]],
+        *,
+        watch: Sequence[str] = ...,
+        watch_every: int | None = ...,
+        stream: Literal[False] = ...,
+        on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        **sampling: Any,
     ) -> Reply: ...
 
     @overload
     def ask(
-        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
-        stream: Literal[True], on_text: Callable[[Chunk], Any] | None = ...,
-        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+        self,
+        content: str | Sequence[Mapping[str, str]],
+        *,
+        watch: Sequence[str] = ...,
+        watch_every: int | None = ...,
+        stream: Literal[True],
+        on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        **sampling: Any,
     ) -> Stream[Chunk | Verdict, Reply]: ...
 
     @overload
     def ask(
-        self, content: str | Sequence[Mapping[str, str]], *, watch: Sequence[str] = ..., watch_every: int | None = ...,
-        stream: bool, on_text: Callable[[Chunk], Any] | None = ...,
-        on_verdict: Callable[[Verdict], Any] | None = ..., chat_template_kwargs: Mapping[str, Any] | None = ..., **sampling: Any,
+        self,
+        content: str | Sequence[Mapping[str, str]],
+        *,
+        watch: Sequence[str] = ...,
+        watch_every: int | None = ...,
+        stream: bool,
+        on_text: Callable[[Chunk], Any] | None = ...,
+        on_verdict: Callable[[Verdict], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        **sampling: Any,
     ) -> Reply | Stream[Chunk | Verdict, Reply]: ...
 
     def ask(
@@ -179,8 +200,15 @@ class Conversation:
             messages = [*self.messages, {"role": "user", "content": content}]
             prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
             request = Request(
-                prompt.tokens, params, self._engine.vocab, activations=self._activations(), cache_salt=self.cache_salt, t_start=t_start,
-                thinking=self._engine.template.features.thinking, in_thought=prompt.thinks)
+                prompt.tokens,
+                params,
+                self._engine.vocab,
+                activations=self._activations(),
+                cache_salt=self.cache_salt,
+                t_start=t_start,
+                thinking=self._engine.template.features.thinking,
+                in_thought=prompt.thinks,
+            )
             channel = call.channel
             turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
             if not watching:
@@ -242,23 +270,44 @@ class Conversation:
 
     @overload
     def invoke(
-        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[False] = ...,
-        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+        self,
+        name: str,
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: Literal[False] = ...,
+        on_text: Callable[[Chunk], Any] | None = ...,
+        **options: Any,
     ) -> Reply: ...
 
     @overload
     def invoke(
-        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[True],
-        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+        self,
+        name: str,
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: Literal[True],
+        on_text: Callable[[Chunk], Any] | None = ...,
+        **options: Any,
     ) -> Stream[Chunk, Reply]: ...
 
     @overload
     def invoke(
-        self, name: str, *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: bool,
-        on_text: Callable[[Chunk], Any] | None = ..., **options: Any,
+        self,
+        name: str,
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: bool,
+        on_text: Callable[[Chunk], Any] | None = ...,
+        **options: Any,
     ) -> Reply | Stream[Chunk, Reply]: ...
 
     def invoke(
@@ -306,23 +355,44 @@ class Conversation:
 
     @overload
     def invoke_all(
-        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[False] = ...,
-        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+        self,
+        names: Sequence[str],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: Literal[False] = ...,
+        on_text: Callable[[str, Chunk], Any] | None = ...,
+        **options: Any,
     ) -> dict[str, Reply]: ...
 
     @overload
     def invoke_all(
-        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: Literal[True],
-        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+        self,
+        names: Sequence[str],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: Literal[True],
+        on_text: Callable[[str, Chunk], Any] | None = ...,
+        **options: Any,
     ) -> Stream[tuple[str, Chunk], dict[str, Reply]]: ...
 
     @overload
     def invoke_all(
-        self, names: Sequence[str], *, documents: Sequence[str | Mapping[str, str]] | None = ..., arguments: Mapping[str, Any] | None = ...,
-        chat_template_kwargs: Mapping[str, Any] | None = ..., with_reasoning: bool = ..., stream: bool,
-        on_text: Callable[[str, Chunk], Any] | None = ..., **options: Any,
+        self,
+        names: Sequence[str],
+        *,
+        documents: Sequence[str | Mapping[str, str]] | None = ...,
+        arguments: Mapping[str, Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        with_reasoning: bool = ...,
+        stream: bool,
+        on_text: Callable[[str, Chunk], Any] | None = ...,
+        **options: Any,
     ) -> dict[str, Reply] | Stream[tuple[str, Chunk], dict[str, Reply]]: ...
 
     def invoke_all(
@@ -407,12 +477,23 @@ class Conversation:
         paths = [self._keys([*tokens[: aside.after], *aside.tokens]) for aside in asides]
         cells = engine.loop.call(lambda: list(read_cells(engine, self._keys(tokens), paths)))
         Saved(
-            llama_cpp=LLAMA_CPP_PYTHON, model=digest_of(engine.path), cells=engine.cell_types,
+            llama_cpp=LLAMA_CPP_PYTHON,
+            model=digest_of(engine.path),
+            cells=engine.cell_types,
             adapter={"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
-            messages=self.messages, documents=self.documents, notes=self.notes, chat_template_kwargs=self.chat_template_kwargs,
-            began=self.began.isoformat(), text=text, tokens=tokens, n_cells=len(cells[0][1].keys) if cells else 0,
-            asides=[{"after": asides[i].after, "tokens": list(asides[i].tokens), "n_cells": len(one.keys) - one.start, "n_bytes": len(one.state)}
-                    for i, one in cells if i is not None],
+            messages=self.messages,
+            documents=self.documents,
+            notes=self.notes,
+            chat_template_kwargs=self.chat_template_kwargs,
+            began=self.began.isoformat(),
+            text=text,
+            tokens=tokens,
+            n_cells=len(cells[0][1].keys) if cells else 0,
+            asides=[
+                {"after": asides[i].after, "tokens": list(asides[i].tokens), "n_cells": len(one.keys) - one.start, "n_bytes": len(one.state)}
+                for i, one in cells
+                if i is not None
+            ],
             states=[one.state for _, one in cells],
         ).write(path)
 
@@ -424,7 +505,8 @@ class Conversation:
         adapter = engine.adapters[saved.adapter["name"]] if saved.adapter else None
         if saved.adapter and adapter is not None and adapter.sha256 != saved.adapter["sha256"]:
             raise SavedConversationError(
-                f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one")
+                f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one"
+            )
         conversation = cls(engine, saved.messages, adapter, cache_salt, chat_template_kwargs=saved.chat_template_kwargs)
         conversation.began = saved.time(path)
         conversation.documents, conversation.notes = documents_of(saved.documents), saved.notes
@@ -474,8 +556,7 @@ class Conversation:
         prompts = self._engine.prompts
         setting = self._setting(chat_template_kwargs)
         given = setting if documents is None else setting._replace(documents=documents)
-        prompt = prompts.intrinsic(
-            messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
+        prompt = prompts.intrinsic(messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
         assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
         if known is None and prompt.start > prompt.n_shared:
             self.note_aside(Aside(prompt.n_shared, tuple(prompt.tokens[prompt.n_shared : prompt.start])))
@@ -485,9 +566,16 @@ class Conversation:
         if prompt.asked and prompt.asked.top_logprobs:  # its result needs them, whatever the caller asks for
             params = dataclasses.replace(params, logprobs=True, top_logprobs=max(params.top_logprobs, prompt.asked.top_logprobs))
         return Request(
-            prompt.tokens, params, self._engine.vocab, checkpoint=min(prompt.n_shared, prompt.start) or None,
-            background=background, cache_salt=self.cache_salt, activations=[*self._activations(), Activation(adapter, prompt.start)], t_start=t_start,
-            result_of=prompt.result_of)
+            prompt.tokens,
+            params,
+            self._engine.vocab,
+            checkpoint=min(prompt.n_shared, prompt.start) or None,
+            background=background,
+            cache_salt=self.cache_salt,
+            activations=[*self._activations(), Activation(adapter, prompt.start)],
+            t_start=t_start,
+            result_of=prompt.result_of,
+        )
 
     def note_aside(self, aside: Aside) -> None:
         """That an intrinsic was asked so: save() keeps its cells too."""
@@ -525,8 +613,16 @@ class Conversation:
 
         def make(adapter: Adapter) -> Request:
             mine = {name: given[name] for name in taken[adapter] if name in given}
-            fork = self.fork(adapter, messages, documents=documents, arguments=mine, sampling=sampling,
-                             chat_template_kwargs=chat_template_kwargs, with_reasoning=with_reasoning, t_start=t_start)
+            fork = self.fork(
+                adapter,
+                messages,
+                documents=documents,
+                arguments=mine,
+                sampling=sampling,
+                chat_template_kwargs=chat_template_kwargs,
+                with_reasoning=with_reasoning,
+                t_start=t_start,
+            )
             fork.warnings += adapter.warnings
             return fork
 

@@ -30,8 +30,21 @@ from ..errors import SavedConversationError
 
 _MAGIC = b"ALORACNV"
 _VERSION = 4
-_HEADER = {"llama_cpp": str, "model": str, "cells": list, "adapter": dict | None, "messages": list, "documents": list, "notes": dict,
-           "chat_template_kwargs": dict, "began": str, "text": str, "tokens": list, "n_cells": int, "asides": list}
+_HEADER = {
+    "llama_cpp": str,
+    "model": str,
+    "cells": list,
+    "adapter": dict | None,
+    "messages": list,
+    "documents": list,
+    "notes": dict,
+    "chat_template_kwargs": dict,
+    "began": str,
+    "text": str,
+    "tokens": list,
+    "n_cells": int,
+    "asides": list,
+}
 _ASIDE = {"after": int, "tokens": list, "n_cells": int, "n_bytes": int}
 
 
@@ -144,7 +157,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
     for aside in reversed(header["asides"]):
         ends.append(ends[-1] - aside["n_bytes"])
     if ends[-1] < 16 + n:
-        raise SavedConversationError(f"{path}: header: expected asides of {ends[0] - 16 - n} bytes at most, got {ends[0] - ends[-1]}; the file is damaged")
+        raise SavedConversationError(
+            f"{path}: header: expected asides of {ends[0] - 16 - n} bytes at most, got {ends[0] - ends[-1]}; the file is damaged"
+        )
     ends = [16 + n, *reversed(ends)]
     return header, [data[a:b] for a, b in itertools.pairwise(ends)]
 
@@ -168,9 +183,14 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
 
 def _is_aside(aside: object, n: int) -> bool:
     """Whether it can be one of a conversation of `n` tokens."""
-    return (isinstance(aside, dict) and all(isinstance(aside.get(name), kind) for name, kind in _ASIDE.items())
-            and 0 <= aside["after"] <= n and 0 < aside["n_cells"] <= len(aside["tokens"]) and aside["n_bytes"] > 0
-            and _are_tokens(aside["tokens"]))
+    return (
+        isinstance(aside, dict)
+        and all(isinstance(aside.get(name), kind) for name, kind in _ASIDE.items())
+        and 0 <= aside["after"] <= n
+        and 0 < aside["n_cells"] <= len(aside["tokens"])
+        and aside["n_bytes"] > 0
+        and _are_tokens(aside["tokens"])
+    )
 
 
 def _are_tokens(tokens: list[Any]) -> bool:

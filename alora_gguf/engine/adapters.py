@@ -40,7 +40,8 @@ class Registry(Mapping[str, Adapter]):
         if not adapter.is_activated:
             raise NoInvocationError(
                 f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; "
-                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens")
+                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens"
+            )
         return adapter
 
     def __iter__(self) -> Iterator[str]:
@@ -96,8 +97,7 @@ class Registry(Mapping[str, Adapter]):
                 idle = [a for a in self._resident if not self._held[a]]
                 if not idle:
                     if not self._resident:
-                        raise AdapterMemoryError(
-                            f"{adapter.path}: expected {self._budget} bytes at most (adapter_memory), got {n}; give it more")
+                        raise AdapterMemoryError(f"{adapter.path}: expected {self._budget} bytes at most (adapter_memory), got {n}; give it more")
                     return False
                 self._free(min(idle, key=self._resident.__getitem__))
         adapter.load(self._context.ptr)

@@ -227,8 +227,9 @@ class Cache:
 
     def holder(self, keys: Sequence[int]) -> tuple[int, int] | None:
         """(a sequence, how many cells of this path it can be forked after), the most there are."""
-        found = [(n, seq) for b, n in ((b, min(n, b.ready_end)) for b, n in self._walk(keys, self._root))
-                 if n and (seq := self._source(b, n)) is not None]
+        found = [
+            (n, seq) for b, n in ((b, min(n, b.ready_end)) for b, n in self._walk(keys, self._root)) if n and (seq := self._source(b, n)) is not None
+        ]
         n, seq = max(found, default=(0, 0))
         return (seq, n) if n else None
 

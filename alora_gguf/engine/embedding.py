@@ -18,7 +18,9 @@ def embed(engine: Engine, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """
     engine.check_open()
     if not engine.context.pools:
-        raise PromptError(f"{engine.path.name}: expected a model that pools its tokens into an embedding, got one that does not; load an embedding model")
+        raise PromptError(
+            f"{engine.path.name}: expected a model that pools its tokens into an embedding, got one that does not; load an embedding model"
+        )
     rows = [engine.vocab.check(row) for row in rows]
     for row in rows:
         if len(row) > engine.context.n_ubatch:

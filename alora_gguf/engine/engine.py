@@ -34,7 +34,8 @@ class Engine:
         self.fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the engine
         self.history = TokenHistory()
         self.prompts = PromptBuilder(
-            self.vocab, partial(template_of, self.vocab, chat_template, self.path.name), self.history, parse_special=parse_special)
+            self.vocab, partial(template_of, self.vocab, chat_template, self.path.name), self.history, parse_special=parse_special
+        )
 
     @property
     def template(self) -> ChatTemplate:

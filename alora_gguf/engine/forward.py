@@ -23,9 +23,7 @@ def logits(engine: Engine, rows: Sequence[Sequence[int]], adapters: Sequence[Ada
     return engine.loop.call(lambda: _logits(engine, rows, adapters, starts))
 
 
-def _logits(
-    engine: Engine, rows: Sequence[Sequence[int]], adapters: Sequence[Adapter | None], starts: Sequence[int | None]
-) -> list[np.ndarray]:
+def _logits(engine: Engine, rows: Sequence[Sequence[int]], adapters: Sequence[Adapter | None], starts: Sequence[int | None]) -> list[np.ndarray]:
     used = [adapter for adapter in adapters if adapter]
     if not engine.adapters.hold(used):
         raise AdapterMemoryError("logits: expected room for the adapters of all rows, got calls that use it; wait for them to end")

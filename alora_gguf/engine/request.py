@@ -244,8 +244,15 @@ class Request:
 
     def _reply(self, **more: Any) -> Reply:
         return Reply(
-            self._text.text, self.usage, self.finish_reason or "cancelled", self.generated, self._text.logprobs,
-            reasoning=self._text.reasoning, warnings=list(self.warnings), **more)
+            self._text.text,
+            self.usage,
+            self.finish_reason or "cancelled",
+            self.generated,
+            self._text.logprobs,
+            reasoning=self._text.reasoning,
+            warnings=list(self.warnings),
+            **more,
+        )
 
     @cached_property
     def _result(self) -> Any:
@@ -262,8 +269,9 @@ class Request:
         n = min(self.params.top_logprobs, len(logits))
         best: Sequence[int] = np.argpartition(logits, -n)[-n:].tolist() if n else []
         alternatives = sorted(((float(logits[i]) - total, int(i)) for i in best), key=lambda x: (-x[0], x[1]))
-        return TokenLogprob("", token, float(logits[token]) - total, tuple(
-            TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives))
+        return TokenLogprob(
+            "", token, float(logits[token]) - total, tuple(TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives)
+        )
 
 
 def _nothing(*_: Any) -> None:

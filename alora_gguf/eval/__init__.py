@@ -1,8 +1,8 @@
 """`alora eval`: how good intrinsics are, through the GGUF runtime, beside the base prompted and an ordinary LoRA.
 
-    plan       what is measured, from a TOML file
-    ways       how an example is asked: the base prompted, the LoRA, the aLoRA
-    metrics    accuracy, AUROC, calibration, and their intervals
-    evaluate   the measuring; peft_model: the reference
-    report     tables and a plot; page: docs/intrinsics.md of them
+plan       what is measured, from a TOML file
+ways       how an example is asked: the base prompted, the LoRA, the aLoRA
+metrics    accuracy, AUROC, calibration, and their intervals
+evaluate   the measuring; peft_model: the reference
+report     tables and a plot; page: docs/intrinsics.md of them
 """

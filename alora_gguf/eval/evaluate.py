@@ -85,8 +85,14 @@ def _right(plan: Plan, lines: Sequence[Line], said: Sequence[Said], probabilitie
 
 
 def _row(
-    plan: Plan, title: str, way: str, lines: Sequence[Line], right: Sequence[bool], by_alora: Sequence[bool] | None,
-    said: Sequence[Said] | None, probabilities: Sequence[float] | None,
+    plan: Plan,
+    title: str,
+    way: str,
+    lines: Sequence[Line],
+    right: Sequence[bool],
+    by_alora: Sequence[bool] | None,
+    said: Sequence[Said] | None,
+    probabilities: Sequence[float] | None,
 ) -> Row:
     merits: dict[str, Any] = {}
     if probabilities is not None:

@@ -47,8 +47,14 @@ def _generated(model: PeftModel, example: Example, end: int, n_most: int) -> lis
     """What PEFT's own generation says, greedily, without the end of the message."""
     prompt = torch.tensor([[*example.prefix, *example.suffix]])
     out = model.generate(
-        input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=n_most, do_sample=False, repetition_penalty=1.0,
-        eos_token_id=end, pad_token_id=end)
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=n_most,
+        do_sample=False,
+        repetition_penalty=1.0,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
     return [token for token in out[0, prompt.shape[1] :].tolist() if token != end]
 
 
@@ -68,7 +74,11 @@ def _forced(model: PeftModel, examples: Sequence[Example], enum: Sequence[Sequen
         n_new = len(row.tokens) - row.n_prefix
         [logits] = passes.logits(model, [row], passes.prefixes(model, [row]), alora_offsets=[n_new])
         owners = torch.from_numpy(row.owners)
-        right = [_is_said(logits[owners == owner], examples[i].output, enum) for owner, i in enumerate(row.examples)] if enum else passes.said(logits, row)
+        right = (
+            [_is_said(logits[owners == owner], examples[i].output, enum) for owner, i in enumerate(row.examples)]
+            if enum
+            else passes.said(logits, row)
+        )
         for i, hit in zip(row.examples, right, strict=True):
             said[i] = hit
     return said

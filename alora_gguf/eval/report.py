@@ -11,17 +11,27 @@ def table(rows: Sequence[Row]) -> str:
     probable = any(row.auroc is not None for row in rows)
     led = any(row.lead is not None for row in rows)
     titles = [
-        "test", "asked by", "examples", "right", "95%", *(["aLoRA's lead, points"] if led else []),
-        *(["AUROC", "95%", "ECE", "95%"] if probable else []), "tokens computed", "ms a call",
+        "test",
+        "asked by",
+        "examples",
+        "right",
+        "95%",
+        *(["aLoRA's lead, points"] if led else []),
+        *(["AUROC", "95%", "ECE", "95%"] if probable else []),
+        "tokens computed",
+        "ms a call",
     ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         cells = [row.test, row.way, str(row.n), f"{row.accuracy:.1%}", _shares(row.interval)]
         if led:
-            cells.append("-" if row.lead is None or row.lead_interval is None else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})")
+            cells.append(
+                "-"
+                if row.lead is None or row.lead_interval is None
+                else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})"
+            )
         if probable:
-            cells += ["-"] * 4 if row.auroc is None else [
-                f"{row.auroc:.3f}", _range(row.auroc_interval), f"{row.ece:.3f}", _range(row.ece_interval)]
+            cells += ["-"] * 4 if row.auroc is None else [f"{row.auroc:.3f}", _range(row.auroc_interval), f"{row.ece:.3f}", _range(row.ece_interval)]
         cells += ["-", "-"] if row.tokens is None else [f"{row.tokens:.0f}", f"{row.ms:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -58,8 +68,14 @@ def plot(rows: Mapping[str, Sequence[Row]], out: Path) -> None:
             if row is not None:
                 error = [[100 * (row.accuracy - row.interval[0])], [100 * (row.interval[1] - row.accuracy)]]
                 axes.bar(
-                    x - 0.4 + (i + 0.5) * width, 100 * row.accuracy, width * 0.92, yerr=error, capsize=3, color=f"C{i}",
-                    label=None if way in named else way)
+                    x - 0.4 + (i + 0.5) * width,
+                    100 * row.accuracy,
+                    width * 0.92,
+                    yerr=error,
+                    capsize=3,
+                    color=f"C{i}",
+                    label=None if way in named else way,
+                )
                 named.add(way)
     axes.set_xticks(range(len(rows)), list(rows))
     axes.set_ylabel("outputs right, %")

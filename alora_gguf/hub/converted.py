@@ -32,7 +32,9 @@ def as_gguf(path: str | PathLike[str], base: Path) -> Path:
             out.parent.mkdir(parents=True, exist_ok=True)
             convert(folder, out, base=base)
     except OSError as e:
-        raise ConversionError(complaint(e.filename or path, "adapter", "files that can be read and written", e.strerror or e, "check the path")) from e
+        raise ConversionError(
+            complaint(e.filename or path, "adapter", "files that can be read and written", e.strerror or e, "check the path")
+        ) from e
     return out
 
 

@@ -78,9 +78,7 @@ class PromptBuilder:
     Any thread may call it.
     """
 
-    def __init__(
-        self, vocab: Vocab, make_template: Callable[[], ChatTemplate], history: TokenHistory | None = None, *, parse_special: bool = False
-    ):
+    def __init__(self, vocab: Vocab, make_template: Callable[[], ChatTemplate], history: TokenHistory | None = None, *, parse_special: bool = False):
         self.vocab = vocab
         self._make_template = make_template
         self.history = TokenHistory() if history is None else history
@@ -107,8 +105,7 @@ class PromptBuilder:
             given["documents"] = documents
         elif documents:
             messages = [documents_message(documents), *messages]
-        return template.render(
-            template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
+        return template.render(template.fit(messages), add_generation_prompt=add_generation_prompt, now=setting.now, mark=mark, **given)
 
     def remember(self, prompt: Prompt, generated: Sequence[int], cache_salt: Hashable = None) -> None:
         """What was generated after a prompt, as it will stand in the next one, has these tokens."""
@@ -128,7 +125,12 @@ class PromptBuilder:
         return self._said(self.control.messages(messages, mark), self._protected(setting, mark), mark, add_generation_prompt)
 
     def asked_in_words(
-        self, messages: Sequence[Message], io: IntrinsicIO, setting: Setting = Setting(), *, arguments: Mapping[str, Any] = _NONE,
+        self,
+        messages: Sequence[Message],
+        io: IntrinsicIO,
+        setting: Setting = Setting(),
+        *,
+        arguments: Mapping[str, Any] = _NONE,
         without_instruction: bool = False,
     ) -> Prompt:
         """The prompt by which the base is asked what an intrinsic is asked; `without_instruction`, the conversation alone. Raises PromptError."""
@@ -191,13 +193,21 @@ class PromptBuilder:
         return mark, rewritten, plain, of._replace(documents=more.pop("documents", None) or (), variables={**of.variables, **more})
 
     def _invoked(
-        self, given: Sequence[Message], said: Sequence[Message], n_conversation: int, intrinsic: Intrinsic, setting: Setting, mark: str, known: Known | None
+        self,
+        given: Sequence[Message],
+        said: Sequence[Message],
+        n_conversation: int,
+        intrinsic: Intrinsic,
+        setting: Setting,
+        mark: str,
+        known: Known | None,
     ) -> tuple[Prompt, bool]:
         """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
         render = partial(self.render, setting=setting, mark=mark)
         fitting = lambda text: [*self.history.fitting(text, setting.cache_salt), *([known] if known else [])]
         make = lambda messages: intrinsic_prompt(
-            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where)
+            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where
+        )
         made = make(said)
         if made.is_appended and (named := self._with_invocation(given, said, intrinsic.invocation, mark)) is not None:
             found = make(named)

@@ -86,8 +86,10 @@ class ChatTemplate:
             if name in variables:
                 raise PromptError(f"chat template: expected variables of other names, got {name}; leave it out")
         if variables.get("documents") and not self.features.documents:
-            raise PromptError("chat template: expected one that writes documents, got one that does not; put them into a message, or "
-                              "let `docs_as_message: string` in io.yaml do it")
+            raise PromptError(
+                "chat template: expected one that writes documents, got one that does not; put them into a message, or "
+                "let `docs_as_message: string` in io.yaml do it"
+            )
         if variables.get("tools") and not self.features.tools:
             raise PromptError("chat template: expected one that writes tools, got one that does not; describe them in a message")
 

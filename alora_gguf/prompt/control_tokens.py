@@ -31,8 +31,9 @@ class ControlTokens:
     def __init__(self, vocab: Vocab, template: ChatTemplate, *, protects: bool = True):
         self._vocab = vocab
         self._protects = protects
-        of_template = {token: name for token, name in vocab.named_tokens.items()
-                       if not name.isspace() and (name in template.source or _TAG.fullmatch(name))}
+        of_template = {
+            token: name for token, name in vocab.named_tokens.items() if not name.isspace() and (name in template.source or _TAG.fullmatch(name))
+        }
         self._tokens = {**vocab.control_tokens, **of_template}
         self._names = _longest_first(self._tokens.values())
         self._begins = re.compile(f"[{re.escape(''.join({name[0] for name in self._names}))}]" if self._names else "(?!)")  # most texts name nothing

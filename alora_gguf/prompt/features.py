@@ -80,7 +80,8 @@ def features_of(render: Callable[..., str], source: str) -> Features:
         documents=probe.writes_documents(),
         tools=probe.writes_tools(),
         tool_calls=calls[text_arguments],
-        several_calls=calls[text_arguments] and probe.writes([_USER, _call(text_arguments, _TOOL, _OTHER), _result(), _result(1)], _FIRST, _TOOL, _OTHER),
+        several_calls=calls[text_arguments]
+        and probe.writes([_USER, _call(text_arguments, _TOOL, _OTHER), _result(), _result(1)], _FIRST, _TOOL, _OTHER),
         calls_with_text=probe.writes_call(text_arguments, content=_ANSWER),
         tool_results=probe.writes([_USER, call, _result()], _FIRST, _RESULT),
         typed_content=probe.typed,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # a quarter of a second to import
     from granite_common import ChatCompletion
 
 _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
-    "max_completion_tokens": "max_tokens", "repetition_penalty": "repeat_penalty",
-    **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty",
-                               "seed", "stop")},
+    "max_completion_tokens": "max_tokens",
+    "repetition_penalty": "repeat_penalty",
+    **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty", "seed", "stop")},
 }
 _KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
@@ -122,8 +122,9 @@ class IntrinsicIO:
                 unknown = f"an unknown one, {name}" if name in arguments else f"no {name}"
                 raise PromptError(complaint(self.where, "arguments", ", ".join(self.arguments) or "none", unknown, "give just these"))
         if self._needs_last_message and not (messages and text_of(messages[-1]).strip()):
-            raise PromptError(complaint(self.where, "messages", "a last message with text in it", "an empty one" if messages else "none",
-                                        "say something first"))
+            raise PromptError(
+                complaint(self.where, "messages", "a last message with text in it", "an empty one" if messages else "none", "say something first")
+            )
         extra = {"documents": documents_of(documents)} if documents else {}
         try:
             request = ChatCompletion.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
@@ -144,8 +145,9 @@ class IntrinsicIO:
         return IntrinsicRequest(
             messages=rewritten,
             n_conversation=len(rewritten) - (self._rewriter.instruction is not None),
-            template_arguments={k: v for k, v in {"documents": more.get("documents"), **(more.get("chat_template_kwargs") or {})}.items()
-                                if v is not None},
+            template_arguments={
+                k: v for k, v in {"documents": more.get("documents"), **(more.get("chat_template_kwargs") or {})}.items() if v is not None
+            },
             schema=self.schema,
             sampling=dict(self.sampling),
             top_logprobs=self.top_logprobs,
@@ -173,8 +175,9 @@ class IntrinsicIO:
             return json.loads(done.choices[0].message.content)
         except Exception as e:  # whatever it stumbles over
             got = repr(text[:80]) if what == "output" else _line(e)
-            raise ResultError(complaint(
-                self.where, what, expected, got, "give it more max_tokens if it was cut, else train the adapter with this io.yaml")) from e
+            raise ResultError(
+                complaint(self.where, what, expected, got, "give it more max_tokens if it was cut, else train the adapter with this io.yaml")
+            ) from e
 
     @property
     def _needs_last_message(self) -> bool:

@@ -88,8 +88,10 @@ def _message(message: Mapping[str, Any], where: str, features: Features) -> Mess
         raise PromptError(f"{where}: expected a role that the chat template writes, got tool; put the result into a user's message")
     calls = [_call(call, f"{where}.tool_calls[{i}]", features) for i, call in enumerate(_list(given, "tool_calls", where))]
     if calls and not (features.tool_calls if len(calls) == 1 else features.several_calls):
-        raise PromptError(f"{where}.tool_calls: expected {'at most one' if features.tool_calls else 'none'}, got {len(calls)}; "
-                          "the chat template would not write them")
+        raise PromptError(
+            f"{where}.tool_calls: expected {'at most one' if features.tool_calls else 'none'}, got {len(calls)}; "
+            "the chat template would not write them"
+        )
     thought = next((given[name] for name in REASONING if name in given), None)
     if not isinstance(thought, str | None):
         raise PromptError(f"{where}: expected a thought that is text, got {type(thought).__name__}; give text")
@@ -113,8 +115,9 @@ def _text(content: Any, where: str) -> str | None:
     for i, part in enumerate(content):
         kind = part.get("type") if isinstance(part, Mapping) else type(part)
         if kind != "text" or not isinstance(part.get("text"), str):
-            raise PromptError(f"{where}[{i}]: expected a part of type text, got {'one without text' if kind == 'text' else repr(kind)[:60]}; "
-                              "only text can be read")
+            raise PromptError(
+                f"{where}[{i}]: expected a part of type text, got {'one without text' if kind == 'text' else repr(kind)[:60]}; only text can be read"
+            )
         texts.append(part["text"])
     return "".join(texts)
 

@@ -59,8 +59,14 @@ class Context:
         self._n_seqs = np.ones(n, np.int32)
         self._seq_ptrs = self._seqs.ctypes.data + 4 * np.arange(n, dtype=np.uint64)
         self._batch = llama_cpp.llama_batch(
-            0, _as(self._tokens, ctypes.c_int32), None, _as(self._pos, ctypes.c_int32), _as(self._n_seqs, ctypes.c_int32),
-            _as(self._seq_ptrs, ctypes.POINTER(ctypes.c_int32)), _as(self._outputs, ctypes.c_int8))
+            0,
+            _as(self._tokens, ctypes.c_int32),
+            None,
+            _as(self._pos, ctypes.c_int32),
+            _as(self._n_seqs, ctypes.c_int32),
+            _as(self._seq_ptrs, ctypes.POINTER(ctypes.c_int32)),
+            _as(self._outputs, ctypes.c_int8),
+        )
 
     def close(self) -> None:
         ptr, self.ptr, self._memory = self.ptr, 0, None  # of no memory, llama_memory_* takes away nothing
@@ -97,7 +103,8 @@ class Context:
         if status == 1:
             raise ContextFullError(
                 f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
-                "shorten the prompt, end a call or give a larger n_ctx")
+                "shorten the prompt, end a call or give a larger n_ctx"
+            )
         if status != 0:
             raise DecodeError(f"decode of {n} tokens: expected success, got status {status}: {take_error() or 'no reason given'}")
         if self._relays and self._outputs[:n].any():  # with none, other machines may go on with it while this one goes on
@@ -108,8 +115,7 @@ class Context:
     def check_room(self, n: int) -> None:
         """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""
         if n > self.n_ctx:
-            raise ContextFullError(
-                f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
+            raise ContextFullError(f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
 
     def logits(self, first: int, n: int = 1) -> np.ndarray:
         """The logits of `n` tokens from batch index `first` on: float32 [n, n_vocab], valid until the next decode.
@@ -131,7 +137,8 @@ class Context:
         self.check_open()
         if not self._free_seqs:
             raise SequenceLimitError(
-                f"sequences: expected a free one, got all {self.n_seq_max} in use; wait for a call to end or give a larger n_seq_max")
+                f"sequences: expected a free one, got all {self.n_seq_max} in use; wait for a call to end or give a larger n_seq_max"
+            )
         return self._free_seqs.pop()
 
     def release(self, seq_id: int) -> None:

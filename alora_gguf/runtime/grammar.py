@@ -78,8 +78,8 @@ class Candidates:
         self._data["id"] = np.arange(len(logits)) if tokens is None else tokens
         self._data["logit"] = logits
         self._array = llama_cpp.llama_token_data_array(
-            data=ctypes.cast(self._data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data)),
-            size=len(logits), selected=-1, sorted=False)
+            data=ctypes.cast(self._data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data)), size=len(logits), selected=-1, sorted=False
+        )
         self.ref = ctypes.byref(self._array)
 
     @property

@@ -27,8 +27,7 @@ def _import_llama_cpp() -> Any:  # llama_cpp's functions say pointers of ctypes 
     if foreign is None:
         lib_dir = os.path.abspath(os.environ.get("ALORA_LIB_PATH", LIB_DIR))  # Windows looks for the neighbours in no other
         if not any(Path(lib_dir).glob("*llama.*")):
-            raise ForeignLibraryError(
-                f"{lib_dir}: expected the libraries of alora_gguf, got none; install the package with `pip install .`")
+            raise ForeignLibraryError(f"{lib_dir}: expected the libraries of alora_gguf, got none; install the package with `pip install .`")
         before = os.environ.get("LLAMA_CPP_LIB_PATH")
         os.environ["LLAMA_CPP_LIB_PATH"] = lib_dir
         try:
@@ -45,14 +44,14 @@ def _import_llama_cpp() -> Any:  # llama_cpp's functions say pointers of ctypes 
     else:
         lib = foreign
     if not hasattr(lib._lib, "alora_abi_version"):
-        raise ForeignLibraryError(
-            f"llama_cpp: expected the library of alora_gguf, got {lib._lib._name}; import alora_gguf before llama_cpp")
+        raise ForeignLibraryError(f"llama_cpp: expected the library of alora_gguf, got {lib._lib._name}; import alora_gguf before llama_cpp")
     got = lib._lib.alora_abi_version()
     if got != ABI_VERSION:
-        raise ForeignLibraryError(
-            f"{lib._lib._name}: expected native interface {ABI_VERSION}, got {got}; install the package again")
+        raise ForeignLibraryError(f"{lib._lib._name}: expected native interface {ABI_VERSION}, got {got}; install the package again")
     if lib._lib.alora_load_backends() <= 0:
-        raise ForeignLibraryError(f"{lib._lib._name}: expected ggml's backends beside it, got none that this processor runs; install the package again")
+        raise ForeignLibraryError(
+            f"{lib._lib._name}: expected ggml's backends beside it, got none that this processor runs; install the package again"
+        )
     return lib
 
 

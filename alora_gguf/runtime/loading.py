@@ -61,9 +61,12 @@ def load(
     if not path.is_file():
         raise ModelLoadError(f"{path}: expected a GGUF file, got {'a folder' if path.is_dir() else 'nothing'}; check the path")
     for name, value, least, most in (
-        ("n_ctx", n_ctx, 0, _N_MOST), ("n_batch", n_batch, 1, _N_MOST), ("n_ubatch", n_ubatch, 1, _N_MOST),
+        ("n_ctx", n_ctx, 0, _N_MOST),
+        ("n_batch", n_batch, 1, _N_MOST),
+        ("n_ubatch", n_ubatch, 1, _N_MOST),
         ("n_seq_max", 1 if n_seq_max is None else n_seq_max, 1, 256),
-        ("n_threads", n_threads or 1, 1, 512), ("n_threads_batch", n_threads_batch or 1, 1, 512),
+        ("n_threads", n_threads or 1, 1, 512),
+        ("n_threads_batch", n_threads_batch or 1, 1, 512),
     ):
         check_number(name, value, least, most)
 
@@ -118,7 +121,8 @@ def load(
         raise ModelLoadError(f"{path}: expected a context of {n_ctx} cells, got: {_reason('give a smaller n_ctx or other options')}")
     vocab = Vocab(model)
     owner = Context(
-        context, vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(model), on_cpu=not n_gpu_layers, relays=relays)
+        context, vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(model), on_cpu=not n_gpu_layers, relays=relays
+    )
     return Loaded(path, vocab, owner, [cp.type_k, cp.type_v, cp.flash_attn_type])
 
 

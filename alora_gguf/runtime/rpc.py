@@ -54,8 +54,8 @@ def serve(endpoint: str, n_threads: int) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):  # Python would see them after the call, which does not end
         signal.signal(ending, signal.SIG_DFL)
     rpc.ggml_backend_rpc_start_server(
-        "{}:{}".format(*address).encode(), None, ctypes.c_size_t(n_threads), ctypes.c_size_t(len(served)),
-        (ctypes.c_void_p * len(served))(*served))
+        "{}:{}".format(*address).encode(), None, ctypes.c_size_t(n_threads), ctypes.c_size_t(len(served)), (ctypes.c_void_p * len(served))(*served)
+    )
     raise ServeError(f"alora rpc {endpoint}: expected to serve there, got an error of ggml's; see above")
 
 

@@ -52,8 +52,9 @@ class Relay:
             self._address = host.strip("[]"), int(port)
             self.connect().close()
         except (OSError, ValueError, OverflowError) as e:
-            raise ModelLoadError(f"RPC server {endpoint!r}: expected one that answers at host:port and is free, got: {e}; "
-                                 "start `alora rpc` there, of the same version") from e
+            raise ModelLoadError(
+                f"RPC server {endpoint!r}: expected one that answers at host:port and is free, got: {e}; start `alora rpc` there, of the same version"
+            ) from e
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.local = "{}:{}".format(*self._listener.getsockname())
         threading.Thread(target=self._listen, name=f"alora_gguf relay {endpoint}", daemon=True).start()
@@ -81,8 +82,7 @@ class Relay:
         return server
 
     def lose(self, why: OSError) -> None:
-        self.lost = self.lost or (f"RPC server {self.endpoint!r}: expected it to go on, got: {why}; "
-                                  "start it again and load the model anew")
+        self.lost = self.lost or (f"RPC server {self.endpoint!r}: expected it to go on, got: {why}; start it again and load the model anew")
 
     def _listen(self) -> None:
         while True:

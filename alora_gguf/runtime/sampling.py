@@ -109,8 +109,11 @@ class Sampler:
         add = partial(llama_cpp.llama_sampler_chain_add, chain)
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
         if penalised and params.penalty_last_n:
-            add(llama_cpp.llama_sampler_init_penalties(
-                vocab.n_tokens, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty))
+            add(
+                llama_cpp.llama_sampler_init_penalties(
+                    vocab.n_tokens, params.penalty_last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty
+                )
+            )
             for token in prompt[-params.penalty_last_n :]:
                 llama_cpp.llama_sampler_accept(chain, token)
         if params.temperature == 0:

@@ -36,8 +36,14 @@ class Vocab:
     def _special_tokens(self, model: int) -> dict[str, str]:
         """The text of those that there are, by transformers' names. libllama has defaults that are any word: these are none."""
         kind = lambda token: llama_cpp.llama_vocab_get_attr(self._ptr, token) if 0 <= token < self.n_tokens else 0
-        ids = {"bos": self.bos, "eos": self.eos, "sep": llama_cpp.llama_vocab_sep(self._ptr), "pad": llama_cpp.llama_vocab_pad(self._ptr),
-               "mask": llama_cpp.llama_vocab_mask(self._ptr), **({"unk": 0} if kind(0) & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN else {})}
+        ids = {
+            "bos": self.bos,
+            "eos": self.eos,
+            "sep": llama_cpp.llama_vocab_sep(self._ptr),
+            "pad": llama_cpp.llama_vocab_pad(self._ptr),
+            "mask": llama_cpp.llama_vocab_mask(self._ptr),
+            **({"unk": 0} if kind(0) & llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN else {}),
+        }
         for name, key in (("unk", b"tokenizer.ggml.unknown_token_id"), ("cls", b"tokenizer.ggml.cls_token_id")):
             out = ctypes.create_string_buffer(16)
             if llama_cpp.llama_model_meta_val_str(model, key, out, len(out)) > 0:

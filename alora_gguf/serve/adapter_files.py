@@ -28,8 +28,12 @@ class AdapterFiles:
         except (OSError, ValueError, RuntimeError) as e:  # a name too long, with a zero byte, a link to itself
             raise Problem(400, f"lora_path: expected a path, got {str(path)!r:.80}; correct it", param="lora_path") from e
         if not may_load:
-            raise Problem(403, f"lora_path: expected a path in a folder that the server may load adapters from, got {path}; "
-                               "name the folder with --adapters-from when it starts", param="lora_path")
+            raise Problem(
+                403,
+                f"lora_path: expected a path in a folder that the server may load adapters from, got {path}; "
+                "name the folder with --adapters-from when it starts",
+                param="lora_path",
+            )
         return self._model.load_adapter(real, name)
 
     def _is_allowed(self, real: Path) -> bool:

@@ -20,7 +20,8 @@ class ChatAnswer:
     def whole(self, replies: Sequence[Reply], n_prompts: int, more: Sequence[dict[str, Any]]) -> dict[str, Any]:
         choices = [
             {"index": i, **self._text(reply), "logprobs": self.logprobs(reply.logprobs), "finish_reason": reply.finish_reason, **more[i]}
-            for i, reply in enumerate(replies)]
+            for i, reply in enumerate(replies)
+        ]
         return {**self._head, "object": self.kind, "choices": choices, "usage": usage_of(replies, n_prompts)}
 
     def first(self, n: int) -> list[dict[str, Any]]:
@@ -89,8 +90,12 @@ def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
     prompt = sum(reply.usage.prompt_tokens for reply in replies[::n])
     completion = sum(reply.usage.completion_tokens for reply in replies)
     cached = sum(reply.usage.cached_tokens for reply in replies[::n])
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-            "prompt_tokens_details": {"cached_tokens": cached}}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
 
 
 def _token(t: TokenLogprob) -> dict[str, Any]:

@@ -90,8 +90,10 @@ async def _chunks(
             for chunk in answer.first(n):
                 yield chunk
         replies = generation.replies()
-        last = [answer.last(index, reply.finish_reason, more)
-                for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))]
+        last = [
+            answer.last(index, reply.finish_reason, more)
+            for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))
+        ]
         if body.wants_usage:
             last.append(answer.usage(replies, n_prompts))
         for chunk in [*last[:-1], {**last[-1], **_warnings(generation)}]:

@@ -18,7 +18,9 @@ async def embed(service: Service, request: Request) -> Response:
     body = Embeddings.model_validate_json(await request.body())
     model = service.model
     if body.model and body.model not in service.names:
-        raise Problem(404, f"model {body.model!r}: expected {service.names[0]}, got another; adapters have no embeddings", code="model_not_found", param="model")
+        raise Problem(
+            404, f"model {body.model!r}: expected {service.names[0]}, got another; adapters have no embeddings", code="model_not_found", param="model"
+        )
 
     def compute() -> tuple[list[np.ndarray], int]:
         rows: list[Sequence[int]] = [model.vocab.tokenize_prompt(text, begins=True) if isinstance(text, str) else text for text in body.inputs]
@@ -30,7 +32,11 @@ async def embed(service: Service, request: Request) -> Response:
     finally:
         service.gate.leave()
     as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()
-    return JSONResponse({
-        "object": "list", "model": service.names[0],
-        "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],
-        "usage": {"prompt_tokens": n, "total_tokens": n}})
+    return JSONResponse(
+        {
+            "object": "list",
+            "model": service.names[0],
+            "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],
+            "usage": {"prompt_tokens": n, "total_tokens": n},
+        }
+    )

@@ -32,8 +32,11 @@ class Gate:
             return
         if len(self._waiting) >= self._n_waiting_max:
             raise Problem(
-                429, f"server: expected at most {self._n_waiting_max} requests to wait, got one more; try again later",
-                code="rate_limit_exceeded", headers={"Retry-After": "1"})
+                429,
+                f"server: expected at most {self._n_waiting_max} requests to wait, got one more; try again later",
+                code="rate_limit_exceeded",
+                headers={"Retry-After": "1"},
+            )
         entry = n, asyncio.get_running_loop().create_future()
         self._waiting.append(entry)
         try:

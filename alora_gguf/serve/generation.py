@@ -23,16 +23,32 @@ class Generation:
     """
 
     def __init__(
-        self, model: Model, choices: Sequence[tuple[Prepared, SamplingParams]], on_end: Callable[[Generation], None], *, streams: bool, cache_salt: Hashable
+        self,
+        model: Model,
+        choices: Sequence[tuple[Prepared, SamplingParams]],
+        on_end: Callable[[Generation], None],
+        *,
+        streams: bool,
+        cache_salt: Hashable,
     ):
         self._prepared = [prepared for prepared, _ in choices]
         self._cache_salt = cache_salt
         self._model = model
         self._channel: Channel[tuple[int, Chunk]] = Channel()
         self._requests = [
-            Request(p.prompt.tokens, params, model.vocab, activations=p.activations, checkpoint=p.checkpoint, cache_salt=cache_salt,
-                    thinking=model.template.features.thinking if p.prompt.is_chat else None, in_thought=p.prompt.thinks, warnings=p.warnings)
-            for p, params in choices]
+            Request(
+                p.prompt.tokens,
+                params,
+                model.vocab,
+                activations=p.activations,
+                checkpoint=p.checkpoint,
+                cache_salt=cache_salt,
+                thinking=model.template.features.thinking if p.prompt.is_chat else None,
+                in_thought=p.prompt.thinks,
+                warnings=p.warnings,
+            )
+            for p, params in choices
+        ]
         self._n_left = len(self._requests)
         self._on_end = on_end
         for index, request in enumerate(self._requests):
@@ -70,8 +86,10 @@ class Generation:
 
     def results(self) -> list[dict[str, Any]]:
         """{"result": what an io.yaml makes of it} of each choice, {} where nobody asked for one. Raises ResultError."""
-        return [{"result": p.prompt.result_of(reply.text, reply.logprobs)} if p.prompt.result_of else {}
-                for p, reply in zip(self._prepared, self.replies())]
+        return [
+            {"result": p.prompt.result_of(reply.text, reply.logprobs)} if p.prompt.result_of else {}
+            for p, reply in zip(self._prepared, self.replies())
+        ]
 
     def warnings(self) -> list[str]:
         """Of all choices, each once."""

@@ -50,8 +50,12 @@ class Guard:
             if self._loopback_only and not is_loopback(urlsplit(f"//{host}").hostname or ""):
                 return Problem(403, f"Host: expected localhost, got {host}; start the server with --api-key to give it another name")
         elif key is None and (path.startswith("/v1") or path == "/metrics"):
-            return Problem(401, "Authorization: expected a bearer token that this server knows, got none; give the API key",
-                           code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+            return Problem(
+                401,
+                "Authorization: expected a bearer token that this server knows, got none; give the API key",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         return None
 
 

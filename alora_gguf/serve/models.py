@@ -19,8 +19,12 @@ async def models(service: Service, request: Request) -> Response:
 async def model(service: Service, request: Request) -> Response:
     name = request.path_params["name"]
     if name not in service.names and name not in service.model.adapters:
-        raise Problem(404, f"model {name!r}: expected {service.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
-                      code="model_not_found", param="model")
+        raise Problem(
+            404,
+            f"model {name!r}: expected {service.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
+            code="model_not_found",
+            param="model",
+        )
     return JSONResponse(_model(service, name))
 
 

@@ -23,11 +23,13 @@ _NULLABLE = {"type": ["string", "null"]}
 _ERROR = {
     "type": "object",
     "required": ["error"],
-    "properties": {"error": {
-        "type": "object",
-        "required": ["message", "type", "param", "code"],
-        "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "param": _NULLABLE, "code": _NULLABLE},
-    }},
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "param": _NULLABLE, "code": _NULLABLE},
+        }
+    },
 }
 
 
@@ -43,10 +45,7 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         "openapi": "3.1.0",
         "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
-        "components": {
-            "schemas": {**schemas, "Error": _ERROR},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": {**schemas, "Error": _ERROR}, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"key": []}],  # whether it has to be given is the server's choice (--api-key)
     }
 

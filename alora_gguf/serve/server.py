@@ -15,9 +15,8 @@ from .service import Service
 
 _LAST_WORDS = 5  # seconds for the responses of what was ended
 
-def serve(
-    service: Service, *, host: str, port: int, keys: Sequence[str], drain_seconds: int, on_listening: Callable[[str], None]
-) -> None:
+
+def serve(service: Service, *, host: str, port: int, keys: Sequence[str], drain_seconds: int, on_listening: Callable[[str], None]) -> None:
     """Answers until SIGINT or SIGTERM, then lets requests under way end for `drain_seconds`. Raises ServeError.
 
     `on_listening` gets the server's address; with port 0 that is one that was free.
@@ -28,8 +27,9 @@ def serve(
     except OSError as e:
         raise ServeError(f"{host}:{port}: expected an address that can be listened on, got: {e.strerror}; give another --host or --port") from e
     app = make_app(service, keys=keys, loopback_only=is_loopback(host))
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off",
-                            timeout_graceful_shutdown=drain_seconds + _LAST_WORDS)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=drain_seconds + _LAST_WORDS
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has drained
     with listener:
         on_listening(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")

@@ -54,8 +54,12 @@ class Service:
         try:
             adapters = [self.model.adapter(name) for name in wanted]
         except UnknownAdapterError as e:
-            raise Problem(404, f"model {wanted[0]!r}: expected {self.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
-                          code="model_not_found", param="model") from e
+            raise Problem(
+                404,
+                f"model {wanted[0]!r}: expected {self.names[0]} or an adapter, got an unknown name; GET /v1/models lists them",
+                code="model_not_found",
+                param="model",
+            ) from e
         return adapters[-1] if adapters else None
 
     def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:

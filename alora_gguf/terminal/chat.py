@@ -41,12 +41,7 @@ class Chat:
     """
 
     def __init__(
-        self,
-        begin: Callable[[], Conversation],
-        restore: Callable[[Path], Conversation],
-        adapters: Sequence[str],
-        screen: Screen,
-        **sampling,
+        self, begin: Callable[[], Conversation], restore: Callable[[Path], Conversation], adapters: Sequence[str], screen: Screen, **sampling
     ):
         self._begin = begin
         self._restore = restore
@@ -146,8 +141,11 @@ class Chat:
         if not as_table:
             reply = replies[names[0]]
             self._screen.line(summary(reply), "error" if reply.error else "summary")
-        found = [{"after": len(self._conversation.messages), "name": name, "text": summary(reply)}
-                 for name, reply in replies.items() if reply.finish_reason != "cancelled" and reply.error is None]
+        found = [
+            {"after": len(self._conversation.messages), "name": name, "text": summary(reply)}
+            for name, reply in replies.items()
+            if reply.finish_reason != "cancelled" and reply.error is None
+        ]
         self._conversation.notes["findings"] = [*self._findings(), *found]
         self._cost(list(replies.values()), began)
 
@@ -203,7 +201,9 @@ class Chat:
     def _findings(self) -> list[dict[str, Any]]:
         """What intrinsics found: after how many messages, their names and texts. Other programs may have kept anything there."""
         found = self._conversation.notes.get("findings")
-        return [f for f in found if isinstance(f, dict) and all(isinstance(f.get(k), t) for k, t in _FINDING.items())] if isinstance(found, list) else []
+        return (
+            [f for f in found if isinstance(f, dict) and all(isinstance(f.get(k), t) for k, t in _FINDING.items())] if isinstance(found, list) else []
+        )
 
     def _cost(self, replies: list[Reply], began: float) -> None:
         reused, decoded = sum(map(_reused, replies)), sum(map(_decoded, replies))

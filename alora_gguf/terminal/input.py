@@ -40,8 +40,14 @@ def typed_messages(commands: Sequence[str], of_files: Collection[str]) -> Iterat
     except OSError:
         history = InMemoryHistory()
     session: PromptSession[str] = PromptSession(
-        [("" if os.environ.get("NO_COLOR") else "bold", PROMPT)], history=history, completer=_completer(commands, of_files),
-        complete_while_typing=False, multiline=True, prompt_continuation=MORE, key_bindings=_bindings())
+        [("" if os.environ.get("NO_COLOR") else "bold", PROMPT)],
+        history=history,
+        completer=_completer(commands, of_files),
+        complete_while_typing=False,
+        multiline=True,
+        prompt_continuation=MORE,
+        key_bindings=_bindings(),
+    )
     while True:
         try:
             yield _unwrapped(session.prompt())

@@ -49,6 +49,7 @@ class Screen:
 
         if self._is_terminal:
             with self._live(header, lambda: rows) as refresh:
+
                 def show_now(now: Sequence[Row]) -> None:
                     show(now)
                     refresh()

@@ -33,8 +33,7 @@ def load_base(path: Path, name: str, device: torch.device, dtype: str) -> Any:
     """The model, dequantised and without gradients; `name` is what an adapter's config calls it. Raises TrainError."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # transformers cannot be talked out of its bars
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype], **_dense())
+            model: Any = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=DTYPES[dtype], **_dense())
     except Exception as e:  # transformers raises what it likes
         raise TrainError(f"{path}: expected a GGUF model that transformers can read, got: {' '.join(str(e).split())[:300]}") from e
     model.hf_quantizer, model.is_quantized = None, False  # it is not any more, and PEFT must not think so

@@ -61,14 +61,21 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
     }
     if facts.invoked_after:
         front["invoked_after"] = facts.invoked_after
-    start = (f"Active from the first of the invocation tokens `{list(facts.invocation_tokens)}` on; everything before has the base "
-             "model's weights, and its cache.") if activated else "An ordinary LoRA, active on every token."
+    start = (
+        (
+            f"Active from the first of the invocation tokens `{list(facts.invocation_tokens)}` on; everything before has the base "
+            "model's weights, and its cache."
+        )
+        if activated
+        else "An ordinary LoRA, active on every token."
+    )
     held = f"`{settings.eval.name}`" if settings.eval else f"{settings.eval_share:.0%} of the conversations, chosen by the seed"
     lines = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
         f"# {facts.name}, {'an activated LoRA' if activated else 'a LoRA'} for {facts.base_name}\n",
         start + "\n",
-        "| | |", "|---|---|",
+        "| | |",
+        "|---|---|",
         f"| base while training | `{facts.base_file}`, dequantised |",
         f"| data | `{settings.data.name}`: {facts.n_train} examples |",
         f"| held out | {held}: {facts.n_held} examples |",
@@ -76,8 +83,10 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
         f"| loss, held out | {best['loss']:.4f} nats a token |",
         f"| checkpoint | step {best['step']:.0f}, the best by {settings.select} |",
         f"| rank, alpha | {settings.rank}, {settings.scaling:g}; {', '.join(settings.targets)} |",
-        (f"| steps | {settings.epochs:g} epochs, {settings.batch_size} examples a step, AdamW, learning rate {settings.learning_rate:g}, "
-        f"warm-up {settings.warm_up:.0%}, cosine |"),
+        (
+            f"| steps | {settings.epochs:g} epochs, {settings.batch_size} examples a step, AdamW, learning rate {settings.learning_rate:g}, "
+            f"warm-up {settings.warm_up:.0%}, cosine |"
+        ),
         f"| seed | {settings.seed} |",
         "",
         "The held-out figures are those that the checkpoint was chosen by, so they flatter it a little.\n",

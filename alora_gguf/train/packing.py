@@ -127,5 +127,4 @@ class _Forest:
             targets += examples[i].output
             owners += [owner] * len(examples[i].output)
         as_array = lambda values: np.array(values, np.int64)
-        return Row(
-            as_array(tokens), as_array(parents), len(self._tokens), as_array(kept), as_array(targets), as_array(owners), self.chosen)
+        return Row(as_array(tokens), as_array(parents), len(self._tokens), as_array(kept), as_array(targets), as_array(owners), self.chosen)

@@ -56,8 +56,7 @@ def logits(model, rows: Sequence[Row], before: Sequence[KeysValues] | None, **op
         **options,
     )
     place = {k: i for i, k in enumerate(kept)}
-    return [
-        out.logits[i, [place[int(k) - first] for k in row.kept]].float() for i, (row, first) in enumerate(zip(rows, firsts, strict=True))]
+    return [out.logits[i, [place[int(k) - first] for k in row.kept]].float() for i, (row, first) in enumerate(zip(rows, firsts, strict=True))]
 
 
 def loss(logits: torch.Tensor, row: Row) -> torch.Tensor:

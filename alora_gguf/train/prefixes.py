@@ -43,9 +43,9 @@ class Prefixes:
         missing = [i for i in chosen if i not in self._memory and i not in self._files]
         computed = dict(zip(missing, passes.prefixes(self._model, [self._rows[i] for i in missing]), strict=True)) if missing else {}
         return [
-            computed[i] if i in computed else self._memory[i] if i in self._memory
-            else torch.load(self._files[i], mmap=True, weights_only=True)
-            for i in chosen]
+            computed[i] if i in computed else self._memory[i] if i in self._memory else torch.load(self._files[i], mmap=True, weights_only=True)
+            for i in chosen
+        ]
 
     def close(self) -> None:
         self._memory.clear()

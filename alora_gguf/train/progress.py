@@ -19,8 +19,15 @@ class Progress:
     def begin(self, what: str, total: int, done: int = 0, unit: str = "token") -> None:
         self.end()
         self._bar = tqdm(
-            total=total, initial=done, desc=what, unit=unit, unit_scale=unit == "token", file=sys.stderr, dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 15)
+            total=total,
+            initial=done,
+            desc=what,
+            unit=unit,
+            unit_scale=unit == "token",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 15,
+        )
 
     def advance(self, n: int = 1, loss: float | None = None) -> None:
         if loss is not None:

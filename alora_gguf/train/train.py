@@ -63,7 +63,8 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
                 write_io_yaml(folder, task.io_text)
             if trainer.best is not None:
                 facts = Facts(
-                    task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command)
+                    task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command
+                )
                 write_card(folder, settings, facts, trainer.best)
 
         def on_eval(reached: dict[str, float]) -> None:
@@ -158,8 +159,14 @@ def _folder(settings: Settings, restart: bool) -> Path:
 def _config(settings: Settings, task: Task) -> LoraConfig:
     alpha: Any = settings.scaling  # PEFT says int, and takes any number
     return LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets), lora_dropout=0.0,
-        alora_invocation_tokens=task.invocation if settings.method == "alora" else None, base_model_name_or_path=task.base_name)
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=alpha,
+        target_modules=list(settings.targets),
+        lora_dropout=0.0,
+        alora_invocation_tokens=task.invocation if settings.method == "alora" else None,
+        base_model_name_or_path=task.base_name,
+    )
 
 
 def _adapted(base, config: LoraConfig, settings: Settings):
@@ -171,8 +178,7 @@ def _adapted(base, config: LoraConfig, settings: Settings):
     try:
         model = get_peft_model(base, LoraConfig(**{**config.to_dict(), "alora_invocation_tokens": None}))
     except ValueError as e:
-        raise TrainError(
-            f"targets: expected layers of the base, got {', '.join(settings.targets)}: {' '.join(str(e).split())[:200]}") from e
+        raise TrainError(f"targets: expected layers of the base, got {', '.join(settings.targets)}: {' '.join(str(e).split())[:200]}") from e
     if settings.start is not None:
         _start_from(settings.start, model)
     fuse(model)
@@ -189,7 +195,9 @@ def _start_from(folder: Path, model) -> None:
         own = get_peft_model_state_dict(model)
         loaded: Any = set_peft_model_state_dict(model, {name: _widened(name, weight, own.get(name)) for name, weight in load_file(path).items()})
     except Exception as e:  # a missing or damaged file, or weights of other shapes
-        raise TrainError(f"{path}: expected weights of this rank or a smaller one, and the same targets, got: {' '.join(str(e).split())[:200]}") from e
+        raise TrainError(
+            f"{path}: expected weights of this rank or a smaller one, and the same targets, got: {' '.join(str(e).split())[:200]}"
+        ) from e
     missing = [name for name in loaded.missing_keys if "lora_" in name]
     if missing or loaded.unexpected_keys:
         raise TrainError(f"{path}: expected weights of the same targets, got none for {(missing or loaded.unexpected_keys)[0]}")
@@ -198,7 +206,13 @@ def _start_from(folder: Path, model) -> None:
 def _widened(name: str, weight: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
     """The first rows of A [rank, n_in], or columns of B [n_out, rank], of `own`: new rows of A are random, new columns of B zero."""
     by_rank = 0 if ".lora_A." in name else 1
-    if own is None or weight.ndim != 2 or own.ndim != 2 or weight.shape[1 - by_rank] != own.shape[1 - by_rank] or weight.shape[by_rank] >= own.shape[by_rank]:
+    if (
+        own is None
+        or weight.ndim != 2
+        or own.ndim != 2
+        or weight.shape[1 - by_rank] != own.shape[1 - by_rank]
+        or weight.shape[by_rank] >= own.shape[by_rank]
+    ):
         return weight
     wide = own.clone()
     wide.narrow(by_rank, 0, weight.shape[by_rank]).copy_(weight)
@@ -221,7 +235,8 @@ def _check_base(model, row: Row, examples: Sequence[Example], base: Path) -> Non
     if not error < FARTHEST:
         raise TrainError(
             f"{base}: expected the same logits for tokens that are packed side by side, got a relative difference of {error:.1e}; "
-            "train this architecture with PEFT itself")
+            "train this architecture with PEFT itself"
+        )
 
 
 @contextmanager

@@ -87,10 +87,13 @@ def verify(
         adapted = model.logits([(tokens, name) for tokens in prompts])
         plain = model.logits([(tokens, None) for tokens in prompts])
     theirs = _peft_logits(folder, model_file, hf_base, invocation, prompts)
-    return Verification([
-        Compared(start, _error(got, want), _error(got_base, want_base), _error(want_base, want))
-        for start, got, got_base, (want, want_base) in zip(starts, adapted, plain, theirs)
-    ], tolerance)
+    return Verification(
+        [
+            Compared(start, _error(got, want), _error(got_base, want_base), _error(want_base, want))
+            for start, got, got_base, (want, want_base) in zip(starts, adapted, plain, theirs)
+        ],
+        tolerance,
+    )
 
 
 @contextlib.contextmanager
@@ -112,12 +115,17 @@ def _prompts(n_vocab: int, invocation: list[int], seed: int) -> list[list[int]]:
     if not invocation:
         return texts
     first, middle, last, twice, absent = texts
-    return [invocation + first, middle[:20] + invocation + middle[20:], last + invocation,
-            twice[:10] + invocation + twice[10:30] + invocation + twice[30:], absent]
+    return [
+        invocation + first,
+        middle[:20] + invocation + middle[20:],
+        last + invocation,
+        twice[:10] + invocation + twice[10:30] + invocation + twice[30:],
+        absent,
+    ]
 
 
 def _peft_logits(
-    folder: Path, base: Path, hf_base: str | PathLike[str] | None, invocation: list[int], prompts: Sequence[list[int]],
+    folder: Path, base: Path, hf_base: str | PathLike[str] | None, invocation: list[int], prompts: Sequence[list[int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(with the adapter, without) of every prompt, float32 [n_tokens, n_vocab] each."""
     try:
@@ -137,12 +145,14 @@ def _peft_logits(
         model = PeftModel.from_pretrained(model.eval(), folder).eval()
     except Exception as e:  # transformers and peft raise anything
         reason = str(e).split("\n", 1)[0] or type(e).__name__
-        raise ConversionError(f"{folder}: expected an adapter and a base that PEFT loads, got: {reason}; "
-                              "give the base as transformers loads it with --hf-base") from None
+        raise ConversionError(
+            f"{folder}: expected an adapter and a base that PEFT loads, got: {reason}; give the base as transformers loads it with --hf-base"
+        ) from None
     saved = getattr(model.active_peft_config, "alora_invocation_tokens", None) or []
     if saved != invocation:
-        raise ConversionError(f"{folder}: expected alora_invocation_tokens {invocation}, as the GGUF has, got {saved}; "
-                              "PEFT cannot be compared with another invocation")
+        raise ConversionError(
+            f"{folder}: expected alora_invocation_tokens {invocation}, as the GGUF has, got {saved}; PEFT cannot be compared with another invocation"
+        )
     results = []
     for tokens in prompts:
         ids = torch.tensor([tokens])

@@ -45,8 +45,9 @@ class Base:
         for part in self.parts:
             if name in part.tensors:
                 return BaseWeight(part, part.tensors[name])
-        raise ConversionError(complaint(self.path, f"tensor {name}", "the base's weight, for DoRA's norms", "none",
-                                        "name the base model's GGUF with --base"))
+        raise ConversionError(
+            complaint(self.path, f"tensor {name}", "the base's weight, for DoRA's norms", "none", "name the base model's GGUF with --base")
+        )
 
 
 class BaseWeight:
@@ -140,8 +141,9 @@ def _open_parts(path: str | PathLike[str]) -> list[GGUFFile]:
         return [file]
     stem = re.fullmatch(r"(.+)-00001-of-\d{5}\.gguf", file.path.name)
     if stem is None:
-        raise file.complaint("key split.count", f"the first of {n_parts} parts, <name>-00001-of-{n_parts:05}.gguf",
-                             file.path.name, "name the first part")
+        raise file.complaint(
+            "key split.count", f"the first of {n_parts} parts, <name>-00001-of-{n_parts:05}.gguf", file.path.name, "name the first part"
+        )
     rest = (file.path.with_name(f"{stem[1]}-{i:05}-of-{n_parts:05}.gguf") for i in range(2, n_parts + 1))
     return [file, *(GGUFFile(part, ConversionError) for part in rest)]
 

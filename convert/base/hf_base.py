@@ -18,11 +18,21 @@ NAME_GGUF = "name the base model's GGUF with --base"
 
 # model_type -> general.architecture, where the weights are those that _shapes knows
 ARCHITECTURES = {
-    "llama": "llama", "mistral": "llama", "mixtral": "llama",
-    "qwen2": "qwen2", "qwen3": "qwen3", "qwen3_moe": "qwen3moe",
-    "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3",
-    "granite": "granite", "granitemoe": "granitemoe",
-    "olmo2": "olmo2", "phi3": "phi3", "smollm3": "smollm3", "stablelm": "stablelm",
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+    "granite": "granite",
+    "granitemoe": "granitemoe",
+    "olmo2": "olmo2",
+    "phi3": "phi3",
+    "smollm3": "smollm3",
+    "stablelm": "stablelm",
 }
 
 
@@ -89,8 +99,7 @@ def _vocabulary(path: Path) -> Vocabulary:
     try:
         model = fields["model"]
         vocab = model["vocab"]
-        chunks = {i: chunk for chunk, i in vocab.items()} if isinstance(vocab, dict) else \
-            {i: chunk for i, (chunk, _) in enumerate(vocab)}
+        chunks = {i: chunk for chunk, i in vocab.items()} if isinstance(vocab, dict) else {i: chunk for i, (chunk, _) in enumerate(vocab)}
         added = {token["id"]: token for token in fields.get("added_tokens") or []}
         n = 1 + max([*chunks, *added])
         if not 0 < n <= 10_000_000:

@@ -19,8 +19,7 @@ with load_vocab(sys.argv[1]) as vocab:
 """
 
 
-def invocation_tokens(base: Base, path: Path, given: str | Sequence[int] | None,
-                      saved_tokens: list[int] | None, saved_text: str | None) -> list[int]:
+def invocation_tokens(base: Base, path: Path, given: str | Sequence[int] | None, saved_tokens: list[int] | None, saved_text: str | None) -> list[int]:
     """The first of: tokens or text given, tokens saved, text saved; empty for a plain LoRA.
 
     path: the adapter's config, for complaints. Raises ConversionError if there is a token that the
@@ -35,8 +34,15 @@ def invocation_tokens(base: Base, path: Path, given: str | Sequence[int] | None,
         raise ConversionError(complaint(path, what, "one or more tokens", "none", "give the text or the tokens that invoke the adapter"))
     for token in tokens:
         if type(token) is not int or not 0 <= token < len(base.vocabulary):
-            raise ConversionError(complaint(path, what, f"ids below {len(base.vocabulary)}, the vocabulary of {base.path}", token,
-                                            "name the base that the adapter was trained on with --base"))
+            raise ConversionError(
+                complaint(
+                    path,
+                    what,
+                    f"ids below {len(base.vocabulary)}, the vocabulary of {base.path}",
+                    token,
+                    "name the base that the adapter was trained on with --base",
+                )
+            )
     return tokens
 
 

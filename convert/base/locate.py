@@ -34,9 +34,15 @@ def find_base(base: str | PathLike[str] | None, name_or_path: str | None, config
             continue
         if found is not None:
             return found
-    raise ConversionError(complaint(
-        config_path, "option base_model_name_or_path", "a GGUF of the base in that folder or the Hugging Face cache",
-        f"none for {name_or_path}", HOW))
+    raise ConversionError(
+        complaint(
+            config_path,
+            "option base_model_name_or_path",
+            "a GGUF of the base in that folder or the Hugging Face cache",
+            f"none for {name_or_path}",
+            HOW,
+        )
+    )
 
 
 def _given(base: Path) -> Path:

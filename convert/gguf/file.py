@@ -24,8 +24,8 @@ UINT16, UINT32, FLOAT32 = 2, 4, 6
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 TYPE_NAMES = ("u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "arr", "u64", "i64", "f64")
 
-MAX_DIMS = 4        # GGML_MAX_DIMS
-MAX_NAME = 63       # GGML_MAX_NAME less the terminating zero
+MAX_DIMS = 4  # GGML_MAX_DIMS
+MAX_NAME = 63  # GGML_MAX_NAME less the terminating zero
 DAMAGED = "the file is damaged or incomplete, get it again"
 
 
@@ -99,7 +99,7 @@ class GGUFFile:
 
     def raw(self, array: Array) -> bytes:
         """The bytes of the array's items as the file has them."""
-        return self._data[array.start:array.end]
+        return self._data[array.start : array.end]
 
     def raw_strings(self, array: Array) -> "Strings":
         """Decoded when the first is asked for: a vocabulary takes a tenth of a second."""
@@ -110,13 +110,13 @@ class GGUFFile:
         for _ in range(array.n):
             (length,) = _U64.unpack_from(data, pos)
             pos += 8 + length
-            strings.append(data[pos - length:pos])
+            strings.append(data[pos - length : pos])
         return strings
 
     def tensor_data(self, info: TensorInfo, n_bytes: int, skip: int = 0) -> np.ndarray:
         """uint8 [n_bytes], a copy, from `skip` bytes after the tensor's start."""
         start = self.data_start + info.offset + skip
-        return np.frombuffer(self._data[start:start + n_bytes], np.uint8)
+        return np.frombuffer(self._data[start : start + n_bytes], np.uint8)
 
     # -- parsing -----------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class GGUFFile:
         if n > self.n_bytes - self._pos:
             raise self.complaint(what, f"{n} bytes at offset {self._pos}", f"{self.n_bytes - self._pos} left in the file")
         self._pos += n
-        return self._data[self._pos - n:self._pos]
+        return self._data[self._pos - n : self._pos]
 
     def _scalar(self, layout: str, what: str) -> Any:
         return struct.unpack(layout, self._take(struct.calcsize(layout), what))[0]

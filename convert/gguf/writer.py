@@ -57,8 +57,9 @@ def write_gguf(path: str | PathLike[str], keys: list[Key], tensors: list[TensorH
                 file.write(bytes(_padding(tensor.n_bytes)))
             return file.tell()
     except OSError as e:
-        raise ConversionError(complaint(path, "outfile", "a place that can be written", e.strerror or e,
-                                        "name another outfile or make room")) from None
+        raise ConversionError(
+            complaint(path, "outfile", "a place that can be written", e.strerror or e, "name another outfile or make room")
+        ) from None
 
 
 def header_bytes(keys: list[Key], tensors: list[TensorHeader]) -> bytes:
@@ -67,8 +68,7 @@ def header_bytes(keys: list[Key], tensors: list[TensorHeader]) -> bytes:
     parts += [_string(key.name) + struct.pack("<I", key.gguf_type) + _value(key) for key in keys]
     offset = 0
     for tensor in tensors:
-        parts.append(_string(tensor.name) + struct.pack(f"<I{len(tensor.ne)}QIQ", len(tensor.ne), *tensor.ne,
-                                                        tensor.ggml_type, offset))
+        parts.append(_string(tensor.name) + struct.pack(f"<I{len(tensor.ne)}QIQ", len(tensor.ne), *tensor.ne, tensor.ggml_type, offset))
         offset += tensor.n_bytes + _padding(tensor.n_bytes)
     header = b"".join(parts)
     return header + bytes(_padding(len(header)))

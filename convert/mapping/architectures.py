@@ -43,12 +43,7 @@ class Family:
         return {"token_embd", "output"}.union(*({kind, *FUSED.get(kind, ())} for kind in self.modules.values()))
 
 
-ATTENTION = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-}
+ATTENTION = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output"}
 MLP = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 UNGATED_MLP = {"mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 FUSED_MLP = {"mlp.gate_up_proj": "ffn_gate_up", "mlp.down_proj": "ffn_down"}
@@ -99,8 +94,16 @@ FAMILIES: dict[str, Family] = {
     "gemma": Family(ATTENTION | MLP),
     "gemma2": Family(ATTENTION | MLP),
     "gemma3": Family(ATTENTION | MLP),
-    "phi2": Family({"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-                    "self_attn.dense": "attn_output", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}),
+    "phi2": Family(
+        {
+            "self_attn.q_proj": "attn_q",
+            "self_attn.k_proj": "attn_k",
+            "self_attn.v_proj": "attn_v",
+            "self_attn.dense": "attn_output",
+            "mlp.fc1": "ffn_up",
+            "mlp.fc2": "ffn_down",
+        }
+    ),
     "phi3": Family({"self_attn.qkv_proj": "attn_qkv", "self_attn.o_proj": "attn_output"} | FUSED_MLP),
     "phimoe": Family(ATTENTION | ROUTED_EXPERTS),
     "olmo": Family(ATTENTION | MLP, PERMUTED),
@@ -120,31 +123,52 @@ FAMILIES: dict[str, Family] = {
     "deepseek2": Family(MLA | MLP | EXPERTS | SHARED_EXPERTS),
     "gpt-oss": Family(ATTENTION | ROUTED_EXPERTS, {"ffn_gate_up_exps": alternating_rows}),
     "starcoder2": Family(ATTENTION | FC_MLP),
-    "gpt2": Family({"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"} | FC_MLP,
-                   layers="transformer.h", embeddings="transformer.wte"),
-    "starcoder": Family({"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"} | FC_MLP,
-                        layers="transformer.h", embeddings="transformer.wte"),
-    "gptneox": Family({"attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
-                       "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
-                      {"attn_qkv": grouped_qkv_rows}, "gpt_neox.layers", "gpt_neox.embed_in"),
-    "bloom": Family({"self_attention.query_key_value": "attn_qkv", "self_attention.dense": "attn_output",
-                     "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
-                    {"attn_qkv": grouped_qkv_rows}, "transformer.h", "transformer.word_embeddings"),
-    "falcon": Family({"self_attention.query_key_value": "attn_qkv", "self_attention.dense": "attn_output",
-                      "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
-                     {"attn_qkv": grouped_qkv_rows}, "transformer.h", "transformer.word_embeddings"),
-    "mpt": Family({"attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down"},
-                  layers="transformer.blocks", embeddings="transformer.wte"),
-    "mamba": Family({"mixer.in_proj": "ssm_in", "mixer.x_proj": "ssm_x", "mixer.out_proj": "ssm_out"},
-                    layers="backbone.layers", embeddings="backbone.embeddings"),
-    "mamba2": Family({"mixer.in_proj": "ssm_in", "mixer.out_proj": "ssm_out"},
-                     layers="backbone.layers", embeddings="backbone.embeddings"),
+    "gpt2": Family({"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"} | FC_MLP, layers="transformer.h", embeddings="transformer.wte"),
+    "starcoder": Family({"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"} | FC_MLP, layers="transformer.h", embeddings="transformer.wte"),
+    "gptneox": Family(
+        {"attention.query_key_value": "attn_qkv", "attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down"},
+        {"attn_qkv": grouped_qkv_rows},
+        "gpt_neox.layers",
+        "gpt_neox.embed_in",
+    ),
+    "bloom": Family(
+        {
+            "self_attention.query_key_value": "attn_qkv",
+            "self_attention.dense": "attn_output",
+            "mlp.dense_h_to_4h": "ffn_up",
+            "mlp.dense_4h_to_h": "ffn_down",
+        },
+        {"attn_qkv": grouped_qkv_rows},
+        "transformer.h",
+        "transformer.word_embeddings",
+    ),
+    "falcon": Family(
+        {
+            "self_attention.query_key_value": "attn_qkv",
+            "self_attention.dense": "attn_output",
+            "mlp.dense_h_to_4h": "ffn_up",
+            "mlp.dense_4h_to_h": "ffn_down",
+        },
+        {"attn_qkv": grouped_qkv_rows},
+        "transformer.h",
+        "transformer.word_embeddings",
+    ),
+    "mpt": Family(
+        {"attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down"},
+        layers="transformer.blocks",
+        embeddings="transformer.wte",
+    ),
+    "mamba": Family(
+        {"mixer.in_proj": "ssm_in", "mixer.x_proj": "ssm_x", "mixer.out_proj": "ssm_out"}, layers="backbone.layers", embeddings="backbone.embeddings"
+    ),
+    "mamba2": Family({"mixer.in_proj": "ssm_in", "mixer.out_proj": "ssm_out"}, layers="backbone.layers", embeddings="backbone.embeddings"),
 }
 
 
 def family_of(base: Base) -> Family:
     """Raises ConversionError for an architecture that is not in the table."""
     if base.architecture not in FAMILIES:
-        raise ConversionError(complaint(base.path, "key general.architecture", " or ".join(FAMILIES),
-                                        base.architecture, "adapters for it are not converted yet"))
+        raise ConversionError(
+            complaint(base.path, "key general.architecture", " or ".join(FAMILIES), base.architecture, "adapters for it are not converted yet")
+        )
     return FAMILIES[base.architecture]

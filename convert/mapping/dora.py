@@ -46,10 +46,10 @@ def _norms(placed: Placed, base: Base) -> Callable[[], np.ndarray]:
         squares = np.zeros(n_rows if by_row else n_values)
         step = max(1, CHUNK // n_values)
         for start in range(0, n_rows, step):
-            adapted = weight.rows(start, min(start + step, n_rows)) + left[start:start + step] @ right
+            adapted = weight.rows(start, min(start + step, n_rows)) + left[start : start + step] @ right
             adapted *= adapted
             if by_row:
-                squares[start:start + step] = adapted.sum(axis=1)
+                squares[start : start + step] = adapted.sum(axis=1)
             else:
                 squares += adapted.sum(axis=0)
         return np.sqrt(squares)

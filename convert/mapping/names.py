@@ -35,8 +35,7 @@ def kind_of(base: Base, family: Family, module: str) -> tuple[int | None, str] |
 
 def modules_of(base: Base, family: Family) -> list[tuple[str, int | None, str]]:
     """(module, layer, kind) of every module of transformers 5 that the family has, whether or not this base does."""
-    inside = [(f"{family.layers}.{layer}.{leaf}", layer, kind)
-              for layer in range(base.n_layer) for leaf, kind in family.modules.items()]
+    inside = [(f"{family.layers}.{layer}.{leaf}", layer, kind) for layer in range(base.n_layer) for leaf, kind in family.modules.items()]
     return [(family.embeddings, None, "token_embd"), *inside, (family.head, None, "output")]
 
 

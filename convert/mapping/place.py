@@ -56,18 +56,33 @@ def _placed(weight: str, found: list[tuple[Rows, Update]], base: Base) -> Placed
 def _shares_of(update: Update, base: Base, family: Family) -> list[Share]:
     found = kind_of(base, family, update.module)
     if found is None:
-        raise _refusal(update, f"one of {', '.join([*family.modules, family.head])} in layers 0 to {base.n_layer - 1}", "another",
-                       f"no adapter of it can be used on {base.architecture} models")
+        raise _refusal(
+            update,
+            f"one of {', '.join([*family.modules, family.head])} in layers 0 to {base.n_layer - 1}",
+            "another",
+            f"no adapter of it can be used on {base.architecture} models",
+        )
     layer, kind = found
     for part in FUSED.get(kind, (kind,)):
         if part in unadapted(base.architecture):
-            raise _refusal(update, "a weight that llama.cpp multiplies where adapters apply", f"{part}, which it multiplies elsewhere",
-                           f"no adapter of it can be used on {base.architecture} models")
+            raise _refusal(
+                update,
+                "a weight that llama.cpp multiplies where adapters apply",
+                f"{part}, which it multiplies elsewhere",
+                f"no adapter of it can be used on {base.architecture} models",
+            )
     try:
         where = shares(base, family, layer, kind)
     except (IndexError, ValueError, ZeroDivisionError):
-        raise ConversionError(complaint(base.path, f"tensor {weight_name(layer, kind)}", "rows that divide into the model's heads",
-                                        "others", "the base is damaged, get it again")) from None
+        raise ConversionError(
+            complaint(
+                base.path,
+                f"tensor {weight_name(layer, kind)}",
+                "rows that divide into the model's heads",
+                "others",
+                "the base is damaged, get it again",
+            )
+        ) from None
     if not where:
         raise _refusal(update, f"{weight_name(layer, kind)} in the base {base.path}", "no such tensor", OTHER_BASE)
     return where
@@ -94,8 +109,11 @@ def _check_shape(update: Update, where: list[Share], base: Base) -> None:
     if not fits or (update.kind == EMBEDDING) != (where[0].weight == "token_embd.weight"):
         raise _refusal(update, f"{expected} for {where[0].weight} of {base.path}", f"{list(a)} and {list(b)}", OTHER_BASE)
     if update.base_layer is not None and update.base_layer.shape != (n_out, n_in):
-        raise update.base_layer.complaint(f"shape {[n_out, n_in]}, a copy of the base's weight", list(update.base_layer.shape),
-                                          "adapters of a resized vocabulary cannot be converted")
+        raise update.base_layer.complaint(
+            f"shape {[n_out, n_in]}, a copy of the base's weight",
+            list(update.base_layer.shape),
+            "adapters of a resized vocabulary cannot be converted",
+        )
 
 
 def _with_experts_stacked(updates: list[Update], base: Base, family: Family) -> list[Update]:
@@ -126,10 +144,13 @@ def _stack_experts(module: str, found: dict[int, Update], base: Base, family: Fa
     scaling = common_scaling(update.scaling for update in found.values())
     none = replace(first, a=first.a.slice(0, 0), b=first.b.slice(0, 0, axis=1))  # of an expert without an adapter
     experts = [found.get(i, none) for i in range(n_expert)]
-    return Update(module, EXPERTS,
-                  stacked([at_rows([(update.a, 0)], rank, 0) for update in experts]),
-                  stacked([at_rows([(update.b.times(ratio(update.scaling, scaling)), 0)], rank, 1) for update in experts]),
-                  scaling)
+    return Update(
+        module,
+        EXPERTS,
+        stacked([at_rows([(update.a, 0)], rank, 0) for update in experts]),
+        stacked([at_rows([(update.b.times(ratio(update.scaling, scaling)), 0)], rank, 1) for update in experts]),
+        scaling,
+    )
 
 
 def _refusal(update: Update, expected: str, got: object, action: str) -> ConversionError:

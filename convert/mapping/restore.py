@@ -31,8 +31,15 @@ def restore(placed: list[Placed], base: Base) -> list[Update]:
             restored.update((share.weight, share.start) for share in where)
     for update in placed:
         if all(weight != update.weight for weight, _ in restored):
-            raise ConversionError(complaint(update.a.file, f"tensor {update.weight}", f"a weight of {base.architecture} models",
-                                            "another", "use the base that the adapter was made for"))
+            raise ConversionError(
+                complaint(
+                    update.a.file,
+                    f"tensor {update.weight}",
+                    f"a weight of {base.architecture} models",
+                    "another",
+                    "use the base that the adapter was made for",
+                )
+            )
     return updates
 
 
@@ -48,8 +55,16 @@ def _restored(module: str, where: list[Share], of: dict[str, Placed]) -> Update:
     try:
         whole = stack(parts, start)
     except ValueError:
-        raise ConversionError(complaint(update.a.file, f"module {module}", "DoRA on all of its rows", "on some",
-                                        "it has no counterpart in PEFT")) from None
+        raise ConversionError(
+            complaint(update.a.file, f"module {module}", "DoRA on all of its rows", "on some", "it has no counterpart in PEFT")
+        ) from None
     back = np.argsort(np.concatenate([share.rows for share in where]))
-    return Update(module, EXPERTS if update.role == EXPERTS else LINEAR, whole.a, taken(whole.b, back, -2), whole.scaling,
-                  taken(whole.bias, back, 0), taken(whole.magnitude, back, 0))
+    return Update(
+        module,
+        EXPERTS if update.role == EXPERTS else LINEAR,
+        whole.a,
+        taken(whole.b, back, -2),
+        whole.scaling,
+        taken(whole.bias, back, 0),
+        taken(whole.magnitude, back, 0),
+    )

@@ -44,7 +44,7 @@ def shares(base: Base, family: Family, layer: int | None, kind: str) -> list[Sha
         return [Share(weight, start, rows)]
     found, taken = [], 0
     for part, (weight, start, n) in zip(kinds, parts):
-        found.append(Share(weight, start, rows[taken:taken + n][_rows(base, family, layer, part, n)]))
+        found.append(Share(weight, start, rows[taken : taken + n][_rows(base, family, layer, part, n)]))
         taken += n
     return found
 

@@ -5,9 +5,7 @@ table from the pinned source.
 """
 
 # general.architecture -> kinds
-UNADAPTED: dict[str, set[str]] = {
-    "deepseek2": {"attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "output"},
-}
+UNADAPTED: dict[str, set[str]] = {"deepseek2": {"attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "output"}}
 
 
 def unadapted(architecture: str) -> set[str]:

@@ -30,8 +30,7 @@ PARTS = {  # endings of the names of a module's tensors
     ".lora_RA": "lora_RA",
     ".lora_RB": "lora_RB",
 }
-WHOLE_WEIGHT = ("it is a whole weight, which GGUF adapters do not hold; save the adapter without modules_to_save and"
-                " with save_embedding_layers=False")
+WHOLE_WEIGHT = "it is a whole weight, which GGUF adapters do not hold; save the adapter without modules_to_save and with save_embedding_layers=False"
 AGAIN = "save the adapter again"
 OTHER_CONFIG = "use the config that was saved with these tensors"
 
@@ -68,7 +67,7 @@ def _parts_by_module(files: TensorFiles) -> dict[str, dict[str, Lazy]]:
         ending = next((ending for ending in PARTS if name.endswith(ending)), None)
         if ending is None or not name.startswith(PREFIX):
             raise lazy.complaint(f"{PREFIX}<module>.lora_A.weight or .lora_B.weight", "another name", WHOLE_WEIGHT)
-        parts = modules.setdefault(name[len(PREFIX):-len(ending)], {})
+        parts = modules.setdefault(name[len(PREFIX) : -len(ending)], {})
         if PARTS[ending] in parts:
             raise lazy.complaint(f"one {PARTS[ending]} of its module", "two", AGAIN)
         parts[PARTS[ending]] = lazy
@@ -123,6 +122,12 @@ def _check_every_target_was_saved(files: TensorFiles, config: PeftConfig, update
     targets += [("target_parameters", name, name.removesuffix(".weight")) for name in config.target_parameters]
     for option, target, module in targets:
         if not any(update.module == module or update.module.endswith(f".{module}") for update in updates):
-            raise ConversionError(complaint(
-                config.path, f"option {option}, {target}", f"tensors of it in {files.path.name}", "none",
-                f"{OTHER_CONFIG}, or take it out if the model has no such module"))
+            raise ConversionError(
+                complaint(
+                    config.path,
+                    f"option {option}, {target}",
+                    f"tensors of it in {files.path.name}",
+                    "none",
+                    f"{OTHER_CONFIG}, or take it out if the model has no such module",
+                )
+            )

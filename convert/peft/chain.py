@@ -32,9 +32,15 @@ def common_invocation(adapters: Sequence[PeftAdapter]) -> tuple[list[int] | None
     first = adapters[0].config
     for config in (adapter.config for adapter in adapters[1:]):
         if (config.invocation_tokens, config.invocation_string) != (first.invocation_tokens, first.invocation_string):
-            raise ConversionError(complaint(
-                config.path, "option alora_invocation_tokens", f"{first.invocation_tokens or first.invocation_string}, as {first.path} has",
-                config.invocation_tokens or config.invocation_string, "give the sum's with --invocation or --invocation-tokens"))
+            raise ConversionError(
+                complaint(
+                    config.path,
+                    "option alora_invocation_tokens",
+                    f"{first.invocation_tokens or first.invocation_string}, as {first.path} has",
+                    config.invocation_tokens or config.invocation_string,
+                    "give the sum's with --invocation or --invocation-tokens",
+                )
+            )
     return first.invocation_tokens, first.invocation_string
 
 
@@ -46,16 +52,19 @@ def summed(updates: list[Update]) -> Update:
     for update in updates:
         what = f"module {update.module}"
         if update.magnitude is not None:
-            raise ConversionError(complaint(update.a.file, what, "adapters that can be added", "DoRA, which is not linear",
-                                            "merge it into the base instead"))
+            raise ConversionError(
+                complaint(update.a.file, what, "adapters that can be added", "DoRA, which is not linear", "merge it into the base instead")
+            )
         if (update.kind, _outer(update)) != (first.kind, _outer(first)):
-            raise ConversionError(complaint(update.a.file, what, f"the shapes of {first.a.file}: {_outer(first)}", _outer(update),
-                                            "add adapters of one base only"))
+            raise ConversionError(
+                complaint(update.a.file, what, f"the shapes of {first.a.file}: {_outer(first)}", _outer(update), "add adapters of one base only")
+            )
     scaling = first.scaling or 1.0
     factors = [update.scaling / scaling for update in updates]
     biases = [update.bias.times(factor) for update, factor in zip(updates, factors) if update.bias is not None]
     return Update(
-        first.module, first.kind,
+        first.module,
+        first.kind,
         a=concatenated([update.a for update in updates], -2),
         b=concatenated([update.b.times(factor) for update, factor in zip(updates, factors)], -1),
         scaling=scaling,

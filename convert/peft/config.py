@@ -114,8 +114,9 @@ def read_json(path: Path) -> dict:
     try:
         raw = path.read_bytes()
     except OSError as e:
-        raise ConversionError(complaint(path, "file", "the adapter's config", e.strerror or e,
-                                        "name the folder that PEFT's save_pretrained wrote")) from None
+        raise ConversionError(
+            complaint(path, "file", "the adapter's config", e.strerror or e, "name the folder that PEFT's save_pretrained wrote")
+        ) from None
     try:
         if len(raw) > MAX_CONFIG:
             raise ValueError(f"{len(raw)} bytes")
@@ -165,7 +166,7 @@ def _is_rank(value) -> bool:
 
 
 def _is_number(value) -> bool:
-    return type(value) in (int, float) and abs(value) < 3e38 # adapter.lora.alpha is an F32
+    return type(value) in (int, float) and abs(value) < 3e38  # adapter.lora.alpha is an F32
 
 
 def _is_regex(value) -> bool:

@@ -31,8 +31,9 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
     if not found:
         raise ConversionError(complaint(path, "file", "adapter_config.json", "none", HERE))
     if len(found) > 1:
-        raise ConversionError(complaint(path, "adapter", "one adapter", ", ".join(str(f.relative_to(root)) for f in found),
-                                        "name one of these folders"))
+        raise ConversionError(
+            complaint(path, "adapter", "one adapter", ", ".join(str(f.relative_to(root)) for f in found), "name one of these folders")
+        )
     return found[0]
 
 

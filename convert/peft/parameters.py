@@ -42,8 +42,7 @@ def parameter_of(config: PeftConfig, name: str, names: Collection[str]) -> str |
 def unfold(a: Lazy, b: Lazy, rank: int) -> tuple[Lazy, Lazy]:
     """From PEFT's [n_expert * r, n_in] and [n_out, r * n_expert] to [n_expert, r, n_in] and [n_expert, n_out, r]."""
     n_expert = a.shape[0] // rank
-    return (a.reshape(n_expert, rank, a.shape[1]),
-            b.reshape(b.shape[0], rank, n_expert).transpose(2, 0, 1))
+    return (a.reshape(n_expert, rank, a.shape[1]), b.reshape(b.shape[0], rank, n_expert).transpose(2, 0, 1))
 
 
 def fold(a: Lazy, b: Lazy) -> tuple[Lazy, Lazy]:
@@ -55,6 +54,5 @@ def fold(a: Lazy, b: Lazy) -> tuple[Lazy, Lazy]:
 def wrapped(parameter: str, parameters: Collection[str]) -> str:
     """The name in the file of `parameter`, one of the targeted `parameters`."""
     module, _, name = parameter.rpartition(".")
-    outside = [other for other in DECLARED if f"{module}.{other}" in parameters and name in DECLARED
-               and DECLARED.index(other) > DECLARED.index(name)]
+    outside = [other for other in DECLARED if f"{module}.{other}" in parameters and name in DECLARED and DECLARED.index(other) > DECLARED.index(name)]
     return module + WRAPPED * len(outside)

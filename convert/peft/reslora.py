@@ -33,8 +33,15 @@ def read_reslora(folder: Path) -> PeftAdapter:
         if type(value) is not int or not least <= value <= most:
             raise ConversionError(complaint(path, f"option {name}", f"an integer from {least} to {most}", json.dumps(value), FIX))
     if fields.get("res_flag", 0) not in MERGED:
-        raise ConversionError(complaint(path, "option res_flag", "0 or 2, shortcuts of blocks", fields["res_flag"],
-                                        "its shortcuts carry the inputs of other layers; merge it first"))
+        raise ConversionError(
+            complaint(
+                path,
+                "option res_flag",
+                "0 or 2, shortcuts of blocks",
+                fields["res_flag"],
+                "its shortcuts carry the inputs of other layers; merge it first",
+            )
+        )
     rank, alpha = fields["rank"], fields["lora_alpha"]
     own = _blocks(folder / TENSORS, rank, alpha / rank)
     n_before = fields.get("pre_num", 0) % 1000 if fields.get("res_flag", 0) else 0  # -1: all of them
@@ -56,8 +63,15 @@ def _blocks(path: Path, rank: int, scaling: float) -> dict[str, list[Update]]:
     for (module, _), pair in parts.items():
         shapes = [list(lazy.shape) for lazy in pair.values()]
         if len(pair) != 2 or any(len(s) != 2 or 0 in s for s in shapes) or pair["lora_A"].shape[0] != rank or pair["lora_B"].shape[1] != rank:
-            raise ConversionError(complaint(path, f"module {module}", f"lora_A [{rank}, n_in] and lora_B [n_out, {rank}]",
-                                            f"{' and '.join(pair)} of {shapes}", "save the adapter again"))
+            raise ConversionError(
+                complaint(
+                    path,
+                    f"module {module}",
+                    f"lora_A [{rank}, n_in] and lora_B [n_out, {rank}]",
+                    f"{' and '.join(pair)} of {shapes}",
+                    "save the adapter again",
+                )
+            )
         blocks.setdefault(module, []).append(Update(module, LINEAR, pair["lora_A"], pair["lora_B"], scaling))
     return blocks
 
@@ -71,7 +85,7 @@ def _chains(own: dict[str, list[Update]], n_before: int) -> list[list[list[Updat
         if before and _shape(before[-1][0]) != _shape(blocks[0]):
             before.clear()
         before.append(blocks)
-        chains.append([[Update(module, LINEAR, u.a, u.b, u.scaling) for u in group] for group in before[-1 - n_before:]])
+        chains.append([[Update(module, LINEAR, u.a, u.b, u.scaling) for u in group] for group in before[-1 - n_before :]])
     return chains
 
 

@@ -50,8 +50,9 @@ class SafetensorsFile:
                 prefix = file.read(8)
                 n_header = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else n_bytes + 1
                 if n_header > min(n_bytes - 8, MAX_HEADER):
-                    raise self.complaint("header", f"a length within the file's {n_bytes} bytes",
-                                         n_header if len(prefix) == 8 else f"only {n_bytes} bytes")
+                    raise self.complaint(
+                        "header", f"a length within the file's {n_bytes} bytes", n_header if len(prefix) == 8 else f"only {n_bytes} bytes"
+                    )
                 header = file.read(n_header)
         except OSError as e:
             raise self.complaint("file", "a readable safetensors file", e.strerror or e, "check the path") from None
@@ -62,8 +63,7 @@ class SafetensorsFile:
 
     def tensors(self) -> dict[str, Lazy]:
         """name -> Lazy, in the file's order."""
-        return {name: Lazy.saved(self.path, name, entry.shape, entry.dtype, partial(self.read, entry))
-                for name, entry in self.entries.items()}
+        return {name: Lazy.saved(self.path, name, entry.shape, entry.dtype, partial(self.read, entry)) for name, entry in self.entries.items()}
 
     def read(self, entry: Entry) -> np.ndarray:
         """float32 of the entry's shape, exactly the stored values."""

@@ -17,6 +17,7 @@ def read_torch_file(path: Path) -> dict[str, Lazy]:
 
     Raises ConversionError without torch, or on anything but a dictionary of F32, F16 and BF16 tensors.
     """
+
     def refuse(what: str, expected: str, got: object, action: str) -> ConversionError:
         return ConversionError(complaint(path, what, expected, got, action))
 
@@ -38,8 +39,7 @@ def read_torch_file(path: Path) -> dict[str, Lazy]:
             raise refuse(f"entry {name}", "a name and a tensor", type(tensor).__name__, "save the adapter as safetensors")
         if tensor.dtype not in dtypes or tensor.layout != torch.strided:
             raise refuse(f"tensor {name}", "dense F32, F16 or BF16", f"{tensor.layout} {tensor.dtype}", "save the adapter in one of these")
-        tensors[name] = Lazy.saved(path, name, tuple(tensor.shape), dtypes[tensor.dtype],
-                                   partial(_values, tensor))
+        tensors[name] = Lazy.saved(path, name, tuple(tensor.shape), dtypes[tensor.dtype], partial(_values, tensor))
     return tensors
 
 

@@ -26,8 +26,21 @@ PASSAGES = {"train": 500, "valid": 80, "test": 150}
 PROSE = 4  # times that a text of prose.txt is used
 GEOGRAPHY = ("country", "country", "city", "currency")
 OTHERS = (
-    "element", "novel", "animal", "building", "scientist", "shop", "event", "journey", "product", "course",
-    "hotel", "person", "flat", "trip", "museum",
+    "element",
+    "novel",
+    "animal",
+    "building",
+    "scientist",
+    "shop",
+    "event",
+    "journey",
+    "product",
+    "course",
+    "hotel",
+    "person",
+    "flat",
+    "trip",
+    "museum",
 )
 PLACES = {"documents": 0.5, "system": 0.2, "handed": 0.2, "asked": 0.1}  # where the passage is
 
@@ -223,8 +236,12 @@ class Writer:
                 questions[question] = "unanswerable", found, reason
         examples = [
             {
-                "messages": [*messages, user(layout.format(q=question))], "documents": documents,
-                "output": {"found": found, "answerability": verdict}, "reason": reason, "kind": kind, "passage": number,
+                "messages": [*messages, user(layout.format(q=question))],
+                "documents": documents,
+                "output": {"found": found, "answerability": verdict},
+                "reason": reason,
+                "kind": kind,
+                "passage": number,
             }
             for question, (verdict, found, reason) in questions.items()
         ]
@@ -242,10 +259,16 @@ def prose(writer: Writer) -> list[dict]:
             question, found = line[2:].split(" | ")
             question = layout.format(q=writer.pick(phrasing.OPENERS).format(q=question))
             verdict, reason = ("answerable", "stated") if line[0] == "+" else ("unanswerable", "missing")
-            examples.append({
-                "messages": [*messages, user(question)], "documents": documents, "output": {"found": found, "answerability": verdict},
-                "reason": reason, "kind": "prose", "passage": PASSAGES["train"] + number,
-            })
+            examples.append(
+                {
+                    "messages": [*messages, user(question)],
+                    "documents": documents,
+                    "output": {"found": found, "answerability": verdict},
+                    "reason": reason,
+                    "kind": "prose",
+                    "passage": PASSAGES["train"] + number,
+                }
+            )
     return examples
 
 

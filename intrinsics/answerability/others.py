@@ -40,12 +40,19 @@ def examples_of(articles: list[dict], rng: random.Random) -> list[dict]:
         passage, title = paragraph["context"], article["title"]
         elsewhere = [q for p in article["paragraphs"] if p is not paragraph for q in p["qas"] if not stands_in(passage, q)]
         for question, output, reason in (
-            (rng.choice(paragraph["qas"]), "answerable", "stated"), (rng.choice(elsewhere), "unanswerable", "another passage's"),
+            (rng.choice(paragraph["qas"]), "answerable", "stated"),
+            (rng.choice(elsewhere), "unanswerable", "another passage's"),
         ):
-            examples.append({
-                "messages": [user(question["question"])], "documents": [{"text": passage}], "output": {"answerability": output}, "reason": reason,
-                "passage": number, "source": f"SQuADShifts, {title}, {question['id']}",
-            })
+            examples.append(
+                {
+                    "messages": [user(question["question"])],
+                    "documents": [{"text": passage}],
+                    "output": {"answerability": output},
+                    "reason": reason,
+                    "passage": number,
+                    "source": f"SQuADShifts, {title}, {question['id']}",
+                }
+            )
     return examples
 
 

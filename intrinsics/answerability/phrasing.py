@@ -5,7 +5,6 @@ those of the attributes are in `../wordings.toml`. `{e}` is the entity, `{v}` th
 question, `{p}` a passage.
 """
 
-
 # The value of the second can be guessed from the value of the first: no question about it is called unanswerable then.
 GIVES_AWAY = {("timezone", "country"), ("timezone", "longitude"), ("number", "symbol"), ("symbol", "number"), ("birthplace", "birth")}
 
@@ -23,7 +22,7 @@ LAYOUTS = (
     "| Notes:\n{p}\n---\n{q} | Passage:\n{p}\n\nQuestion:\n{q}\n\nAnswer: "
     "| {q}\n\n{p} | Question: {q}\nPassage: {p} "
     "|| Article: {p}\n\nAsked: {q} | This is what I know. {p} So: {q} | {p} My question: {q} | Please answer: {q}\n\nUse this: {p} "
-    "|| Text: {p}\nQ: {q} | {p} {q} | Source:\n\"{p}\"\n\nMy question: {q} | I have a question: {q} The text I have is this: {p}"
+    '|| Text: {p}\nQ: {q} | {p} {q} | Source:\n"{p}"\n\nMy question: {q} | I have a question: {q} The text I have is this: {p}'
 )
 
 # How the facts of one entity are laid out: sentences, or a list with a heading `{e}` and an item for every fact.

@@ -53,7 +53,9 @@ def main() -> None:
     questions = {split: questions_of(split, seed=arguments.seed) for split in SPLITS}
     wanted = [
         (split, number, temperature, question)
-        for split in reversed(SPLITS) for temperature in TEMPERATURES for number, question in enumerate(questions[split])
+        for split in reversed(SPLITS)
+        for temperature in TEMPERATURES
+        for number, question in enumerate(questions[split])
         if (temperature == 0 or number % 2) and (split, number, temperature) not in done
     ]
     model = Model(default_model(), n_ctx=3072, n_seq_max=AT_ONCE + 4, n_threads=arguments.threads)

@@ -75,7 +75,9 @@ def is_right(check: Check, question: str, answer: str) -> bool | None:
         named = [n for n in accepted | {plain(a) for a in check.among} if first_named(said, {n})]
         if len(named) == 2:
             first = first_named(said, set(named))
-            return first in accepted if re.match(r"(?:the )?" + re.escape(first) + r"\b.{0,60}\b(?:more|larger|bigger|higher|greater)\b", said) else None
+            return (
+                first in accepted if re.match(r"(?:the )?" + re.escape(first) + r"\b.{0,60}\b(?:more|larger|bigger|higher|greater)\b", said) else None
+            )
         return None if LESS.search(said) else named[0] in accepted if named else None
     others = {plain(a) for a in check.among} - accepted
     others = {o for o in others if first_named(asked, {o}) is None}

@@ -35,10 +35,16 @@ def examples_of(split: str, answers: dict[tuple, str], seed: int = SEED) -> list
             if right is None or json.dumps(messages) in said:
                 continue
             said.add(json.dumps(messages))
-            examples.append({
-                "messages": messages, "output": "right" if right else "wrong",
-                "kind": question.kind, "place": question.place, "temperature": temperature, "group": question.group,
-            })
+            examples.append(
+                {
+                    "messages": messages,
+                    "output": "right" if right else "wrong",
+                    "kind": question.kind,
+                    "place": question.place,
+                    "temperature": temperature,
+                    "group": question.group,
+                }
+            )
     return examples
 
 

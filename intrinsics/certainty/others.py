@@ -62,10 +62,14 @@ def main() -> None:
         for question, text in zip(asked, pool.map(lambda q: answer(model, q, 0.0, SEED), asked), strict=True):
             right = is_right(question.check, question.messages[0]["content"], text)
             if right is not None:
-                examples.append({
-                    "messages": [*question.messages, assistant(text)], "output": "right" if right else "wrong", "kind": question.kind,
-                    "source": "BIG-bench qa_wikidata",
-                })
+                examples.append(
+                    {
+                        "messages": [*question.messages, assistant(text)],
+                        "output": "right" if right else "wrong",
+                        "kind": question.kind,
+                        "source": "BIG-bench qa_wikidata",
+                    }
+                )
     model.close()
     write_jsonl(Path(__file__).with_name("others.jsonl"), examples)
     print(f"{len(examples)} examples, {sum(e['output'] == 'right' for e in examples)} right")

@@ -25,9 +25,7 @@ ISO = (
     "What is the two-letter country code of {e}? | Which two letters stand for {e} in ISO 3166? | What is the ISO code of {e}? "
     "| How is {e} abbreviated with two letters? || Which two-letter code belongs to {e}? || What two letters are the country code of {e}?"
 )
-ISO_STATED = (
-    "The two-letter code of {e} is {v}. | In ISO 3166, {e} is {v}. | {e} is abbreviated as {v}. || {v} stands for {e}. || {e} has the country code {v}."
-)
+ISO_STATED = "The two-letter code of {e} is {v}. | In ISO 3166, {e} is {v}. | {e} is abbreviated as {v}. || {v} stands for {e}. || {e} has the country code {v}."
 CITY_CONTINENT = (
     "On which continent is {e}? | Which continent is {e} on? | On what continent does {e} lie? | {e} is a city on which continent? "
     "|| What is the continent of {e}? || In which part of the world is the city {e}?"

@@ -43,18 +43,47 @@ PLANS = {"known": 0.3, "text": 0.5, "computed": 0.2}
 COMPUTED = {"sum": 2, "difference": 0.5, "product": 3, "larger": 3, "is larger": 1, "people": 3, "is capital": 1, "in country": 1}
 # What a small model knows now and then, with weights; the rest is only asked where a text may state it.
 COMMON = {"capital": 3, "continent": 2, "language": 3, "country": 6, "symbol": 2, "author": 2, "currency": 0.5}
-FIELDS = {"sum": phrasing.SUM, "difference": phrasing.DIFFERENCE, "product": phrasing.PRODUCT, "larger": phrasing.LARGER, "is larger": phrasing.IS_LARGER}
+FIELDS = {
+    "sum": phrasing.SUM,
+    "difference": phrasing.DIFFERENCE,
+    "product": phrasing.PRODUCT,
+    "larger": phrasing.LARGER,
+    "is larger": phrasing.IS_LARGER,
+}
 BRIDGES = ("Russia", "Turkey", "Kazakhstan", "Georgia", "Azerbaijan", "Armenia", "Cyprus", "Egypt", "Indonesia")  # on two continents
 ALIASES = {
-    "English": ("British English", "American English"), "Persian": ("Farsi", "Dari"), "Filipino": ("Tagalog",), "Chinese": ("Mandarin", "Cantonese"),
-    "Modern Greek (1453-)": ("Greek",), "Modern Greek": ("Greek",), "Swahili": ("Kiswahili",), "Bengali": ("Bangla",), "Panjabi": ("Punjabi",),
-    "Norwegian": ("Bokmal", "Nynorsk"), "Central Khmer": ("Khmer",), "Nepali": ("Nepalese",), "Burmese": ("Myanmar language",),
-    "North America": ("Central America", "the Caribbean", "Caribbean"), "Oceania": ("Australia and Oceania", "Australasia", "Polynesia", "Melanesia"),
-    "the United States": ("USA", "U.S.", "US", "United States of America", "America"), "the United Kingdom": ("UK", "Britain", "Great Britain", "England"),
-    "the Democratic Republic of the Congo": ("DR Congo", "DRC", "Congo"), "Ivory Coast": ("Cote d'Ivoire",), "the Ivory Coast": ("Cote d'Ivoire",),
-    "Czechia": ("Czech Republic",), "Myanmar": ("Burma",), "South Korea": ("Korea", "Republic of Korea"), "Turkey": ("Turkiye",),
-    "New Delhi": ("Delhi",), "Washington": ("Washington, D.C.", "Washington DC"), "Kyiv": ("Kiev",), "Bogotá": ("Bogota",), "Ulan Bator": ("Ulaanbaatar",),
-    "Nur-Sultan": ("Astana",), "Ashgabat": ("Ashkhabad",), "Mexico City": ("Ciudad de Mexico",),
+    "English": ("British English", "American English"),
+    "Persian": ("Farsi", "Dari"),
+    "Filipino": ("Tagalog",),
+    "Chinese": ("Mandarin", "Cantonese"),
+    "Modern Greek (1453-)": ("Greek",),
+    "Modern Greek": ("Greek",),
+    "Swahili": ("Kiswahili",),
+    "Bengali": ("Bangla",),
+    "Panjabi": ("Punjabi",),
+    "Norwegian": ("Bokmal", "Nynorsk"),
+    "Central Khmer": ("Khmer",),
+    "Nepali": ("Nepalese",),
+    "Burmese": ("Myanmar language",),
+    "North America": ("Central America", "the Caribbean", "Caribbean"),
+    "Oceania": ("Australia and Oceania", "Australasia", "Polynesia", "Melanesia"),
+    "the United States": ("USA", "U.S.", "US", "United States of America", "America"),
+    "the United Kingdom": ("UK", "Britain", "Great Britain", "England"),
+    "the Democratic Republic of the Congo": ("DR Congo", "DRC", "Congo"),
+    "Ivory Coast": ("Cote d'Ivoire",),
+    "the Ivory Coast": ("Cote d'Ivoire",),
+    "Czechia": ("Czech Republic",),
+    "Myanmar": ("Burma",),
+    "South Korea": ("Korea", "Republic of Korea"),
+    "Turkey": ("Turkiye",),
+    "New Delhi": ("Delhi",),
+    "Washington": ("Washington, D.C.", "Washington DC"),
+    "Kyiv": ("Kiev",),
+    "Bogotá": ("Bogota",),
+    "Ulan Bator": ("Ulaanbaatar",),
+    "Nur-Sultan": ("Astana",),
+    "Ashgabat": ("Ashkhabad",),
+    "Mexico City": ("Ciudad de Mexico",),
 }
 
 
@@ -244,7 +273,10 @@ class Writer:
         kinds = self.rng.choices(list(COMPUTED), list(COMPUTED.values()), k=QUESTIONS)
         if self.chance(0.6):
             question, check = self.sum(kinds[0])
-            start += [user(question), assistant(capitalised(self.pick(phrasing.ANSWERS if check.mode != "yes" else "{v}. || {v}. || {v}.").format(v=check.accepted[0])))]
+            start += [
+                user(question),
+                assistant(capitalised(self.pick(phrasing.ANSWERS if check.mode != "yes" else "{v}. || {v}. || {v}.").format(v=check.accepted[0]))),
+            ]
         return [(start, *self.sum(kind), kind, "computed") for kind in kinds]
 
     def sum(self, kind: str) -> tuple[str, Check]:
@@ -256,7 +288,11 @@ class Writer:
             if kind in ("larger", "is larger", "sum") and self.chance(0.5):
                 a, b = b, a
                 value = "no" if kind == "is larger" else value
-            check = Check("choice", (str(max(a, b)),), (str(min(a, b)),)) if kind == "larger" else Check("yes" if kind == "is larger" else "number", (str(value),))
+            check = (
+                Check("choice", (str(max(a, b)),), (str(min(a, b)),))
+                if kind == "larger"
+                else Check("yes" if kind == "is larger" else "number", (str(value),))
+            )
             if kind == "difference" and value == b:
                 return self.sum(kind)
             text = self.pick(FIELDS[kind]).format(e=a, f=b)

@@ -22,8 +22,31 @@ from wording import WORDINGS
 CONVERSATIONS = {"train": 2000, "valid": 60, "test": 150}
 QUESTIONS = 4  # a conversation
 KINDS = (
-    "country", "country", "country", "country", "city", "city", "city", "currency", "element", "novel", "animal", "building",
-    "scientist", "scientist", "shop", "event", "journey", "product", "course", "hotel", "person", "person", "flat", "trip", "museum",
+    "country",
+    "country",
+    "country",
+    "country",
+    "city",
+    "city",
+    "city",
+    "currency",
+    "element",
+    "novel",
+    "animal",
+    "building",
+    "scientist",
+    "scientist",
+    "shop",
+    "event",
+    "journey",
+    "product",
+    "course",
+    "hotel",
+    "person",
+    "person",
+    "flat",
+    "trip",
+    "museum",
 )
 PLANS = {"one": 0.3, "switch": 0.2, "mixed": 0.15, "listed": 0.1, "compared": 0.1, "place": 0.15}
 MEASURES = {"country": "population", "city": "population", "building": "height", "scientist": "birth", "novel": "year", "element": "number"}
@@ -258,8 +281,14 @@ class Writer:
             if len(drawn) == QUESTIONS:
                 break
         return [
-            {"messages": talk.messages + [user(asked)], "output": rewritten, "reason": how, "plan": plan,
-             "kind": talk.topics[-1].kind, "conversation": number}
+            {
+                "messages": talk.messages + [user(asked)],
+                "output": rewritten,
+                "reason": how,
+                "plan": plan,
+                "kind": talk.topics[-1].kind,
+                "conversation": number,
+            }
             for asked, rewritten, how in drawn.values()
         ]
 

@@ -10,17 +10,14 @@ from facts import Entity
 from voice import capitalised
 
 WOMEN = set(
-    "Anna Carla Elena Grace Irene Katya Mina Olga Rosa Tessa Marie Ada Lise Mary Emmy Barbara Rosalind Caroline Dorothy Rita "
-    "Chien-Shiung".split()
+    "Anna Carla Elena Grace Irene Katya Mina Olga Rosa Tessa Marie Ada Lise Mary Emmy Barbara Rosalind Caroline Dorothy Rita Chien-Shiung".split()
 )  # first names
 PEOPLE = ("scientist", "person")
 PLACES = ("country", "city", "shop", "hotel", "flat", "museum", "building")
 FORMS = {"it": ("it", "it", "its"), "he": ("he", "him", "his"), "she": ("she", "her", "her")}  # subject, object, possessive
 OF = re.compile(r"\bthe ((?:[\w-]+ ){0,2}[\w-]+) of \{e\}(?!'s)")
 IN = re.compile(r"\b(?:in|at|to) \{e\}(?!'s)")
-SUBJECT_AFTER = set(
-    "is are was were does did do has have had can could will would which that what who when where how if because and".split()
-)
+SUBJECT_AFTER = set("is are was were does did do has have had can could will would which that what who when where how if because and".split())
 
 
 def possessive(name: str) -> str:

@@ -16,8 +16,7 @@ from alora_gguf.errors import BenchError
 def run(unpatched_lib, files, tmp_path_factory):
     """(the status, the folder that the command wrote)."""
     out = tmp_path_factory.mktemp("bench") / "out"
-    status = main(["bench", "--quick", "--threads", "1", "--out", str(out), "--cache", str(files.folder),
-                   "--unpatched", str(unpatched_lib)])
+    status = main(["bench", "--quick", "--threads", "1", "--out", str(out), "--cache", str(files.folder), "--unpatched", str(unpatched_lib)])
     return status, out
 
 

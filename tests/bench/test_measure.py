@@ -5,11 +5,14 @@ import pytest
 from alora_gguf.bench.measure import Bar, Measured, Pace, across_processes
 
 
-@pytest.mark.parametrize("bar, text, good, bad", [
-    (Bar(high=1.25), "<= 1.25", [0.5, 1.25], [1.26]),
-    (Bar(low=3), ">= 3", [3, 100], [2.99]),
-    (Bar(0.98, 1.02), "0.98 to 1.02", [0.98, 1.0, 1.02], [0.97, 1.03]),
-])
+@pytest.mark.parametrize(
+    "bar, text, good, bad",
+    [
+        (Bar(high=1.25), "<= 1.25", [0.5, 1.25], [1.26]),
+        (Bar(low=3), ">= 3", [3, 100], [2.99]),
+        (Bar(0.98, 1.02), "0.98 to 1.02", [0.98, 1.0, 1.02], [0.97, 1.03]),
+    ],
+)
 def test_a_bar_says_what_passes(bar, text, good, bad):
     assert str(bar) == text
     assert all(bar.passes(value) for value in good)

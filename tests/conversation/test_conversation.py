@@ -6,18 +6,11 @@ import threading
 import pytest
 from reference import PRECISE
 
-from alora_gguf import (
-    ClosedError,
-    ContextFullError,
-    Model,
-    NoInvocationError,
-    PromptError,
-    UnknownAdapterError,
-)
+from alora_gguf import ClosedError, ContextFullError, Model, NoInvocationError, PromptError, UnknownAdapterError
 
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
 GREEDY = {"temperature": 0, "max_tokens": 5}
-ENDLESS = 'root ::= [a-z ] root'  # a call that ends when it is ended
+ENDLESS = "root ::= [a-z ] root"  # a call that ends when it is ended
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ OPEN = "<think>\n"
 TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.role == 'assistant' and m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
-    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n")
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+)
 PLAIN = TURNS + "{% endif %}"
 OPENING = TURNS + "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 THOUGHT, ANSWER = "The user asks. So yes.", "Yes. It is open."
@@ -36,6 +37,7 @@ def opened(base_q4, variants):
 @pytest.fixture
 def says(monkeypatch):
     """says(model, text): from now on a call that follows no grammar says this, and ends."""
+
     def says(model, text):
         script = [*model.vocab.tokenize_more(text), model.vocab.eos]
         said: dict = {}
@@ -53,7 +55,9 @@ def says(monkeypatch):
     return says
 
 
-@pytest.mark.parametrize("template, said", [(PLAIN, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"), (OPENING, f"{THOUGHT}\n</think>\n\n{ANSWER}")], ids=["tags", "begun"])
+@pytest.mark.parametrize(
+    "template, said", [(PLAIN, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"), (OPENING, f"{THOUGHT}\n</think>\n\n{ANSWER}")], ids=["tags", "begun"]
+)
 def test_thought_and_answer_are_apart(opened, says, template, said):
     with opened(template) as model, model.conversation() as chat:
         says(model, said)

@@ -47,9 +47,17 @@ def model(tiny):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=tiny.N_VOCAB, hidden_size=tiny.N_EMBD, intermediate_size=tiny.N_FF, num_hidden_layers=tiny.N_LAYER,
-        num_attention_heads=tiny.N_HEAD, num_key_value_heads=tiny.N_HEAD_KV, max_position_embeddings=256,
-        rms_norm_eps=1e-6, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+        vocab_size=tiny.N_VOCAB,
+        hidden_size=tiny.N_EMBD,
+        intermediate_size=tiny.N_FF,
+        num_hidden_layers=tiny.N_LAYER,
+        num_attention_heads=tiny.N_HEAD,
+        num_key_value_heads=tiny.N_HEAD_KV,
+        max_position_embeddings=256,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )
     model = transformers.LlamaForCausalLM(config).eval()
     for parameter in model.parameters():  # the default 0.02 makes attention nearly uniform
         torch.nn.init.normal_(parameter, std=0.1)

@@ -11,6 +11,7 @@ B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
 
 # -- the folder and its config ---------------------------------------------------------------------
 
+
 def test_no_folder(tmp_path, refusal):
     assert "got nothing" in refusal(tmp_path / "missing")
 
@@ -29,14 +30,36 @@ def test_bad_json(text, tiny, tmp_path, refusal):
     assert "adapter_config.json" in refusal(folder)
 
 
-@pytest.mark.parametrize(("option", "value"), [
-    ("r", 0), ("r", "8"), ("r", True), ("r", 2**40), ("r", [8]), ("lora_alpha", "16"), ("lora_alpha", float("nan")),
-    ("lora_alpha", 1e300), ("use_rslora", "yes"), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"(": 4}),
-    ("rank_pattern", []), ("alpha_pattern", {"q_proj": None}), ("target_modules", {"q_proj": 1}), ("target_modules", "("),
-    ("target_modules", [1]), ("layers_to_transform", "0"), ("layers_pattern", ["("]), ("base_model_name_or_path", 5),
-    ("alora_invocation_tokens", []), ("alora_invocation_tokens", [-1]), ("alora_invocation_tokens", [1.5]),
-    ("alora_invocation_tokens", ["a"]), ("alora_invocation_tokens", "text"), ("alora_invocation_tokens", [True]),
-])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("r", 0),
+        ("r", "8"),
+        ("r", True),
+        ("r", 2**40),
+        ("r", [8]),
+        ("lora_alpha", "16"),
+        ("lora_alpha", float("nan")),
+        ("lora_alpha", 1e300),
+        ("use_rslora", "yes"),
+        ("rank_pattern", {"q_proj": 0}),
+        ("rank_pattern", {"(": 4}),
+        ("rank_pattern", []),
+        ("alpha_pattern", {"q_proj": None}),
+        ("target_modules", {"q_proj": 1}),
+        ("target_modules", "("),
+        ("target_modules", [1]),
+        ("layers_to_transform", "0"),
+        ("layers_pattern", ["("]),
+        ("base_model_name_or_path", 5),
+        ("alora_invocation_tokens", []),
+        ("alora_invocation_tokens", [-1]),
+        ("alora_invocation_tokens", [1.5]),
+        ("alora_invocation_tokens", ["a"]),
+        ("alora_invocation_tokens", "text"),
+        ("alora_invocation_tokens", [True]),
+    ],
+)
 def test_bad_value(option, value, tiny, tmp_path, refusal):
     assert f"option {option}:" in refusal(tiny.write_adapter(tmp_path / "a", **{option: value}))
 
@@ -53,6 +76,7 @@ def test_a_hostile_name_stays_on_one_line(tiny, tmp_path, refusal):
 
 # -- safetensors ------------------------------------------------------------------------------------
 
+
 def test_truncated_at_every_boundary(tiny, tmp_path, refusal):
     folder = tiny.write_adapter(tmp_path / "a")
     file = folder / "adapter_model.safetensors"
@@ -64,12 +88,29 @@ def test_truncated_at_every_boundary(tiny, tmp_path, refusal):
     assert str(len(raw) + 1) in refusal(folder)
 
 
-@pytest.mark.parametrize("header", [
-    {A: {"data_offsets": [0, 2**62]}}, {A: {"data_offsets": [8, 1032]}}, {A: {"data_offsets": [-4, 1020]}},
-    {A: {"data_offsets": [1024, 0]}}, {A: {"data_offsets": [0]}}, {A: {"data_offsets": "0"}}, {A: {"data_offsets": [0, 1e3]}},
-    {A: {"shape": [4, 65]}}, {A: {"shape": [2**62, 2**62]}}, {A: {"shape": [-4, -64]}}, {A: {"shape": 256}}, {A: {"shape": [True, 256]}},
-    {A: {"dtype": "F64"}}, {A: {"dtype": "Q4"}}, {A: {"dtype": None}}, {A: {"dtype": ["F32"]}}, {A: []}, {A: None},
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {A: {"data_offsets": [0, 2**62]}},
+        {A: {"data_offsets": [8, 1032]}},
+        {A: {"data_offsets": [-4, 1020]}},
+        {A: {"data_offsets": [1024, 0]}},
+        {A: {"data_offsets": [0]}},
+        {A: {"data_offsets": "0"}},
+        {A: {"data_offsets": [0, 1e3]}},
+        {A: {"shape": [4, 65]}},
+        {A: {"shape": [2**62, 2**62]}},
+        {A: {"shape": [-4, -64]}},
+        {A: {"shape": 256}},
+        {A: {"shape": [True, 256]}},
+        {A: {"dtype": "F64"}},
+        {A: {"dtype": "Q4"}},
+        {A: {"dtype": None}},
+        {A: {"dtype": ["F32"]}},
+        {A: []},
+        {A: None},
+    ],
+)
 def test_header_that_lies(header, tiny, tmp_path, refusal):
     assert A in refusal(tiny.write_adapter(tmp_path / "a", header=header))
 
@@ -118,6 +159,7 @@ def test_fold_beyond_f32(alpha, b, tiny, tmp_path, refusal):
 
 # -- tensors against config and base -----------------------------------------------------------------
 
+
 def without(tensors, *names):
     return {name: values for name, values in tensors.items() if name not in names}
 
@@ -136,25 +178,26 @@ def test_no_tensors(tiny, tmp_path, refusal):
     assert "got none" in refusal(tiny.write_adapter(tmp_path / "a", {}))
 
 
-@pytest.mark.parametrize(("name", "reason"), [
-    ("base_model.model.model.embed_tokens.lora_embedding_A", "lora_embedding_A only"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "use_dora"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "lora_bias"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_RA", "NoRA"),
-    ("base_model.model.lm_head.weight", "whole weight"),
-    ("base_model.model.model.norm.modules_to_save.weight", "whole weight"),
-    ("model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model."),
-    ("base_model.model.lm_head.base_layer.weight", "base_layer only"),
-])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("base_model.model.model.embed_tokens.lora_embedding_A", "lora_embedding_A only"),
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", "use_dora"),
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", "lora_bias"),
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_RA", "NoRA"),
+        ("base_model.model.lm_head.weight", "whole weight"),
+        ("base_model.model.model.norm.modules_to_save.weight", "whole weight"),
+        ("model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model."),
+        ("base_model.model.lm_head.base_layer.weight", "base_layer only"),
+    ],
+)
 def test_tensor_that_is_no_pair(name, reason, tiny, tmp_path, refusal):
     tensors = tiny.adapter_tensors() | {name: np.zeros((4, 4), np.float32)}
     line = refusal(tiny.write_adapter(tmp_path / "a", tensors))
     assert reason in line
 
 
-@pytest.mark.parametrize(("name", "shape"), [
-    (A, (4, 63)), (B, (65, 4)), (A, (5, 64)), (B, (64, 5)), (A, (256,)), (A, (4, 64, 1)), (B, (0, 4)),
-])
+@pytest.mark.parametrize(("name", "shape"), [(A, (4, 63)), (B, (65, 4)), (A, (5, 64)), (B, (64, 5)), (A, (256,)), (A, (4, 64, 1)), (B, (0, 4))])
 def test_shape(name, shape, tiny, tmp_path, refusal):
     tensors = tiny.adapter_tensors() | {name: np.zeros(shape, np.float32)}
     assert "layers.0.self_attn.q_proj" in refusal(tiny.write_adapter(tmp_path / "a", tensors))
@@ -193,6 +236,7 @@ def test_output_head_of_a_resized_vocabulary(tiny, tmp_path, refusal):
 
 
 # -- the base ------------------------------------------------------------------------------------------
+
 
 def test_base_that_is_missing_or_no_gguf(tiny, tmp_path, refusal):
     folder = tiny.write_adapter(tmp_path / "a")

@@ -84,8 +84,17 @@ def test_error_is_one_line_and_code_2(tmp_path, base, capsys):
     assert captured.err.startswith(f"alora-convert: error: {tmp_path / 'none'}: adapter: expected ")
 
 
-@pytest.mark.parametrize("args", [[], ["a"], ["a", "b", "--outtype", "q4_0"], ["a", "b", "--unknown"], ["a", "b", "--invocation-tokens", "x"],
-                                  ["a", "b", "--invocation", "x", "--invocation-tokens", "1"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["a"],
+        ["a", "b", "--outtype", "q4_0"],
+        ["a", "b", "--unknown"],
+        ["a", "b", "--invocation-tokens", "x"],
+        ["a", "b", "--invocation", "x", "--invocation-tokens", "1"],
+    ],
+)
 def test_bad_arguments(args):
     with pytest.raises(SystemExit) as caught:
         cli.main(args)
@@ -106,8 +115,9 @@ print(sorted(heavy & set(sys.modules)), "gguf" in read_only)
 
 def test_nothing_heavy_is_imported(tiny, base, tmp_path):
     folder = tiny.write_adapter(tmp_path / "a")
-    done = subprocess.run([sys.executable, "-c", IMPORTS, str(folder), str(tmp_path / "out.gguf"), str(base)],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(folder), str(tmp_path / "out.gguf"), str(base)], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[] False\n"
 
 

@@ -12,8 +12,14 @@ from alora_gguf.convert.peft.safetensors_file import SafetensorsFile
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 CONFIGS = {
     "plain": dict(r=8, lora_alpha=16, target_modules=ALL, alora_invocation_tokens=[262, 5]),
-    "patterns": dict(r=4, lora_alpha=8, target_modules=ALL, rank_pattern={"k_proj": 7, "model.layers.0.mlp.gate_proj": 2},
-                     alpha_pattern={"q_proj": 3, r"layers\.1\.mlp\.up_proj": 40, "down_proj": 0}, use_rslora=True),
+    "patterns": dict(
+        r=4,
+        lora_alpha=8,
+        target_modules=ALL,
+        rank_pattern={"k_proj": 7, "model.layers.0.mlp.gate_proj": 2},
+        alpha_pattern={"q_proj": 3, r"layers\.1\.mlp\.up_proj": 40, "down_proj": 0},
+        use_rslora=True,
+    ),
     "some": dict(r=3, lora_alpha=5, target_modules=["q_proj"], layers_to_transform=[1]),
     "zero_alpha": dict(r=4, lora_alpha=0, target_modules=["q_proj"]),
     "bias": dict(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], lora_bias=True),
@@ -96,8 +102,9 @@ def test_peft_loads_it_on_every_kind_of_family(name, models, tmp_path):
     from tiny_models import TINY_MODELS, make_model
 
     tiny = TINY_MODELS[name]
-    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=tiny.modules, target_parameters=tiny.parameters or None,
-                             task_type="CAUSAL_LM", init_lora_weights=False)
+    config = peft.LoraConfig(
+        r=3, lora_alpha=5, target_modules=tiny.modules, target_parameters=tiny.parameters or None, task_type="CAUSAL_LM", init_lora_weights=False
+    )
     adapter = peft.get_peft_model(make_model(name), config).eval()
     for key, parameter in adapter.named_parameters():
         if "lora_" in key:
@@ -115,6 +122,7 @@ def test_peft_loads_it_on_every_kind_of_family(name, models, tmp_path):
 
 
 # -- all or nothing ------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def converted(tiny, base, tmp_path):

@@ -28,9 +28,16 @@ from reference import peft_logits, relative_error  # noqa: E402
 from tiny_models import TINY_MODELS, make_model  # noqa: E402
 
 # In docs/benchmarks/parity.md are all cases of all families; these are what can break on its own.
-TESTED = [(name, case) for name in TINY_MODELS for case in cases_of(name)
-          if case in ("alora, all scales", "experts", "all experts") or case == "embeddings" and name in ("llama", "qwen2", "gemma3", "granite", "gpt2")
-          or case in ("lora", "bias", "dora") and name == "llama, q k v fused"]
+TESTED = [
+    (name, case)
+    for name in TINY_MODELS
+    for case in cases_of(name)
+    if case in ("alora, all scales", "experts", "all experts")
+    or case == "embeddings"
+    and name in ("llama", "qwen2", "gemma3", "granite", "gpt2")
+    or case in ("lora", "bias", "dora")
+    and name == "llama, q k v fused"
+]
 
 
 def tensor(values: np.ndarray, name: str = "tensor") -> Lazy:
@@ -156,8 +163,13 @@ def test_unpatched_llama_cpp_loads_and_applies_every_familys_adapter(models, tmp
         convert(folder, folder / "adapter.gguf", base=models[name], outtype="f32")
         jobs.append({"base": str(models[name]), "adapter": str(folder / "adapter.gguf"), "tokens": tokens, "out": str(folder / "logits.npy")})
         expected.append(peft_logits(adapter, tokens, "default"))
-    done = subprocess.run([sys.executable, "-c", UNPATCHED], input=json.dumps(jobs), capture_output=True, text=True,
-                          env={**os.environ, "LLAMA_CPP_LIB_PATH": str(unpatched_lib)})
+    done = subprocess.run(
+        [sys.executable, "-c", UNPATCHED],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(unpatched_lib)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for job, logits in zip(jobs, expected):
         # 16-bit GELU tables make some bases differ by 5e-4 already
@@ -198,9 +210,11 @@ def test_a_fused_adapter_on_a_base_of_parts_shares_lora_a(models):
 
 def test_experts_of_transformers_4_become_one_update(models):
     base = read_base(models["mixtral"])
-    experts = {0: random_update("model.layers.0.block_sparse_moe.experts.0.w1", 64, 96, r=2, scaling=1.0),
-               3: random_update("model.layers.0.block_sparse_moe.experts.3.w1", 64, 96, r=4, scaling=3.0)}
-    placed, = place(list(experts.values()), base)
+    experts = {
+        0: random_update("model.layers.0.block_sparse_moe.experts.0.w1", 64, 96, r=2, scaling=1.0),
+        3: random_update("model.layers.0.block_sparse_moe.experts.3.w1", 64, 96, r=4, scaling=3.0),
+    }
+    (placed,) = place(list(experts.values()), base)
     assert (placed.weight, placed.a.shape, placed.b.shape) == ("blk.0.ffn_gate_exps.weight", (4, 4, 64), (4, 96, 4))
     got = product(placed)
     for i in range(4):
@@ -218,14 +232,17 @@ def test_experts_with_rows_and_columns_swapped(models):
     np.testing.assert_array_equal(product(got), product(expected))
 
 
-@pytest.mark.parametrize(("module", "weight"), [
-    ("model.language_model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
-    ("language_model.model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
-    ("model.layers.1.self_attn.v_proj.weight", "blk.1.attn_v.weight"),
-    ("language_model.lm_head", "output.weight"),
-])
+@pytest.mark.parametrize(
+    ("module", "weight"),
+    [
+        ("model.language_model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
+        ("language_model.model.layers.1.self_attn.v_proj", "blk.1.attn_v.weight"),
+        ("model.layers.1.self_attn.v_proj.weight", "blk.1.attn_v.weight"),
+        ("language_model.lm_head", "output.weight"),
+    ],
+)
 def test_names_of_other_wrappers(module, weight, models):
-    placed, = place([random_update(module, 64, 320 if weight == "output.weight" else 32)], read_base(models["llama"]))
+    (placed,) = place([random_update(module, 64, 320 if weight == "output.weight" else 32)], read_base(models["llama"]))
     assert placed.weight == weight
 
 
@@ -233,23 +250,26 @@ def test_bias_moves_with_the_rows(models):
     base = read_base(models["llama, q k v fused"])
     q, k = (random_update(f"model.layers.0.self_attn.{p}_proj", 64, n, scaling=s) for p, n, s in (("q", 64, 1.0), ("k", 32, 2.0)))
     k = replace(k, bias=tensor(np.arange(32, dtype=np.float32)))
-    fused, = place([q, k], base)
-    alone, = place([k], read_base(models["llama"]))
+    (fused,) = place([q, k], base)
+    (alone,) = place([k], read_base(models["llama"]))
     assert fused.scaling == 2.0
     np.testing.assert_array_equal(fused.bias.read(), [0] * 64 + alone.bias.read().tolist() + [0] * 32)
     assert alone.bias.read()[:4].tolist() == [0, 8, 1, 9]  # heads of 16 rows
 
 
-@pytest.mark.parametrize(("updates", "says"), [
-    (["model.layers.0.self_attn.rotary_emb"], "no adapter of it can be used on llama models"),
-    (["model.layers.2.self_attn.q_proj"], "in layers 0 to 1"),
-    (["model.layers.00.self_attn.q_proj"], "no adapter of it"),
-    (["model.blocks.0.self_attn.q_proj"], "no adapter of it"),
-    (["model.vision_tower.layers.0.self_attn.q_projection"], "no adapter of it"),
-    (["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_proj.weight"], "blk.0.attn_q.weight once"),
-    (["model.layers.0.self_attn.o_proj.weight", "model.layers.0.self_attn.k_proj"], r"lora_A \[r, 64\] and lora_B \[32, r\]"),
-    (["model.layers.0.mlp.experts.0.up_proj"], "no such tensor"),
-])
+@pytest.mark.parametrize(
+    ("updates", "says"),
+    [
+        (["model.layers.0.self_attn.rotary_emb"], "no adapter of it can be used on llama models"),
+        (["model.layers.2.self_attn.q_proj"], "in layers 0 to 1"),
+        (["model.layers.00.self_attn.q_proj"], "no adapter of it"),
+        (["model.blocks.0.self_attn.q_proj"], "no adapter of it"),
+        (["model.vision_tower.layers.0.self_attn.q_projection"], "no adapter of it"),
+        (["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_proj.weight"], "blk.0.attn_q.weight once"),
+        (["model.layers.0.self_attn.o_proj.weight", "model.layers.0.self_attn.k_proj"], r"lora_A \[r, 64\] and lora_B \[32, r\]"),
+        (["model.layers.0.mlp.experts.0.up_proj"], "no such tensor"),
+    ],
+)
 def test_what_has_no_place_is_refused(updates, says, models):
     with pytest.raises(ConversionError, match=says) as caught:
         place([random_update(module, 64, 64) for module in updates], read_base(models["llama"]))

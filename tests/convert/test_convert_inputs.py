@@ -18,8 +18,9 @@ TARGETS = ["q_proj", "down_proj"]
 @pytest.fixture
 def plain(tiny, base, tmp_path):
     """(folder `check`, the bytes that it converts to)."""
-    folder = tiny.write_adapter(tmp_path / "plain" / "check", tiny.adapter_tensors(modules=MODULES), target_modules=TARGETS,
-                                alora_invocation_tokens=[1, 2])
+    folder = tiny.write_adapter(
+        tmp_path / "plain" / "check", tiny.adapter_tensors(modules=MODULES), target_modules=TARGETS, alora_invocation_tokens=[1, 2]
+    )
     convert(folder, tmp_path / "plain.gguf", base=base)
     return folder, (tmp_path / "plain.gguf").read_bytes()
 
@@ -30,6 +31,7 @@ def converted(path, base, tmp_path, **options) -> bytes:
 
 
 # -- files of tensors --------------------------------------------------------------------------------
+
 
 def shard(folder, tiny, change=lambda weight_map: weight_map):
     """Splits the folder's tensors over two files, and writes their index."""
@@ -48,11 +50,20 @@ def test_sharded(plain, tiny, base, tmp_path):
     assert converted(folder, base, tmp_path) == expected
 
 
-@pytest.mark.parametrize("change", [
-    lambda m: {}, lambda m: None, lambda m: [1], lambda m: dict.fromkeys(m, 3), lambda m: dict.fromkeys(m, "../x.safetensors"),
-    lambda m: dict.fromkeys(m, "adapter_model-00001-of-00002.safetensors"), lambda m: dict(list(m.items())[1:]),
-    lambda m: dict.fromkeys(m, "missing.safetensors"), lambda m: {key: ["a"] for key in m},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: {},
+        lambda m: None,
+        lambda m: [1],
+        lambda m: dict.fromkeys(m, 3),
+        lambda m: dict.fromkeys(m, "../x.safetensors"),
+        lambda m: dict.fromkeys(m, "adapter_model-00001-of-00002.safetensors"),
+        lambda m: dict(list(m.items())[1:]),
+        lambda m: dict.fromkeys(m, "missing.safetensors"),
+        lambda m: {key: ["a"] for key in m},
+    ],
+)
 def test_an_index_that_lies(change, plain, tiny, refusal):
     shard(plain[0], tiny, change)
     refusal(plain[0])
@@ -78,10 +89,18 @@ class Evil:
         return print, ("unpickled",)
 
 
-@pytest.mark.parametrize("make", [
-    lambda torch: [torch.ones(2)], lambda torch: {"a": 1}, lambda torch: {"a": Evil()}, lambda torch: {1: torch.ones(2)},
-    lambda torch: {"a": torch.ones(2, dtype=torch.int8)}, lambda torch: {"a": torch.ones(2, 2).to_sparse()}, lambda torch: {},
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda torch: [torch.ones(2)],
+        lambda torch: {"a": 1},
+        lambda torch: {"a": Evil()},
+        lambda torch: {1: torch.ones(2)},
+        lambda torch: {"a": torch.ones(2, dtype=torch.int8)},
+        lambda torch: {"a": torch.ones(2, 2).to_sparse()},
+        lambda torch: {},
+    ],
+)
 def test_torch_files_of_something_else(make, plain, refusal, capsys):
     torch = pytest.importorskip("torch")
     (plain[0] / "adapter_model.safetensors").unlink()
@@ -100,6 +119,7 @@ def test_torch_files_cut_short(n, plain, refusal):
 
 
 # -- folders -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("layout", ["{root}/check", "{root}/check/tiny-1b", "{root}"])
 @pytest.mark.parametrize("inner", ["check/tiny-1b/alora", "check/alora/tiny-1b"])
@@ -149,6 +169,7 @@ def test_an_adapter_elsewhere_in_a_folder_is_not_guessed(plain, tmp_path, refusa
 
 # -- invocations -------------------------------------------------------------------------------------
 
+
 def test_given_tokens_replace_the_adapters_own(plain, base, tmp_path):
     assert convert(plain[0], tmp_path / "out.gguf", base=base, invocation=[7, 8]).invocation_tokens == [7, 8]
 
@@ -168,9 +189,10 @@ def test_the_deprecated_packages_text(tiny, base, tmp_path):
     assert convert(folder, tmp_path / "out.gguf", base=base).invocation_tokens == [5]
 
 
-@pytest.mark.parametrize(("invocation", "named"), [
-    ([], "got none"), ("", "got none"), ([-1], "got -1"), ([300], "got 300"), ([1.0], "got 1.0"), ([True], "got True"), (["a"], "got a"),
-])
+@pytest.mark.parametrize(
+    ("invocation", "named"),
+    [([], "got none"), ("", "got none"), ([-1], "got -1"), ([300], "got 300"), ([1.0], "got 1.0"), ([True], "got True"), (["a"], "got a")],
+)
 def test_bad_invocations(invocation, named, plain, refusal):
     assert named in refusal(plain[0], invocation=invocation)
 
@@ -188,18 +210,42 @@ def test_tokens_are_llama_cpps(base_q4):
 
 # -- a Hugging Face folder as the base ---------------------------------------------------------------
 
+
 def write_hf(folder, tiny, **changes):
     folder.mkdir()
-    config = {"model_type": "llama", "hidden_size": tiny.N_EMBD, "intermediate_size": tiny.N_FF, "vocab_size": tiny.N_VOCAB,
-              "num_hidden_layers": tiny.N_LAYER, "num_attention_heads": tiny.N_HEAD, "num_key_value_heads": tiny.N_HEAD_KV,
-              "tie_word_embeddings": False, **changes}
+    config = {
+        "model_type": "llama",
+        "hidden_size": tiny.N_EMBD,
+        "intermediate_size": tiny.N_FF,
+        "vocab_size": tiny.N_VOCAB,
+        "num_hidden_layers": tiny.N_LAYER,
+        "num_attention_heads": tiny.N_HEAD,
+        "num_key_value_heads": tiny.N_HEAD_KV,
+        "tie_word_embeddings": False,
+        **changes,
+    }
     (folder / "config.json").write_text(json.dumps(config))
-    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"<0x{i:02X}>": 3 + i for i in range(256)}, **{f"\u2581w{i}": 259 + i for i in range(tiny.N_VOCAB - 259)}}
-    added = [{"id": i, "content": text, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-             for i, text in ((1, "<s>"), (2, "</s>"))]
-    (folder / "tokenizer.json").write_text(json.dumps({
-        "version": "1.0", "model": {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>", "byte_fallback": True},
-        "added_tokens": added, "decoder": {"type": "ByteFallback"}}))
+    vocab = {
+        "<unk>": 0,
+        "<s>": 1,
+        "</s>": 2,
+        **{f"<0x{i:02X}>": 3 + i for i in range(256)},
+        **{f"\u2581w{i}": 259 + i for i in range(tiny.N_VOCAB - 259)},
+    }
+    added = [
+        {"id": i, "content": text, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        for i, text in ((1, "<s>"), (2, "</s>"))
+    ]
+    (folder / "tokenizer.json").write_text(
+        json.dumps(
+            {
+                "version": "1.0",
+                "model": {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>", "byte_fallback": True},
+                "added_tokens": added,
+                "decoder": {"type": "ByteFallback"},
+            }
+        )
+    )
     return folder
 
 
@@ -212,7 +258,11 @@ def test_hugging_face_folder(plain, tiny, base, tmp_path):
     assert done.fingerprint is None and done.invocation_text == "<s></s>"
     got, expected = (set(render_diffable(tmp_path / name).split("\n")) for name in ("out.gguf", "plain.gguf"))
     assert {line.split(" = ")[0] for line in got ^ expected} == {
-        "alora.base.fingerprint", "general.base_model.0.name", "general.base_model.0.organization", "general.base_model.count"}
+        "alora.base.fingerprint",
+        "general.base_model.0.name",
+        "general.base_model.0.organization",
+        "general.base_model.count",
+    }
 
 
 def test_hugging_face_folder_is_found_after_a_gguf(plain, tiny, base, tmp_path):
@@ -252,16 +302,35 @@ def test_its_shapes_are_those_of_transformers(changes, tiny, tmp_path):
         assert shapes["blk.1.ffn_down_exps.weight"] == state["model.layers.1.mlp.experts.down_proj"][::-1]
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"model_type": "t5"}, "model_type"), ({"model_type": None}, "model_type"), ({"hidden_size": "64"}, "hidden_size"),
-    ({"num_attention_heads": 0}, "num_attention_heads"), ({"num_hidden_layers": 10**6}, "num_hidden_layers"), ({"head_dim": -1}, "head_dim"),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model_type": "t5"}, "model_type"),
+        ({"model_type": None}, "model_type"),
+        ({"hidden_size": "64"}, "hidden_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers"),
+        ({"head_dim": -1}, "head_dim"),
+    ],
+)
 def test_bad_config(changes, named, plain, tiny, tmp_path, refusal):
     assert f"key {named}" in refusal(plain[0], write_hf(tmp_path / "hf", tiny, **changes))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', '{"model": {"vocab": {"a": "b"}}}', '{"model": {"vocab": {"a": 99999999999}}}',
-                                  '{"model": {"vocab": [["a"]]}}', '{"model": {"vocab": {}}, "added_tokens": [3]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model": 3}',
+        '{"model": {"vocab": {"a": "b"}}}',
+        '{"model": {"vocab": {"a": 99999999999}}}',
+        '{"model": {"vocab": [["a"]]}}',
+        '{"model": {"vocab": {}}, "added_tokens": [3]}',
+        "[" * 100_000,
+    ],
+)
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
 def test_bad_json_of_the_base(name, text, plain, tiny, tmp_path, refusal):
     folder = write_hf(tmp_path / "hf", tiny)

@@ -14,30 +14,31 @@ def lazy(values: np.ndarray, dtype: str = "F16") -> Lazy:
     return Lazy.saved("file", "name", values.shape, dtype, lambda: values)
 
 
-@pytest.mark.parametrize(("made", "expected"), [
-    (lazy(A).take([2, 0]), A[[2, 0]]),
-    (lazy(EXPERTS).take([2, 0], -2), EXPERTS[:, [2, 0]]),
-    (lazy(A).slice(1, 3), A[1:3]),
-    (lazy(EXPERTS).slice(1, 5, -1), EXPERTS[..., 1:5]),
-    (lazy(A).reshape(2, 12), A.reshape(2, 12)),
-    (lazy(EXPERTS).transpose(), EXPERTS.T),
-    (lazy(EXPERTS).transpose(1, 2, 0), EXPERTS.transpose(1, 2, 0)),
-    (concatenated([lazy(A), lazy(A[:1])], 0), np.concatenate([A, A[:1]])),
-    (concatenated([lazy(EXPERTS), lazy(EXPERTS[..., :2])], -1), np.concatenate([EXPERTS, EXPERTS[..., :2]], -1)),
-    (stacked([lazy(A), lazy(A * 2)]), np.stack([A, A * 2])),
-    (stacked([lazy(A)]), A[None]),
-    (zeros(lazy(A), 2, 3), np.zeros((2, 3))),
-])
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (lazy(A).take([2, 0]), A[[2, 0]]),
+        (lazy(EXPERTS).take([2, 0], -2), EXPERTS[:, [2, 0]]),
+        (lazy(A).slice(1, 3), A[1:3]),
+        (lazy(EXPERTS).slice(1, 5, -1), EXPERTS[..., 1:5]),
+        (lazy(A).reshape(2, 12), A.reshape(2, 12)),
+        (lazy(EXPERTS).transpose(), EXPERTS.T),
+        (lazy(EXPERTS).transpose(1, 2, 0), EXPERTS.transpose(1, 2, 0)),
+        (concatenated([lazy(A), lazy(A[:1])], 0), np.concatenate([A, A[:1]])),
+        (concatenated([lazy(EXPERTS), lazy(EXPERTS[..., :2])], -1), np.concatenate([EXPERTS, EXPERTS[..., :2]], -1)),
+        (stacked([lazy(A), lazy(A * 2)]), np.stack([A, A * 2])),
+        (stacked([lazy(A)]), A[None]),
+        (zeros(lazy(A), 2, 3), np.zeros((2, 3))),
+    ],
+)
 def test_the_same_values_elsewhere_keep_their_type(made, expected):
     assert (made.shape, made.dtype) == (expected.shape, "F16")
     np.testing.assert_array_equal(made.read(), expected)
 
 
-@pytest.mark.parametrize(("made", "expected"), [
-    (lazy(A).times(3.0), A * 3),
-    (lazy(B).matmul(lazy(A)), B @ A),
-    (added([lazy(A), lazy(A), lazy(A)]), A * 3),
-])
+@pytest.mark.parametrize(
+    ("made", "expected"), [(lazy(A).times(3.0), A * 3), (lazy(B).matmul(lazy(A)), B @ A), (added([lazy(A), lazy(A), lazy(A)]), A * 3)]
+)
 def test_what_is_computed_is_f32(made, expected):
     assert (made.shape, made.dtype, made.read().dtype) == (expected.shape, "F32", np.float32)
     np.testing.assert_allclose(made.read(), expected, rtol=1e-6)

@@ -63,14 +63,22 @@ def test_nora_takes_the_inner_rank(tiny, base, tmp_path):
         assert close(updates(tmp_path / "out.gguf")[f"blk.{layer}.ffn_down.weight"], product(tensors, DOWN.format(layer), b, a) / 2)
 
 
-@pytest.mark.parametrize("shapes", [{"_lora_latent_mapping.weight": (4, 3)}, {".lora_RA": (3, 4)}, {".lora_RA": (3, 5), ".lora_RB": (4, 3)},
-                                    {".lora_RA": (0, 4), ".lora_RB": (4, 0)}])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"_lora_latent_mapping.weight": (4, 3)},
+        {".lora_RA": (3, 4)},
+        {".lora_RA": (3, 5), ".lora_RB": (4, 3)},
+        {".lora_RA": (0, 4), ".lora_RB": (4, 0)},
+    ],
+)
 def test_inner_matrices_that_do_not_fit(shapes, tiny, tmp_path, refusal):
     saved = {f"{PREFIX}{DOWN.format(0)}{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     assert "NoRA" in refusal(tiny.write_adapter(tmp_path / "a", tiny.adapter_tensors() | saved))
 
 
 # -- chains ------------------------------------------------------------------------------------------
+
 
 def chain(tiny, folder):
     """Three adapters of different ranks, scales and modules."""
@@ -138,6 +146,7 @@ def test_a_chain_needs_one_base(tiny, base, tmp_path):
 
 # -- ResLoRA -----------------------------------------------------------------------------------------
 
+
 def write_reslora(folder, tiny, **options):
     torch = pytest.importorskip("torch")
     folder.mkdir()
@@ -159,10 +168,18 @@ def test_reslora(res_flag, pre_num, n_before, tiny, base, tmp_path):
     assert close(got["blk.1.ffn_down.weight"], second + first * n_before)
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    (dict(res_flag=1), "res_flag"), (dict(res_flag=3), "res_flag"), (dict(res_flag="2"), "res_flag"), (dict(rank=0), "rank"),
-    (dict(rank=8), "lora_A [8, n_in]"), (dict(lora_alpha=None), "lora_alpha"), (dict(pre_num=-2), "pre_num"),
-])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (dict(res_flag=1), "res_flag"),
+        (dict(res_flag=3), "res_flag"),
+        (dict(res_flag="2"), "res_flag"),
+        (dict(rank=0), "rank"),
+        (dict(rank=8), "lora_A [8, n_in]"),
+        (dict(lora_alpha=None), "lora_alpha"),
+        (dict(pre_num=-2), "pre_num"),
+    ],
+)
 def test_reslora_that_is_no_update(options, named, tiny, tmp_path, refusal):
     write_reslora(tmp_path / "a", tiny, **options)
     assert named in refusal(tmp_path / "a")

@@ -16,8 +16,33 @@ import pytest
 from alora_gguf.convert import cli, convert
 from alora_gguf.convert.peft.options import FOREIGN, OPTIONS
 
-JUNK = [None, True, False, 0, -1, 3, 2**63, 1e300, float("nan"), "", "q_proj", "(", "\u202e\n", [], [None], [-1], [[]], ["q_proj", 3], {},
-        {"q_proj": "x"}, {"": 1}, {"(": 1}, {"a": {"b": []}}, "x" * 10_000, [1] * 1000]
+JUNK = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    3,
+    2**63,
+    1e300,
+    float("nan"),
+    "",
+    "q_proj",
+    "(",
+    "\u202e\n",
+    [],
+    [None],
+    [-1],
+    [[]],
+    ["q_proj", 3],
+    {},
+    {"q_proj": "x"},
+    {"": 1},
+    {"(": 1},
+    {"a": {"b": []}},
+    "x" * 10_000,
+    [1] * 1000,
+]
 
 
 class Trial:
@@ -57,7 +82,7 @@ def damaged(raw: bytes, n_header: int, rng) -> bytes:
             new[at] = rng.choice([0, 1, 8, 32, 34, 48, 57, 125, 127, 128, 255, rng.integers(256)])
         else:
             n = rng.integers(1, 9)
-            new[at:at + n] = b"" if rng.random() < 0.5 else bytes(new[at:at + n]) * 2
+            new[at : at + n] = b"" if rng.random() < 0.5 else bytes(new[at : at + n]) * 2
     return bytes(new[: rng.integers(len(new))]) if rng.random() < 0.15 else bytes(new)
 
 
@@ -89,7 +114,7 @@ def test_headers_of_junk(trial):
     path = trial.folder / "adapter_model.safetensors"
     raw = path.read_bytes()
     (n,) = struct.unpack_from("<Q", raw)
-    header, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+    header, data = json.loads(raw[8 : 8 + n]), raw[8 + n :]
     names, rng = [name for name in header if name != "__metadata__"], np.random.default_rng(0)
     for _ in range(150):
         new = {name: dict(fields) for name, fields in header.items()}
@@ -150,7 +175,8 @@ print(loaded, len(lines))
 def test_the_loader_survives_damaged_adapters(kind, tiny, base, tmp_path):
     """Both through the reader in front of it and directly."""
     tensors = tiny.adapter_tensors() | {
-        f"base_model.model.model.layers.{layer}.mlp.down_proj.lora_B.bias": np.ones(64, np.float32) for layer in range(2)}
+        f"base_model.model.model.layers.{layer}.mlp.down_proj.lora_B.bias": np.ones(64, np.float32) for layer in range(2)
+    }
     folder = tiny.write_adapter(tmp_path / "a", tensors, alora_invocation_tokens=[1, 2], lora_bias=True)
     convert(folder, tmp_path / "whole.gguf", base=base)
     raw, rng = (tmp_path / "whole.gguf").read_bytes(), np.random.default_rng(0)

@@ -18,10 +18,11 @@ IO_YAML = "model: ~\ninstruction: ja, \u00fcberpr\u00fcfe\n"
 
 @pytest.fixture
 def folder(tiny, tmp_path):
-    folder = tiny.write_adapter(tmp_path / "check" / "tiny" / "alora", alora_invocation_tokens=[259, 3 + 0x0A, 1],
-                                base_model_name_or_path="somewhere/tiny")
+    folder = tiny.write_adapter(
+        tmp_path / "check" / "tiny" / "alora", alora_invocation_tokens=[259, 3 + 0x0A, 1], base_model_name_or_path="somewhere/tiny"
+    )
     (folder / "io.yaml").write_text(IO_YAML, encoding="utf-8")
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\ndescription: \"checks things\"\ntags:\n- a\n---\n# Card\n")
+    (folder / "README.md").write_text('---\nlicense: apache-2.0\ndescription: "checks things"\ntags:\n- a\n---\n# Card\n')
     return folder
 
 
@@ -135,8 +136,7 @@ def test_auto_loses_nothing(tiny, base, tmp_path):
         prefix = "base_model.model.model.layers.1.mlp.up_proj"
         np.testing.assert_array_equal(adapter.read(pair.a), exact[f"{prefix}.lora_A.weight"])
         np.testing.assert_array_equal(adapter.read(pair.b), exact[f"{prefix}.lora_B.weight"])
-        convert(tiny.write_adapter(tmp_path / f"{name}-rslora", tensors, use_rslora=True), tmp_path / "out.gguf",
-                base=base, outtype="auto")
+        convert(tiny.write_adapter(tmp_path / f"{name}-rslora", tensors, use_rslora=True), tmp_path / "out.gguf", base=base, outtype="auto")
         assert types(tmp_path / "out.gguf") == {(name, "f32")}
 
 
@@ -150,6 +150,7 @@ def test_output_head_of_a_tied_base(tiny, tmp_path):
 
 
 # -- all or nothing --------------------------------------------------------------------------------------
+
 
 def test_a_dry_run_checks_but_writes_nothing(folder, base, tmp_path):
     done = convert(folder, tmp_path / "out.gguf", base=base, dry_run=True)
@@ -217,8 +218,9 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_a_signal_half_way_leaves_nothing(sent, folder, base, tmp_path):
     out = tmp_path / "out" / "a.gguf"
     out.parent.mkdir()
-    with subprocess.Popen([sys.executable, "-c", SLOW, str(folder), str(out), "--base", str(base)],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(folder), str(out), "--base", str(base)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "encoding\n"
         assert len(os.listdir(out.parent)) == 1  # the temporary file
         process.send_signal(sent)
@@ -241,8 +243,7 @@ def test_nobody_reads_the_summary(folder, base, tmp_path):
 
 def test_a_kill_leaves_no_outfile(folder, base, tmp_path):
     out = tmp_path / "a.gguf"
-    with subprocess.Popen([sys.executable, "-c", SLOW, str(folder), str(out), "--base", str(base)],
-                          stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", SLOW, str(folder), str(out), "--base", str(base)], stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         time.sleep(0.1)
         process.kill()

@@ -18,11 +18,16 @@ CONFIGS = {
     "plain": dict(r=8, lora_alpha=16, target_modules=ALL_LINEAR),
     "attention": dict(r=3, lora_alpha=5, target_modules=["q_proj", "k_proj", "v_proj"]),
     "rslora": dict(r=8, lora_alpha=12, use_rslora=True, target_modules=ALL_LINEAR),
-    "alpha_pattern": dict(r=4, lora_alpha=8, target_modules=ALL_LINEAR,
-                          alpha_pattern={"q_proj": 3, r"layers\.1\.mlp\.up_proj": 40, "down_proj": 0}),
+    "alpha_pattern": dict(r=4, lora_alpha=8, target_modules=ALL_LINEAR, alpha_pattern={"q_proj": 3, r"layers\.1\.mlp\.up_proj": 40, "down_proj": 0}),
     "rank_pattern": dict(r=4, lora_alpha=8, target_modules=ALL_LINEAR, rank_pattern={"k_proj": 7, "model.layers.0.mlp.gate_proj": 2}),
-    "all_patterns": dict(r=4, lora_alpha=8, use_rslora=True, target_modules=ALL_LINEAR,
-                         rank_pattern={"self_attn.k_proj": 16}, alpha_pattern={"^model.layers.0.self_attn.k_proj": 1, "up_proj": 2}),
+    "all_patterns": dict(
+        r=4,
+        lora_alpha=8,
+        use_rslora=True,
+        target_modules=ALL_LINEAR,
+        rank_pattern={"self_attn.k_proj": 16},
+        alpha_pattern={"^model.layers.0.self_attn.k_proj": 1, "up_proj": 2},
+    ),
     "zero_alpha": dict(r=4, lora_alpha=0, target_modules=ALL_LINEAR, alpha_pattern={"v_proj": 6}),
     "layers": dict(r=4, lora_alpha=8, target_modules=ALL_LINEAR, layers_to_transform=[1], layers_pattern="layers"),
     "regex": dict(r=4, lora_alpha=8, target_modules=r".*\.mlp\.(gate|up)_proj", fan_in_fan_out=True),
@@ -110,7 +115,11 @@ def unpatched(tmp_path):
         out = tmp_path / "logits.npy"
         done = subprocess.run(
             [sys.executable, "-c", LOGITS, str(base), str(adapter or ""), json.dumps(tokens), str(out)],
-            env={**os.environ, "LLAMA_CPP_LIB_PATH": library}, capture_output=True, text=True, timeout=120)
+            env={**os.environ, "LLAMA_CPP_LIB_PATH": library},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         return np.load(out), json.loads(done.stdout.splitlines()[-1]) if adapter else []
 
@@ -150,8 +159,10 @@ def test_unpatched_llama_cpp_takes_every_type(outtype, tolerance, adapted, model
 def test_unpatched_llama_cpp_adds_a_chain(adapted, model, model_gguf, tmp_path, unpatched):
     tokens = np.random.default_rng(2).integers(3, 300, 24).tolist()
     peft_model, folder = adapted(r=4, lora_alpha=8, target_modules=ALL_LINEAR)
-    peft_model.add_adapter("second", peft.LoraConfig(r=7, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"],
-                                                     init_lora_weights=False, task_type="CAUSAL_LM"))
+    peft_model.add_adapter(
+        "second",
+        peft.LoraConfig(r=7, lora_alpha=5, use_rslora=True, target_modules=["q_proj", "up_proj"], init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
     peft_model.save_pretrained(tmp_path / "both", selected_adapters=["second"])
     convert([folder, tmp_path / "both" / "second"], tmp_path / "out.gguf", base=model_gguf, outtype="f32")
     peft_model.base_model.set_adapter(["default", "second"])
@@ -178,8 +189,14 @@ def test_unpatched_llama_cpp_refuses_what_it_cannot_apply(option, loads, adapted
         pytest.skip("ALORA_UNPATCHED_LIB names no folder with an unpatched libllama")
     _, folder = adapted(r=4, lora_alpha=8, target_modules=["q_proj"], **option)
     convert(folder, tmp_path / "out.gguf", base=model_gguf)
-    done = subprocess.run([sys.executable, "-c", LOADS, str(model_gguf), str(tmp_path / "out.gguf")], check=True,
-                          env={**os.environ, "LLAMA_CPP_LIB_PATH": library}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, str(model_gguf), str(tmp_path / "out.gguf")],
+        check=True,
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": library},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.stdout == f"{loads}\n"
 
 

@@ -30,8 +30,10 @@ def graph_of(architecture: str) -> str:
     model = re.search(rf"case {arch}:\s*(?:case \w+:\s*)*return new (llama_model_\w+)\(", source("llama-model.cpp"))[1]
     struct = re.search(rf"struct {model} :.*?\n}};", source("models/models.h"), re.S)[0]
     borrowed = re.findall(r"using graph = (llama_model_\w+)::graph", struct)
-    bases = re.findall(r"struct graph : public (llm_build_\w+)", struct + "".join(
-        re.search(rf"struct {name} :.*?\n}};", source("models/models.h"), re.S)[0] for name in borrowed))
+    bases = re.findall(
+        r"struct graph : public (llm_build_\w+)",
+        struct + "".join(re.search(rf"struct {name} :.*?\n}};", source("models/models.h"), re.S)[0] for name in borrowed),
+    )
     owners = {model, *borrowed, *bases}
     return "\n".join(text for text in model_files().values() if any(re.search(rf"\b{owner}(?:::|<)", text) for owner in owners))
 
@@ -51,7 +53,7 @@ def arguments(text: str, function: str) -> list[str]:
         while depth:
             depth += {"(": 1, ")": -1}.get(text[end], 0)
             end += 1
-        found.append(text[match.end():end - 1])
+        found.append(text[match.end() : end - 1])
     return found
 
 
@@ -64,8 +66,7 @@ def weights_used(architecture: str) -> tuple[set[str], set[str]]:
         adapted |= {"wq", "wk", "wv", "wqkv"}
     if arguments(text, "build_inp_embd"):
         adapted.add("tok_embd")
-    direct = {name for call in ("ggml_mul_mat", "ggml_mul_mat_id") for args in arguments(text, call)
-              for name in WEIGHT.findall(args.split(",")[1])}
+    direct = {name for call in ("ggml_mul_mat", "ggml_mul_mat_id") for args in arguments(text, call) for name in WEIGHT.findall(args.split(",")[1])}
     return tuple({members[name] for name in names if name in members} for names in (adapted, direct))
 
 

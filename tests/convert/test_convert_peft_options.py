@@ -114,6 +114,7 @@ def test_they_are_shown(adapted, model_gguf, tmp_path):
 
 # -- experts -----------------------------------------------------------------------------------------
 
+
 class Experts(torch.nn.Module):
     """Two parameters of one module, as transformers 5 declares a layer's experts."""
 
@@ -135,8 +136,9 @@ class Layer(torch.nn.Module):
 @pytest.fixture(scope="module")
 def experts():
     """(PEFT's wrappers by parameter, the saved tensors)."""
-    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=[], init_lora_weights=False,
-                             target_parameters=["experts.gate_up_proj", "experts.down_proj"])
+    config = peft.LoraConfig(
+        r=3, lora_alpha=6, target_modules=[], init_lora_weights=False, target_parameters=["experts.gate_up_proj", "experts.down_proj"]
+    )
     model = peft.get_peft_model(Layer(), config)
     outer = model.base_model.model.experts
     return {w.parameter_name: w for w in (outer, outer.base_layer)}, peft.get_peft_model_state_dict(model)

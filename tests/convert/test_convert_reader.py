@@ -54,34 +54,37 @@ def test_invocation_tokens(tmp_path):
     assert (metadata.kind, metadata.invocation_tokens) == ("alora", [5, 5, 7])
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"drop": ["general.type"]}, "general.type"),
-    ({"drop": ["adapter.lora.alpha"]}, "adapter.lora.alpha"),
-    ({"general__type": (STRING, "model")}, "general.type"),
-    ({"adapter__type": (STRING, "cvec")}, "adapter.type"),
-    ({"general__architecture": (UINT32, 1)}, "general.architecture"),
-    ({"adapter__lora__alpha": (STRING, "8")}, "adapter.lora.alpha"),
-    ({"adapter__lora__alpha": (FLOAT32, float("nan"))}, "adapter.lora.alpha"),
-    ({"alora__kind": (STRING, "alora")}, "alora.kind"),
-    ({"alora__kind": (BOOL, True)}, "alora.kind"),
-    ({"alora__format_version": (UINT32, 2)}, "alora.format_version"),
-    ({"alora__base__fingerprint": (STRING, "abc")}, "alora.base.fingerprint"),
-    ({"alora__io_yaml": (UINT32, 3)}, "alora.io_yaml"),
-    ({"general__alignment": (UINT32, 24)}, "general.alignment"),
-    ({"general__alignment": (UINT32, 0)}, "general.alignment"),
-    ({"arrays": [tokens(INT32, [1])]}, "array of i32"),
-    ({"arrays": [tokens(UINT32, [])]}, "invocation_tokens"),
-    ({"arrays": [tokens(UINT32, [2**31])]}, "invocation_tokens"),
-    ({"tensors": []}, "got none"),
-    ({"tensors": PAIR[:1]}, "lora_a only"),
-    ({"tensors": [PAIR[0], PAIR[0]]}, "twice"),
-    ({"tensors": [*PAIR, TensorHeader("output_norm.weight", (64,), 0, 256)]}, "output_norm.weight"),
-    ({"tensors": [TensorHeader("x.lora_a", (64, 4), 2, 144), TensorHeader("x.lora_b", (4, 64), 0, 1024)]}, "ggml type 2"),
-    ({"tensors": [TensorHeader("x.lora_a", (64, 4), 0, 1024), TensorHeader("x.lora_b", (5, 64), 0, 1280)]}, "[5, 64]"),
-    ({"tensors": [TensorHeader("x.lora_a", (48, 4), 8, 192), TensorHeader("x.lora_b", (4, 64), 0, 1024)]}, "blocks of 32"),
-    ({"tensors": [TensorHeader("x" * 64 + ".lora_a", (64, 4), 0, 1024)]}, "63 bytes"),
-    ({"tensors": [TensorHeader("x.lora_a", (2**62, 2**62), 0, 1024), TensorHeader("x.lora_b", (2**62, 4), 0, 64)]}, "bytes in the file"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"drop": ["general.type"]}, "general.type"),
+        ({"drop": ["adapter.lora.alpha"]}, "adapter.lora.alpha"),
+        ({"general__type": (STRING, "model")}, "general.type"),
+        ({"adapter__type": (STRING, "cvec")}, "adapter.type"),
+        ({"general__architecture": (UINT32, 1)}, "general.architecture"),
+        ({"adapter__lora__alpha": (STRING, "8")}, "adapter.lora.alpha"),
+        ({"adapter__lora__alpha": (FLOAT32, float("nan"))}, "adapter.lora.alpha"),
+        ({"alora__kind": (STRING, "alora")}, "alora.kind"),
+        ({"alora__kind": (BOOL, True)}, "alora.kind"),
+        ({"alora__format_version": (UINT32, 2)}, "alora.format_version"),
+        ({"alora__base__fingerprint": (STRING, "abc")}, "alora.base.fingerprint"),
+        ({"alora__io_yaml": (UINT32, 3)}, "alora.io_yaml"),
+        ({"general__alignment": (UINT32, 24)}, "general.alignment"),
+        ({"general__alignment": (UINT32, 0)}, "general.alignment"),
+        ({"arrays": [tokens(INT32, [1])]}, "array of i32"),
+        ({"arrays": [tokens(UINT32, [])]}, "invocation_tokens"),
+        ({"arrays": [tokens(UINT32, [2**31])]}, "invocation_tokens"),
+        ({"tensors": []}, "got none"),
+        ({"tensors": PAIR[:1]}, "lora_a only"),
+        ({"tensors": [PAIR[0], PAIR[0]]}, "twice"),
+        ({"tensors": [*PAIR, TensorHeader("output_norm.weight", (64,), 0, 256)]}, "output_norm.weight"),
+        ({"tensors": [TensorHeader("x.lora_a", (64, 4), 2, 144), TensorHeader("x.lora_b", (4, 64), 0, 1024)]}, "ggml type 2"),
+        ({"tensors": [TensorHeader("x.lora_a", (64, 4), 0, 1024), TensorHeader("x.lora_b", (5, 64), 0, 1280)]}, "[5, 64]"),
+        ({"tensors": [TensorHeader("x.lora_a", (48, 4), 8, 192), TensorHeader("x.lora_b", (4, 64), 0, 1024)]}, "blocks of 32"),
+        ({"tensors": [TensorHeader("x" * 64 + ".lora_a", (64, 4), 0, 1024)]}, "63 bytes"),
+        ({"tensors": [TensorHeader("x.lora_a", (2**62, 2**62), 0, 1024), TensorHeader("x.lora_b", (2**62, 4), 0, 64)]}, "bytes in the file"),
+    ],
+)
 def test_odd_files(change, named, tmp_path):
     assert named in refused(write(tmp_path / "odd.gguf", **change))
 
@@ -154,10 +157,12 @@ def test_layer_ranges(layers, text):
 
 
 def test_experts_and_embeddings_of_other_converters(tmp_path):
-    tensors = [TensorHeader("blk.0.ffn_up_exps.weight.lora_a", (64, 4, 3), 0, 3072),
-               TensorHeader("blk.0.ffn_up_exps.weight.lora_b", (4, 96, 3), 0, 4608),
-               TensorHeader("token_embd.weight.lora_a", (8, 300), 0, 9600),
-               TensorHeader("token_embd.weight.lora_b", (8, 64), 0, 2048)]
+    tensors = [
+        TensorHeader("blk.0.ffn_up_exps.weight.lora_a", (64, 4, 3), 0, 3072),
+        TensorHeader("blk.0.ffn_up_exps.weight.lora_b", (4, 96, 3), 0, 4608),
+        TensorHeader("token_embd.weight.lora_a", (8, 300), 0, 9600),
+        TensorHeader("token_embd.weight.lora_b", (8, 64), 0, 2048),
+    ]
     pairs = AdapterFile(write(tmp_path / "a.gguf", tensors)).pairs
     assert [(pair.rank, pair.scale) for pair in pairs] == [(4, 2.0), (8, 1.0)]
 
@@ -179,8 +184,9 @@ def test_fingerprint_by_its_definition(base):
     import gguf
 
     reader = gguf.GGUFReader(base)
-    text = "alora base fingerprint 1\nllama\n" + "".join(sorted(
-        f"{t.name} {'x'.join(map(str, t.shape))}\n" for t in reader.tensors if len(t.shape) > 1))
+    text = "alora base fingerprint 1\nllama\n" + "".join(
+        sorted(f"{t.name} {'x'.join(map(str, t.shape))}\n" for t in reader.tensors if len(t.shape) > 1)
+    )
     tokens = [token.encode() for token in reader.get_field("tokenizer.ggml.tokens").contents()]
     raw = b"".join(struct.pack("<Q", len(token)) + token for token in tokens)
     assert hashlib.sha256(text.encode() + struct.pack("<Q", len(tokens)) + raw).hexdigest() == base_fingerprint(base)

@@ -16,8 +16,7 @@ peft = pytest.importorskip("peft")
 
 CONFIGS = {
     "alora": dict(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], alora_invocation_tokens=[262, 5]),
-    "alora_bias": dict(r=4, lora_alpha=6, use_rslora=True, target_modules=["q_proj", "down_proj"], lora_bias=True,
-                       alora_invocation_tokens=[262, 5]),
+    "alora_bias": dict(r=4, lora_alpha=6, use_rslora=True, target_modules=["q_proj", "down_proj"], lora_bias=True, alora_invocation_tokens=[262, 5]),
     "bias": dict(r=4, lora_alpha=6, target_modules=["k_proj", "up_proj"], lora_bias=True),
     "dora": dict(r=4, lora_alpha=6, target_modules=["q_proj", "k_proj", "o_proj", "down_proj"], use_dora=True),
     "embeddings": dict(r=4, lora_alpha=6, target_modules=["embed_tokens", "o_proj"]),
@@ -47,6 +46,7 @@ def test_peft_and_the_runtime_agree(name, adapted, model_gguf, hf_base, tmp_path
 
 def active_from(start: int):
     """A hook on PEFT's layers: before `start` the base layer's result."""
+
     def hook(module, args, output):
         output = output.clone()
         output[:, :start] = module.get_base_layer()(args[0])[:, :start]

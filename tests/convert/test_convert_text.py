@@ -28,13 +28,16 @@ def test_sentencepiece_tokens():
     assert vocabulary.text([0, 1, 2, 3, 4]) == "<s> a\n\u00e9"
 
 
-@pytest.mark.parametrize(("path", "name"), [
-    ("/x/answerability", "answerability"),
-    ("/x/answerability/granite-3.2-8b/alora", "answerability"),
-    ("/x/answerability/lora/granite-3.2-8b", "answerability"),
-    ("/c/models--who--certainty/snapshots/abc", "certainty"),
-    ("/", "adapter"),
-])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/x/answerability", "answerability"),
+        ("/x/answerability/granite-3.2-8b/alora", "answerability"),
+        ("/x/answerability/lora/granite-3.2-8b", "answerability"),
+        ("/c/models--who--certainty/snapshots/abc", "certainty"),
+        ("/", "adapter"),
+    ],
+)
 def test_name_from_path(path, name):
     assert name_from_path(Path(path)) == name
 

@@ -13,8 +13,7 @@ def random_adapters(base_q4, tmp_path_factory) -> dict[str, Path]:
     from tiny import INVOCATIONS, random_adapter
 
     folder = tmp_path_factory.mktemp("random")
-    return {name: random_adapter(base_q4, folder / f"{name}.gguf", invocation, seed)
-            for seed, (name, invocation) in enumerate(INVOCATIONS.items())}
+    return {name: random_adapter(base_q4, folder / f"{name}.gguf", invocation, seed) for seed, (name, invocation) in enumerate(INVOCATIONS.items())}
 
 
 @pytest.fixture(scope="session")

@@ -78,8 +78,10 @@ class CacheMachine(RuleBasedStateMachine):
             expected.append(self.expected(path))
             self.computed.append(path)
             self.asked.append(path)
-        streams = [self.model.generate(tokens, adapter=name, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1, stream=True)
-                   for tokens, name in prompts]
+        streams = [
+            self.model.generate(tokens, adapter=name, max_tokens=2, temperature=0, logprobs=True, top_logprobs=1, stream=True)
+            for tokens, name in prompts
+        ]
         for (tokens, name), stream, n in zip(prompts, streams, expected):
             reply = stream.result
             self.computed.append(path_of(tokens + reply.tokens[:-1], name, len(tokens)))
@@ -134,21 +136,33 @@ def tiny(base_q4, tmp_path_factory):
     return open_tiny
 
 
-@pytest.mark.parametrize("name, exact, most_kept, options", [
-    ("llama", True, 64 << 20, {"n_ctx": 2048, "n_seq_max": 64}),
-    ("llama", False, 1 << 20, {"n_ctx": 256, "n_seq_max": 4}),  # llama.cpp has no smaller contexts
-    ("llama", False, 0, {"n_ctx": 256, "n_seq_max": 4}),
-    ("mamba2", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 5}),
-    ("mamba2", False, 0, {"n_ctx": 256, "n_seq_max": 5}),
-    ("gemma3", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 8, "swa_full": False}),
-])
+@pytest.mark.parametrize(
+    "name, exact, most_kept, options",
+    [
+        ("llama", True, 64 << 20, {"n_ctx": 2048, "n_seq_max": 64}),
+        ("llama", False, 1 << 20, {"n_ctx": 256, "n_seq_max": 4}),  # llama.cpp has no smaller contexts
+        ("llama", False, 0, {"n_ctx": 256, "n_seq_max": 4}),
+        ("mamba2", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 5}),
+        ("mamba2", False, 0, {"n_ctx": 256, "n_seq_max": 5}),
+        ("gemma3", False, 64 << 20, {"n_ctx": 256, "n_seq_max": 8, "swa_full": False}),
+    ],
+)
 def test_nothing_is_computed_twice_and_all_is_right(tiny, monkeypatch, name, exact, most_kept, options):
     monkeypatch.setattr("alora_gguf.engine.cache._MOST_KEPT", most_kept)
     with tiny(name, **options) as model:
         machine = type("Machine", (CacheMachine,), {"model": model, "exact": exact, "most_kept": most_kept})
-        run_state_machine_as_test(machine, settings=settings(
-            max_examples=8, stateful_step_count=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate], database=None))
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=8,
+                stateful_step_count=10,
+                deadline=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+                phases=[Phase.generate],
+                database=None,
+            ),
+        )
 
 
 def test_the_adapters_matter(tiny):
@@ -228,7 +242,7 @@ def test_a_prompt_that_cannot_fit_is_refused_and_nothing_is_lost(open_model):
         with pytest.raises(ContextFullError, match="256"):
             model.generate(WORDS * 100, max_tokens=1)
         assert model.generate(WORDS, max_tokens=1).usage.cached_tokens == 3
-        full = model.generate(WORDS * 84, max_tokens=50, temperature=1.5, seed=1, grammar='root ::= [a-z]*')
+        full = model.generate(WORDS * 84, max_tokens=50, temperature=1.5, seed=1, grammar="root ::= [a-z]*")
         assert full.finish_reason == "length"
         assert len(full.tokens) == 256 - 252 + 1
 
@@ -253,8 +267,9 @@ def test_a_recurrent_memory_is_forked_and_never_rolled_back(tiny):
 def test_a_sliding_window_is_continued_only_where_it_is_whole(tiny):
     with tiny("gemma3", n_ctx=1024, n_seq_max=4, swa_full=False) as model:  # llama.cpp keeps 256 cells for the window
         text = [300 + i % 37 for i in range(400)]
-        seen = [model.generate(tokens, max_tokens=2, temperature=0).usage.cached_tokens
-                for tokens in (text, text + WORDS, text[:30], text[:30] + WORDS)]
+        seen = [
+            model.generate(tokens, max_tokens=2, temperature=0).usage.cached_tokens for tokens in (text, text + WORDS, text[:30], text[:30] + WORDS)
+        ]
         assert seen == [0, len(text), 0, 30]
 
 

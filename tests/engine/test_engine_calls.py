@@ -35,8 +35,10 @@ def files(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("calls")
     vocabulary = bytes_vocabulary(folder / "vocabulary.gguf")
     base = llama(vocabulary, folder / "base.gguf")
-    adapters = [random_adapter(base, folder / f"{name}.gguf", invocation, seed)
-                for seed, (name, invocation) in enumerate({"A": [291, 292], "B": [293]}.items())]
+    adapters = [
+        random_adapter(base, folder / f"{name}.gguf", invocation, seed)
+        for seed, (name, invocation) in enumerate({"A": [291, 292], "B": [293]}.items())
+    ]
     return [base, llama(vocabulary, folder / "pooling.gguf", pooling=1), *adapters, folder]
 
 
@@ -468,7 +470,8 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
     """The engine stands still until the event loop lets it go on: a way that made the event loop wait would never end."""
     if way == "a time limit" and sys.version_info < (3, 11):
         pytest.skip("asyncio.timeout is Python 3.11's")
-    alone("""
+    alone(
+        """
     async def read(stream):
         async for chunk in stream:
             ready.set()
@@ -484,7 +487,9 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
         threading.Thread(target=model.engine.loop.call, args=(lambda: (loop.call_soon_threadsafe(stands.set), go_on.wait()),)).start()
         await stands.wait()
         loop.call_later(0.2, go_on.set)
-""" + LEAVING[way] + """
+"""
+        + LEAVING[way]
+        + """
     async def main():
         global ready
         ready = asyncio.Event()
@@ -505,7 +510,8 @@ def test_whoever_leaves_ends_the_call_and_frees_the_conversation(alone, way):
     with opened(n_ctx=4096) as model:
         asyncio.run(main())
         assert is_idle(model)
-    """)
+    """
+    )
 
 
 def test_leaving_a_plain_loop_frees_the_conversation_too(alone):

@@ -90,7 +90,10 @@ def test_a_draw_is_that_of_llama_cpps_own_loop(small):
         seq = small.engine.context.acquire()
         [end] = small.engine.context.decode([Span(seq, TEXT, 0)])
         try:
-            return [(one.sample(small.engine.context.logits(end)[0]), llama_cpp.llama_sampler_sample(other._chain, small.engine.context.ptr, end)) for _ in range(20)]
+            return [
+                (one.sample(small.engine.context.logits(end)[0]), llama_cpp.llama_sampler_sample(other._chain, small.engine.context.ptr, end))
+                for _ in range(20)
+            ]
         finally:
             small.engine.context.release(seq)
 
@@ -119,7 +122,10 @@ def test_an_error_in_the_first_token_is_that_calls_own(small):
     with pytest.raises(OSError, match="no room"):
         small.generate(TEXT, max_tokens=1, on_text=broken)
     assert small.generate(TEXT, max_tokens=1).usage.cached_tokens == len(TEXT)
-    assert small.engine.loop.call(lambda: (small.clear_cache(), small.engine.cache.n_cells, small.engine.context.n_free_seqs))[1:] == (0, small.engine.context.n_seq_max)
+    assert small.engine.loop.call(lambda: (small.clear_cache(), small.engine.cache.n_cells, small.engine.context.n_free_seqs))[1:] == (
+        0,
+        small.engine.context.n_seq_max,
+    )
 
 
 def test_logits_that_were_not_used_for_the_longest_time_go_first(small, monkeypatch):

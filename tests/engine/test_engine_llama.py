@@ -71,8 +71,7 @@ def test_streams_and_logprobs(llama):
     between = plain(llama, TEXT)
     assert first and whole.startswith(first) and between != whole
     llama.reset()
-    assert "".join(c["choices"][0]["text"] for c in llama.create_completion(
-        tokens, max_tokens=6, temperature=0, stream=True, adapter="A")) == whole
+    assert "".join(c["choices"][0]["text"] for c in llama.create_completion(tokens, max_tokens=6, temperature=0, stream=True, adapter="A")) == whole
     logprobs = llama.create_completion(tokens, max_tokens=3, temperature=0, logprobs=2, adapter="A")["choices"][0]["logprobs"]
     assert "".join(logprobs["tokens"]) == whole[: len("".join(logprobs["tokens"]))]
 

@@ -28,8 +28,9 @@ def test_threads_get_their_own_answers(open_model):
     with open_model(n_ctx=2048) as model:
         calls = [(TEXT[:i] + INVOCATIONS.get(name, []), name) for i in (3, 7, 12, 20) for name in (None, "A", "B")]
         with ThreadPoolExecutor(len(calls)) as pool:
-            replies = list(pool.map(
-                lambda call: model.generate(call[0], adapter=call[1], temperature=0, max_tokens=6, logprobs=True, top_logprobs=5), calls))
+            replies = list(
+                pool.map(lambda call: model.generate(call[0], adapter=call[1], temperature=0, max_tokens=6, logprobs=True, top_logprobs=5), calls)
+            )
         for (tokens, name), reply in zip(calls, replies):
             fresh = first_logprobs(model, tokens, name)
             top = [t.token for t in reply.logprobs[0].top]
@@ -194,6 +195,7 @@ def test_an_error_that_ends_several_calls_is_each_ones_own(open_model, monkeypat
         if end == "close":
             model.close()
         else:
+
             def fail(spans):
                 monkeypatch.undo()
                 raise DecodeError("decode: expected success, got status -1")

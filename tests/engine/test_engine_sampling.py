@@ -12,15 +12,19 @@ from tiny import first_logprobs
 from alora_gguf import PromptError
 from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
 
-FEW = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], database=None,
-               suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
 
 
 @FEW
-@given(st.dictionaries(st.sampled_from(["name", "age", "ok"]), st.sampled_from(["string", "integer", "boolean"]), min_size=1), st.sampled_from([0, 1.5]))
+@given(
+    st.dictionaries(st.sampled_from(["name", "age", "ok"]), st.sampled_from(["string", "integer", "boolean"]), min_size=1), st.sampled_from([0, 1.5])
+)
 def test_a_schema_is_followed_at_any_temperature(small, fields, temperature):
-    schema = {"type": "object", "properties": {
-        name: {"type": kind, **({"maxLength": 5} if kind == "string" else {})} for name, kind in fields.items()}, "required": list(fields)}
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": kind, **({"maxLength": 5} if kind == "string" else {})} for name, kind in fields.items()},
+        "required": list(fields),
+    }
     reply = small.generate("The data as JSON:", json_schema=schema, max_tokens=120, temperature=temperature, seed=3)
     if reply.finish_reason == "stop":
         kinds = {"string": str, "integer": int, "boolean": bool}
@@ -45,8 +49,13 @@ def test_strings_of_a_schema_have_no_line_breaks(small):
 
 
 def test_what_is_no_grammar_is_refused(small):
-    for wrong in ({"grammar": "root ::= ("}, {"grammar": "other ::= [a]"}, {"json_schema": {"$ref": "#/nowhere"}},
-                  {"json_schema": "{"}, {"grammar": "root ::= [a]", "json_schema": {}}):
+    for wrong in (
+        {"grammar": "root ::= ("},
+        {"grammar": "other ::= [a]"},
+        {"json_schema": {"$ref": "#/nowhere"}},
+        {"json_schema": "{"},
+        {"grammar": "root ::= [a]", "json_schema": {}},
+    ):
         with pytest.raises(PromptError):
             small.generate("x", **wrong)
 

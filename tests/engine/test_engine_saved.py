@@ -239,7 +239,10 @@ def test_what_both_begin_with_is_saved_once(judged):
 
 def test_nothing_of_others_is_saved_with_it(open_judged, tmp_path):
     with open_judged() as model:
-        chats = [model.conversation(system="You answer briefly.", messages=[{"role": "user", "content": f"{word} is my secret"}]) for word in ("one", "two")]
+        chats = [
+            model.conversation(system="You answer briefly.", messages=[{"role": "user", "content": f"{word} is my secret"}])
+            for word in ("one", "two")
+        ]
         for chat in chats:
             chat.invoke("judge", max_tokens=1)
         chats[0].save(tmp_path / "chat")
@@ -258,7 +261,10 @@ def test_asides_that_have_no_room_are_left_away(judged, open_judged):
             chat = model.restore(path)
             assert chat.invoke("weigh", max_tokens=1).usage.cached_tokens >= n
             model.clear_cache()
-            assert model.engine.loop.call(lambda: (model.engine.cache.n_cells, model.engine.context.n_free_seqs)) == (0, model.engine.context.n_seq_max)
+            assert model.engine.loop.call(lambda: (model.engine.cache.n_cells, model.engine.context.n_free_seqs)) == (
+                0,
+                model.engine.context.n_seq_max,
+            )
 
 
 def test_a_memory_without_ranges_of_cells_saves_the_conversation_alone(base_q4, open_judged, tmp_path):
@@ -267,8 +273,7 @@ def test_a_memory_without_ranges_of_cells_saves_the_conversation_alone(base_q4, 
     for maker, window in ((mamba2, {}), (gemma3, {"window": 16})):
         base = maker(base_q4, tmp_path / f"{maker.__name__}.gguf", **window)
         with Model(base, n_ctx=256, n_threads=1, swa_full=False) as model:
-            lora = random_adapter(base, tmp_path / f"{maker.__name__}-judge.gguf", model.tokenize(" <judge>"), 1,
-                                  targets=("ssm_in", "attn_k"))
+            lora = random_adapter(base, tmp_path / f"{maker.__name__}-judge.gguf", model.tokenize(" <judge>"), 1, targets=("ssm_in", "attn_k"))
             (tmp_path / f"{maker.__name__}-judge.io.yaml").write_text(IO_YAML.format(JUDGES["judge"]))
             model.load_adapter(lora, "judge")
             chat = model.conversation()

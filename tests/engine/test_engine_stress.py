@@ -196,7 +196,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
     versions = [(f"{name}{i}", invocation) for name, invocation in NAMES.items() for i in range(N_VERSIONS)]
     return {"base": base} | {
         name: random_adapter(base, folder / f"{name}.gguf", invocation, seed, targets=("attn_k", "attn_v", "ffn_down"))
-        for seed, (name, invocation) in enumerate(versions)}
+        for seed, (name, invocation) in enumerate(versions)
+    }
 
 
 @pytest.mark.parametrize("options", [{"n_ctx": 4096, "n_seq_max": 64}, {"n_ctx": 512, "n_seq_max": 9}], ids=["roomy", "narrow"])
@@ -209,12 +210,24 @@ def test_threads_get_what_one_thread_gets(files, options):
             alone.load_adapter(files[name], name)
         budget = int(2.5 * max(max(a.n_bytes, a.n_bytes_file) for a in alone.adapters.values()))  # for two of the three
         with Model(files["base"], adapter_memory=budget, **options, **common) as model:
-            machine = type("Machine", (StressMachine,), {
-                "model": model, "alone": alone, "files": files, "counts": counts, "pool": pool, "budget": budget, "failures": []})
+            machine = type(
+                "Machine",
+                (StressMachine,),
+                {"model": model, "alone": alone, "files": files, "counts": counts, "pool": pool, "budget": budget, "failures": []},
+            )
             try:
-                run_state_machine_as_test(machine, settings=settings(
-                    max_examples=n_machines, stateful_step_count=N_STEPS, deadline=None, derandomize=True,
-                    suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None))
+                run_state_machine_as_test(
+                    machine,
+                    settings=settings(
+                        max_examples=n_machines,
+                        stateful_step_count=N_STEPS,
+                        deadline=None,
+                        derandomize=True,
+                        suppress_health_check=list(HealthCheck),
+                        phases=[Phase.generate],
+                        database=None,
+                    ),
+                )
             except Exception as e:
                 raise (machine.failures or [e])[0] from None
     assert counts["operations"] >= N_OPERATIONS // 2 and counts["ties"] <= 1 + counts["tokens"] // 50

@@ -75,7 +75,9 @@ def test_a_stop_string_counts_in_the_answer_alone(places):
     assert (out.reasoning, out.text) == ("a. b", "c") and out.stopped
 
 
-@pytest.mark.parametrize("said, is_thinking", [("", False), ("<thi", False), ("<think>", True), ("<think>a</thi", True), ("<think>a</think>", False), ("a<think>", False)])
+@pytest.mark.parametrize(
+    "said, is_thinking", [("", False), ("<thi", False), ("<think>", True), ("<think>a</thi", True), ("<think>a</think>", False), ("a<think>", False)]
+)
 def test_whether_the_next_token_is_of_the_thought(said, is_thinking):
     out = TextUntilStop((), PLAIN)
     for c in said:

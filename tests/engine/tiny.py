@@ -40,8 +40,7 @@ def bytes_vocabulary(out: Path) -> Path:
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * 41])
-    writer.add_chat_template(
-        "{% for m in messages %}<s>{{ m.role[0] }}{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>a{% endif %}")
+    writer.add_chat_template("{% for m in messages %}<s>{{ m.role[0] }}{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>a{% endif %}")
     _finish(writer)
     return out
 
@@ -74,7 +73,13 @@ def mamba2(vocab_of: Path, out: Path) -> Path:
     """A recurrent model of two layers, with the vocabulary of another."""
     n_embd, n_inner, n_state, n_head, n_group, n_conv = 64, 128, 16, 4, 1, 4
     writer, n_vocab, rng = _begin("mamba2", vocab_of, out, n_embd)
-    for key, value in (("conv_kernel", n_conv), ("inner_size", n_inner), ("state_size", n_state), ("time_step_rank", n_head), ("group_count", n_group)):
+    for key, value in (
+        ("conv_kernel", n_conv),
+        ("inner_size", n_inner),
+        ("state_size", n_state),
+        ("time_step_rank", n_head),
+        ("group_count", n_group),
+    ):
         writer.add_uint32(f"mamba2.ssm.{key}", value)
     writer.add_float32("mamba2.attention.layer_norm_rms_epsilon", 1e-5)
     n_xbc = n_inner + 2 * n_group * n_state
@@ -99,16 +104,28 @@ def gemma3(vocab_of: Path, out: Path, window: int) -> Path:
     """A model of which five layers in six see `window` tokens back."""
     n_embd, n_head, n_dim, n_ff, n_layer = 64, 4, 16, 64, 6
     writer, n_vocab, rng = _begin("gemma3", vocab_of, out, n_embd, n_layer)
-    for key, value in (("feed_forward_length", n_ff), ("attention.head_count", n_head), ("attention.head_count_kv", n_head),
-                       ("attention.key_length", n_dim), ("attention.value_length", n_dim), ("attention.sliding_window", window)):
+    for key, value in (
+        ("feed_forward_length", n_ff),
+        ("attention.head_count", n_head),
+        ("attention.head_count_kv", n_head),
+        ("attention.key_length", n_dim),
+        ("attention.value_length", n_dim),
+        ("attention.sliding_window", window),
+    ):
         writer.add_uint32(f"gemma3.{key}", value)
     writer.add_float32("gemma3.attention.layer_norm_rms_epsilon", 1e-6)
     random = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)
     writer.add_tensor("token_embd.weight", random(n_vocab, n_embd))
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
     for i in range(n_layer):
-        for norm, n in (("attn_norm", n_embd), ("attn_q_norm", n_dim), ("attn_k_norm", n_dim), ("post_attention_norm", n_embd),
-                        ("ffn_norm", n_embd), ("post_ffw_norm", n_embd)):
+        for norm, n in (
+            ("attn_norm", n_embd),
+            ("attn_q_norm", n_dim),
+            ("attn_k_norm", n_dim),
+            ("post_attention_norm", n_embd),
+            ("ffn_norm", n_embd),
+            ("post_ffw_norm", n_embd),
+        ):
             writer.add_tensor(f"blk.{i}.{norm}.weight", np.ones(n, np.float32))
         for name in ("attn_q", "attn_k", "attn_v"):
             writer.add_tensor(f"blk.{i}.{name}.weight", random(n_head * n_dim, n_embd))

@@ -25,7 +25,8 @@ def plan(variants, tmp_path):
     path = tmp_path / "eval.toml"
     path.write_text(
         f"name = 'answerability'\nalora = '{variants['answerability']}'\nlora = '{variants['plain']}'\nprompted = 'prompted.yaml'\n"
-        "tests = { a = 'test.jsonl' }\n")
+        "tests = { a = 'test.jsonl' }\n"
+    )
     return path
 
 
@@ -48,7 +49,7 @@ def test_the_page_keeps_what_other_runs_measured(plan, capsys):
         assert main(["eval", str(plan), "--threads", "1", "--limit", "1", "--out", str(docs)]) == 0
     page = (docs / "intrinsics.md").read_text()
     assert page.index("## another") < page.index("## answerability") and page.count("| aLoRA |") == 2
-    (docs / "intrinsics.json").write_text("{\"answerability\": {}}")
+    (docs / "intrinsics.json").write_text('{"answerability": {}}')
     assert main(["eval", str(plan), "--threads", "1", "--limit", "1", "--out", str(docs)]) != 0
     assert "intrinsics.json: expected what `alora eval --out` wrote" in capsys.readouterr().err
 

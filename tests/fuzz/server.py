@@ -28,8 +28,21 @@ def main() -> int:
         random_adapter(base, folder / "more" / "late.gguf", [904], 9)
         limits = ("--ctx", 2048, "--max-tokens", 4, "--timeout", 20, "--adapters-from", folder / "more")
         with running(folder / "log", "--model", base, "--adapter", adapter, *limits) as server:
-            command = [Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json", "--checks", CHECKS,
-                       "--phases", "examples,coverage,fuzzing", "--max-time", sys.argv[1], "--request-timeout", "60", "--suppress-health-check", "all"]
+            command = [
+                Path(sys.executable).with_name("schemathesis"),
+                "run",
+                f"{server.url}/openapi.json",
+                "--checks",
+                CHECKS,
+                "--phases",
+                "examples,coverage,fuzzing",
+                "--max-time",
+                sys.argv[1],
+                "--request-timeout",
+                "60",
+                "--suppress-health-check",
+                "all",
+            ]
             done = subprocess.run(command, cwd=folder, check=False).returncode
             assert server.process.poll() is None
     return done

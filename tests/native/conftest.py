@@ -23,9 +23,21 @@ from native_models import (
 )
 from native_runtime import Runtime
 
-MODELS = {"dense": llama(), "tied": llama(tied=True), "experts": llama(n_expert=4), "hybrid": granite_hybrid(), "encoder": bert(),
-          "wide": llama(n_dim=32), "one head each": llama(n_head_kv=4), "many heads": llama(n_dim=8, n_head=60, n_head_kv=1),
-          "recurrent": mamba(), "windows": gemma3(), "soft cap": gemma2(), "slopes": bloom(), "both": t5()}
+MODELS = {
+    "dense": llama(),
+    "tied": llama(tied=True),
+    "experts": llama(n_expert=4),
+    "hybrid": granite_hybrid(),
+    "encoder": bert(),
+    "wide": llama(n_dim=32),
+    "one head each": llama(n_head_kv=4),
+    "many heads": llama(n_dim=8, n_head=60, n_head_kv=1),
+    "recurrent": mamba(),
+    "windows": gemma3(),
+    "soft cap": gemma2(),
+    "slopes": bloom(),
+    "both": t5(),
+}
 
 
 class Zoo:

@@ -119,8 +119,11 @@ def main() -> int:
                 where = f"{'model' if n_layers else 'compute'} buffer size"
                 on_device = any(where in line and name in line for line in lines)
                 ok = on_device and error < tolerance
-                print(f"{'ok' if ok else 'FAILED':6}  {case:20}  {way:25}  adapted {error:.1e}  base {error_base:.1e}"
-                      f"{'' if on_device else '  nothing was on the device'}", flush=True)
+                print(
+                    f"{'ok' if ok else 'FAILED':6}  {case:20}  {way:25}  adapted {error:.1e}  base {error_base:.1e}"
+                    f"{'' if on_device else '  nothing was on the device'}",
+                    flush=True,
+                )
                 n += 1
                 worst_base = max(worst_base, error_base)
                 worst = max(worst, error) if type == "f32" else worst

@@ -11,8 +11,7 @@ import gguf
 import numpy as np
 
 N_EMBD, N_FF, N_HEAD, N_HEAD_KV, N_VOCAB, N_EXPERT = 64, 96, 4, 2, 300, 4
-TOKENS = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)),
-          *(f"\u2581w{i}".encode() for i in range(N_VOCAB - 259))]
+TOKENS = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256)), *(f"\u2581w{i}".encode() for i in range(N_VOCAB - 259))]
 
 
 class TinyModel(NamedTuple):
@@ -43,16 +42,23 @@ class TinyAdapter(NamedTuple):
 
 
 def llama(
-        tied: bool = False, n_expert: int = 0, n_layer: int = 2, n_dim: int = N_EMBD // N_HEAD,
-        n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV) -> TinyModel:
+    tied: bool = False, n_expert: int = 0, n_layer: int = 2, n_dim: int = N_EMBD // N_HEAD, n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV
+) -> TinyModel:
     """A dense llama, or a mixtral with n_expert; n_dim: of a head."""
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
     if not tied:
         shapes["output.weight"] = (N_VOCAB, N_EMBD)
     for i in range(n_layer):
         shapes |= attention(i, n_dim, n_head, n_head_kv) | (experts(i, n_expert) if n_expert else dense(i))
-    keys = {"feed_forward_length": N_FF, "rope.dimension_count": n_dim, "attention.key_length": n_dim, "attention.value_length": n_dim,
-            "attention.head_count": n_head, "attention.head_count_kv": n_head_kv, "block_count": n_layer}
+    keys = {
+        "feed_forward_length": N_FF,
+        "rope.dimension_count": n_dim,
+        "attention.key_length": n_dim,
+        "attention.value_length": n_dim,
+        "attention.head_count": n_head,
+        "attention.head_count_kv": n_head_kv,
+        "block_count": n_layer,
+    }
     if n_expert:
         keys |= {"expert_count": n_expert, "expert_used_count": 2}
     return TinyModel("llama", random_tensors(shapes), keys)
@@ -69,19 +75,37 @@ def granite_hybrid() -> TinyModel:
             shapes |= attention(i)
             continue
         blk = f"blk.{i}."
-        shapes |= {blk + "attn_norm.weight": (N_EMBD,), blk + "ssm_in.weight": (d_inner + d_xbc + n_heads, N_EMBD),
-                   blk + "ssm_conv1d.weight": (d_xbc, d_conv), blk + "ssm_conv1d.bias": (d_xbc,), blk + "ssm_dt.bias": (n_heads,),
-                   blk + "ssm_a": (n_heads, 1), blk + "ssm_d": (n_heads, 1), blk + "ssm_norm.weight": (n_group, d_inner // n_group),
-                   blk + "ssm_out.weight": (N_EMBD, d_inner)}
+        shapes |= {
+            blk + "attn_norm.weight": (N_EMBD,),
+            blk + "ssm_in.weight": (d_inner + d_xbc + n_heads, N_EMBD),
+            blk + "ssm_conv1d.weight": (d_xbc, d_conv),
+            blk + "ssm_conv1d.bias": (d_xbc,),
+            blk + "ssm_dt.bias": (n_heads,),
+            blk + "ssm_a": (n_heads, 1),
+            blk + "ssm_d": (n_heads, 1),
+            blk + "ssm_norm.weight": (n_group, d_inner // n_group),
+            blk + "ssm_out.weight": (N_EMBD, d_inner),
+        }
     tensors = random_tensors(shapes)
     for name, values in tensors.items():
         if name.endswith("ssm_a"):
             tensors[name] = -np.abs(values) - np.float32(0.5)  # a decay
-    return TinyModel("granitehybrid", tensors, {
-        "feed_forward_length": N_FF, "rope.dimension_count": N_EMBD // N_HEAD, "block_count": 3,
-        "attention.head_count": N_HEAD, "attention.head_count_kv": [0, N_HEAD_KV, 0],
-        "ssm.conv_kernel": d_conv, "ssm.inner_size": d_inner, "ssm.state_size": d_state, "ssm.time_step_rank": n_heads,
-        "ssm.group_count": n_group})
+    return TinyModel(
+        "granitehybrid",
+        tensors,
+        {
+            "feed_forward_length": N_FF,
+            "rope.dimension_count": N_EMBD // N_HEAD,
+            "block_count": 3,
+            "attention.head_count": N_HEAD,
+            "attention.head_count_kv": [0, N_HEAD_KV, 0],
+            "ssm.conv_kernel": d_conv,
+            "ssm.inner_size": d_inner,
+            "ssm.state_size": d_state,
+            "ssm.time_step_rank": n_heads,
+            "ssm.group_count": n_group,
+        },
+    )
 
 
 def mamba() -> TinyModel:
@@ -90,15 +114,31 @@ def mamba() -> TinyModel:
     d_xbc = d_inner + 2 * n_group * d_state
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
     for blk in ("blk.0.", "blk.1."):
-        shapes |= {blk + "attn_norm.weight": (N_EMBD,), blk + "ssm_in.weight": (d_inner + d_xbc + n_heads, N_EMBD),
-                   blk + "ssm_conv1d.weight": (d_xbc, d_conv), blk + "ssm_conv1d.bias": (d_xbc,), blk + "ssm_dt.bias": (n_heads,),
-                   blk + "ssm_a": (n_heads, 1), blk + "ssm_d": (n_heads, 1), blk + "ssm_norm.weight": (n_group, d_inner // n_group),
-                   blk + "ssm_out.weight": (N_EMBD, d_inner)}
+        shapes |= {
+            blk + "attn_norm.weight": (N_EMBD,),
+            blk + "ssm_in.weight": (d_inner + d_xbc + n_heads, N_EMBD),
+            blk + "ssm_conv1d.weight": (d_xbc, d_conv),
+            blk + "ssm_conv1d.bias": (d_xbc,),
+            blk + "ssm_dt.bias": (n_heads,),
+            blk + "ssm_a": (n_heads, 1),
+            blk + "ssm_d": (n_heads, 1),
+            blk + "ssm_norm.weight": (n_group, d_inner // n_group),
+            blk + "ssm_out.weight": (N_EMBD, d_inner),
+        }
     tensors = random_tensors(shapes)
     tensors |= {name: -np.abs(values) - np.float32(0.5) for name, values in tensors.items() if name.endswith("ssm_a")}
-    return TinyModel("mamba2", tensors, {
-        "block_count": 2, "ssm.conv_kernel": d_conv, "ssm.inner_size": d_inner, "ssm.state_size": d_state, "ssm.time_step_rank": n_heads,
-        "ssm.group_count": n_group})
+    return TinyModel(
+        "mamba2",
+        tensors,
+        {
+            "block_count": 2,
+            "ssm.conv_kernel": d_conv,
+            "ssm.inner_size": d_inner,
+            "ssm.state_size": d_state,
+            "ssm.time_step_rank": n_heads,
+            "ssm.group_count": n_group,
+        },
+    )
 
 
 def gemma3(window: int = 4) -> TinyModel:
@@ -106,11 +146,27 @@ def gemma3(window: int = 4) -> TinyModel:
     n_dim = N_EMBD // N_HEAD
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
     for i in range(6):
-        shapes |= attention(i) | dense(i) | {f"blk.{i}.{name}.weight": (n,) for name, n in (
-            ("attn_q_norm", n_dim), ("attn_k_norm", n_dim), ("post_attention_norm", N_EMBD), ("post_ffw_norm", N_EMBD))}
-    return TinyModel("gemma3", random_tensors(shapes), {
-        "feed_forward_length": N_FF, "attention.key_length": n_dim, "attention.value_length": n_dim, "attention.head_count": N_HEAD,
-        "attention.head_count_kv": N_HEAD_KV, "block_count": 6, "attention.sliding_window": window})
+        shapes |= (
+            attention(i)
+            | dense(i)
+            | {
+                f"blk.{i}.{name}.weight": (n,)
+                for name, n in (("attn_q_norm", n_dim), ("attn_k_norm", n_dim), ("post_attention_norm", N_EMBD), ("post_ffw_norm", N_EMBD))
+            }
+        )
+    return TinyModel(
+        "gemma3",
+        random_tensors(shapes),
+        {
+            "feed_forward_length": N_FF,
+            "attention.key_length": n_dim,
+            "attention.value_length": n_dim,
+            "attention.head_count": N_HEAD,
+            "attention.head_count_kv": N_HEAD_KV,
+            "block_count": 6,
+            "attention.sliding_window": window,
+        },
+    )
 
 
 def gemma2(window: int = 4) -> TinyModel:
@@ -119,56 +175,108 @@ def gemma2(window: int = 4) -> TinyModel:
     shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output_norm.weight": (N_EMBD,)}
     for i in range(2):
         shapes |= attention(i) | dense(i) | {f"blk.{i}.{name}.weight": (N_EMBD,) for name in ("post_attention_norm", "post_ffw_norm")}
-    return TinyModel("gemma2", random_tensors(shapes), {
-        "feed_forward_length": N_FF, "attention.key_length": n_dim, "attention.value_length": n_dim, "attention.head_count": N_HEAD,
-        "attention.head_count_kv": N_HEAD_KV, "block_count": 2, "attention.sliding_window": window,
-        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 30.0})
+    return TinyModel(
+        "gemma2",
+        random_tensors(shapes),
+        {
+            "feed_forward_length": N_FF,
+            "attention.key_length": n_dim,
+            "attention.value_length": n_dim,
+            "attention.head_count": N_HEAD,
+            "attention.head_count_kv": N_HEAD_KV,
+            "block_count": 2,
+            "attention.sliding_window": window,
+            "attn_logit_softcapping": 1.5,
+            "final_logit_softcapping": 30.0,
+        },
+    )
 
 
 def bloom() -> TinyModel:
     """Two layers with ALiBi, q, k and v in one weight; the head is tied."""
-    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD)} | {f"{name}.{part}": (N_EMBD,) for name in ("token_embd_norm", "output_norm") for part in ("weight", "bias")}
+    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD)} | {
+        f"{name}.{part}": (N_EMBD,) for name in ("token_embd_norm", "output_norm") for part in ("weight", "bias")
+    }
     for i in range(2):
         outs = {"attn_norm": 0, "attn_qkv": 3 * N_EMBD, "attn_output": N_EMBD, "ffn_norm": 0, "ffn_up": N_FF}
         for name, n_out in outs.items():
             shapes |= {f"blk.{i}.{name}.weight": (n_out, N_EMBD) if n_out else (N_EMBD,), f"blk.{i}.{name}.bias": (n_out or N_EMBD,)}
         shapes |= {f"blk.{i}.ffn_down.weight": (N_EMBD, N_FF), f"blk.{i}.ffn_down.bias": (N_EMBD,)}
-    return TinyModel("bloom", random_tensors(shapes), {
-        "feed_forward_length": N_FF, "attention.head_count": N_HEAD, "attention.head_count_kv": N_HEAD, "block_count": 2,
-        "attention.layer_norm_epsilon": 1e-5})
+    return TinyModel(
+        "bloom",
+        random_tensors(shapes),
+        {
+            "feed_forward_length": N_FF,
+            "attention.head_count": N_HEAD,
+            "attention.head_count_kv": N_HEAD,
+            "block_count": 2,
+            "attention.layer_norm_epsilon": 1e-5,
+        },
+    )
 
 
 def t5() -> TinyModel:
     """An encoder and a decoder of one layer each, which share the embeddings."""
-    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "output.weight": (N_VOCAB, N_EMBD), "dec.output_norm.weight": (N_EMBD,), "enc.output_norm.weight": (N_EMBD,)}
+    shapes = {
+        "token_embd.weight": (N_VOCAB, N_EMBD),
+        "output.weight": (N_VOCAB, N_EMBD),
+        "dec.output_norm.weight": (N_EMBD,),
+        "enc.output_norm.weight": (N_EMBD,),
+    }
     for side, parts in (("enc", ("attn",)), ("dec", ("attn", "cross_attn"))):
         for part in parts:
             shapes |= {f"{side}.blk.0.{part}_{n}.weight": (N_EMBD, N_EMBD) for n in "qkvo"} | {f"{side}.blk.0.{part}_norm.weight": (N_EMBD,)}
-        shapes |= {f"{side}.blk.0.attn_rel_b.weight": (32, N_HEAD), f"{side}.blk.0.ffn_norm.weight": (N_EMBD,),
-                   f"{side}.blk.0.ffn_up.weight": (N_FF, N_EMBD), f"{side}.blk.0.ffn_down.weight": (N_EMBD, N_FF)}
-    return TinyModel("t5", random_tensors(shapes), {
-        "feed_forward_length": N_FF, "attention.head_count": N_HEAD, "attention.key_length": N_EMBD // N_HEAD,
-        "attention.value_length": N_EMBD // N_HEAD, "block_count": 1, "attention.relative_buckets_count": 32,
-        "attention.layer_norm_epsilon": 1e-6, "decoder_start_token_id": 0})
+        shapes |= {
+            f"{side}.blk.0.attn_rel_b.weight": (32, N_HEAD),
+            f"{side}.blk.0.ffn_norm.weight": (N_EMBD,),
+            f"{side}.blk.0.ffn_up.weight": (N_FF, N_EMBD),
+            f"{side}.blk.0.ffn_down.weight": (N_EMBD, N_FF),
+        }
+    return TinyModel(
+        "t5",
+        random_tensors(shapes),
+        {
+            "feed_forward_length": N_FF,
+            "attention.head_count": N_HEAD,
+            "attention.key_length": N_EMBD // N_HEAD,
+            "attention.value_length": N_EMBD // N_HEAD,
+            "block_count": 1,
+            "attention.relative_buckets_count": 32,
+            "attention.layer_norm_epsilon": 1e-6,
+            "decoder_start_token_id": 0,
+        },
+    )
 
 
 def bert() -> TinyModel:
     """An encoder: its context has no memory."""
-    shapes = {"token_embd.weight": (N_VOCAB, N_EMBD), "position_embd.weight": (256, N_EMBD), "token_types.weight": (2, N_EMBD),
-              "token_embd_norm.weight": (N_EMBD,), "token_embd_norm.bias": (N_EMBD,)}
+    shapes = {
+        "token_embd.weight": (N_VOCAB, N_EMBD),
+        "position_embd.weight": (256, N_EMBD),
+        "token_types.weight": (2, N_EMBD),
+        "token_embd_norm.weight": (N_EMBD,),
+        "token_embd_norm.bias": (N_EMBD,),
+    }
     shapes |= {f"blk.0.{n}.weight": (N_EMBD, N_EMBD) for n in ("attn_q", "attn_k", "attn_v", "attn_output")}
     shapes |= {"blk.0.ffn_up.weight": (N_FF, N_EMBD), "blk.0.ffn_down.weight": (N_EMBD, N_FF)}
     shapes |= {f"blk.0.{n}.{part}": (N_EMBD,) for n in ("attn_output_norm", "layer_output_norm") for part in ("weight", "bias")}
-    return TinyModel("bert", random_tensors(shapes), {
-        "feed_forward_length": N_FF, "attention.head_count": N_HEAD, "block_count": 1, "attention.causal": False, "pooling_type": 0,
-        "attention.layer_norm_epsilon": 1e-6})
+    return TinyModel(
+        "bert",
+        random_tensors(shapes),
+        {
+            "feed_forward_length": N_FF,
+            "attention.head_count": N_HEAD,
+            "block_count": 1,
+            "attention.causal": False,
+            "pooling_type": 0,
+            "attention.layer_norm_epsilon": 1e-6,
+        },
+    )
 
 
-def attention(
-        layer: int, n_dim: int = N_EMBD // N_HEAD, n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV) -> dict[str, tuple[int, ...]]:
+def attention(layer: int, n_dim: int = N_EMBD // N_HEAD, n_head: int = N_HEAD, n_head_kv: int = N_HEAD_KV) -> dict[str, tuple[int, ...]]:
     n_q, n_kv = n_dim * n_head, n_dim * n_head_kv
-    shapes = {"attn_norm": (N_EMBD,), "attn_q": (n_q, N_EMBD), "attn_k": (n_kv, N_EMBD), "attn_v": (n_kv, N_EMBD),
-              "attn_output": (N_EMBD, n_q)}
+    shapes = {"attn_norm": (N_EMBD,), "attn_q": (n_q, N_EMBD), "attn_k": (n_kv, N_EMBD), "attn_v": (n_kv, N_EMBD), "attn_output": (N_EMBD, n_q)}
     return {f"blk.{layer}.{name}.weight": shape for name, shape in shapes.items()}
 
 
@@ -178,8 +286,13 @@ def dense(layer: int) -> dict[str, tuple[int, ...]]:
 
 
 def experts(layer: int, n: int) -> dict[str, tuple[int, ...]]:
-    shapes = {"ffn_norm": (N_EMBD,), "ffn_gate_inp": (n, N_EMBD), "ffn_gate_exps": (n, N_FF, N_EMBD), "ffn_up_exps": (n, N_FF, N_EMBD),
-              "ffn_down_exps": (n, N_EMBD, N_FF)}
+    shapes = {
+        "ffn_norm": (N_EMBD,),
+        "ffn_gate_inp": (n, N_EMBD),
+        "ffn_gate_exps": (n, N_FF, N_EMBD),
+        "ffn_up_exps": (n, N_FF, N_EMBD),
+        "ffn_down_exps": (n, N_EMBD, N_FF),
+    }
     return {f"blk.{layer}.{name}.weight": shape for name, shape in shapes.items()}
 
 

@@ -40,8 +40,17 @@ class Runtime:
     """
 
     def __init__(
-            self, path: Path, n_ctx: int = 512, n_ubatch: int = 512, n_seq_max: int = 16, unified: bool = True, model=None,
-            flash: GGMLQuantizationType | None = None, on_node: Callable[[int], None] | None = None, swa_full: bool = True):
+        self,
+        path: Path,
+        n_ctx: int = 512,
+        n_ubatch: int = 512,
+        n_seq_max: int = 16,
+        unified: bool = True,
+        model=None,
+        flash: GGMLQuantizationType | None = None,
+        on_node: Callable[[int], None] | None = None,
+        swa_full: bool = True,
+    ):
         self.model = model or llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         assert self.model, path
         self._owns_model = not model

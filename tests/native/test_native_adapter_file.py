@@ -13,8 +13,12 @@ from alora_gguf.runtime import native
 U32, F32, STRING, ARRAY = 4, 6, 8, 9  # gguf_type
 TYPE_F32, TYPE_F16, TYPE_Q4_0, TYPE_Q8_0, TYPE_I32, TYPE_BF16 = 0, 1, 2, 8, 26, 30  # ggml_type
 Q = "blk.0.attn_q.weight"
-KEYS = (("general.architecture", STRING, "llama"), ("general.type", STRING, "adapter"), ("adapter.type", STRING, "lora"),
-        ("adapter.lora.alpha", F32, 8.0))
+KEYS = (
+    ("general.architecture", STRING, "llama"),
+    ("general.type", STRING, "adapter"),
+    ("adapter.type", STRING, "lora"),
+    ("adapter.lora.alpha", F32, 8.0),
+)
 
 
 def string(text: str | bytes) -> bytes:
@@ -116,10 +120,16 @@ BAD = {
     "an offset beyond the file": (dict(tensors=pair(b={"offset": 1 << 40})), FILE, "GGUF"),
     "an offset into another tensor": (dict(tensors=pair(b={"offset": 0})), FILE, "GGUF"),
     "an offset that is not aligned": (dict(tensors=pair(b={"offset": 1023})), FILE, "GGUF"),
-    "a rank of terabytes": (dict(tensors=pair({"ne": (64, HUGE), "values": b""}, {"ne": (HUGE, 64), "values": b"", "offset": 256 * HUGE})),
-                            FILE, "bytes"),
-    "a rank whose bytes overflow": (dict(tensors=pair({"ne": (64, 1 << 56), "values": b""}, {"ne": (1 << 56, 64), "values": b"", "offset": 0})),
-                                    FILE, "adapter.gguf"),
+    "a rank of terabytes": (
+        dict(tensors=pair({"ne": (64, HUGE), "values": b""}, {"ne": (HUGE, 64), "values": b"", "offset": 256 * HUGE})),
+        FILE,
+        "bytes",
+    ),
+    "a rank whose bytes overflow": (
+        dict(tensors=pair({"ne": (64, 1 << 56), "values": b""}, {"ne": (1 << 56, 64), "values": b"", "offset": 0})),
+        FILE,
+        "adapter.gguf",
+    ),
     "more values than ggml counts": (dict(tensors=pair((64, 1), {"ne": (1, (1 << 62) + 64), "kind": TYPE_F16, "values": b""})), FILE, "bytes"),
     "more values than ggml counts, but none": (dict(tensors=pair({"ne": (1 << 62, 0, 2), "values": b""})), FILE, "bytes"),
     "dimensions that overflow": (dict(tensors=pair({"ne": (1 << 40, 1 << 40), "values": b""})), FILE, "GGUF"),

@@ -156,8 +156,12 @@ def test_masked_cells_are_passed_by_as_in_the_unpatched_library(zoo, unpatched_l
     """Of many conversations in one cache: the unpatched library's logits, bit for bit."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     for name, env in ("patched", {}), ("unpatched", {"LLAMA_CPP_LIB_PATH": str(unpatched_lib), "ALORA_TEST_UNPATCHED": "1"}):
-        done = subprocess.run([sys.executable, "-c", MANY, zoo.base("dense"), tmp_path / f"{name}.npy"],
-                              capture_output=True, text=True, env={**os.environ, **env, "PYTHONPATH": path})
+        done = subprocess.run(
+            [sys.executable, "-c", MANY, zoo.base("dense"), tmp_path / f"{name}.npy"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **env, "PYTHONPATH": path},
+        )
         assert done.returncode == 0, done.stderr[-2000:]
     got, want = (np.load(tmp_path / f"{name}.npy") for name in ("patched", "unpatched"))
     assert np.isfinite(want).all() and np.array_equal(got, want)
@@ -172,11 +176,30 @@ def attention_memory(pristine, tmp_path_factory):
     """By layout, tokens behind 512 cells, and threads: the bytes that are allocated before the threads, and how often these allocate."""
     if sys.platform != "linux":
         pytest.skip("a library whose allocations a program can take over")
-    lib, native, program = Path(llama_cpp._lib._name).parent, Path(__file__).parents[2] / "native", tmp_path_factory.mktemp("memory") / "attention_memory"
+    lib, native, program = (
+        Path(llama_cpp._lib._name).parent,
+        Path(__file__).parents[2] / "native",
+        tmp_path_factory.mktemp("memory") / "attention_memory",
+    )
     built = subprocess.run(
-        ["c++", "-std=c++17", "-O2", f"-I{native}", *(f"-I{pristine / part}" for part in ("src", "include", "ggml/include")),
-         Path(__file__).parent / "attention_memory.cpp", "-o", program, f"-L{lib}", f"-Wl,-rpath,{lib},--allow-shlib-undefined", "-lllama", "-lggml-base", "-pthread"],
-        capture_output=True, text=True)
+        [
+            "c++",
+            "-std=c++17",
+            "-O2",
+            f"-I{native}",
+            *(f"-I{pristine / part}" for part in ("src", "include", "ggml/include")),
+            Path(__file__).parent / "attention_memory.cpp",
+            "-o",
+            program,
+            f"-L{lib}",
+            f"-Wl,-rpath,{lib},--allow-shlib-undefined",
+            "-lllama",
+            "-lggml-base",
+            "-pthread",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr[-2000:]
 
     def get(layout: tuple[int, ...], n_tokens: int, threads: list[int]) -> dict[int, tuple[int, int]]:

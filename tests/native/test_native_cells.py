@@ -57,9 +57,17 @@ class Walk:
     def range(self, seq: int) -> tuple[int, int]:
         """Often the whole, the end or the middle of what the sequence has, sometimes beside it."""
         end, r = self.model.last(seq) + 1, self.rng
-        return r.choice([
-            (-1, -1), (0, -1), (end, -1), (r.randint(0, end + 1), -1), (r.randint(-1, end), r.randint(0, end + 2)),
-            (r.randint(0, end), end), (0, r.randint(0, end))])
+        return r.choice(
+            [
+                (-1, -1),
+                (0, -1),
+                (end, -1),
+                (r.randint(0, end + 1), -1),
+                (r.randint(-1, end), r.randint(0, end + 2)),
+                (r.randint(0, end), end),
+                (0, r.randint(0, end)),
+            ]
+        )
 
     # operations: what was done, as text
 

@@ -40,7 +40,9 @@ for name, reserves in [(name, reserves) for name in ("llama_encode", "llama_deco
 @pytest.mark.skipif(sys.platform != "linux", reason="sizes by /proc")
 def test_memory_that_ends_is_a_status_of_encode_and_decode(zoo):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", ENDS, zoo.base("encoder")], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, zoo.base("encoder")], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     assert [name for name, *_ in lines] == ["llama_encode"] * 2 + ["llama_decode"] * 2

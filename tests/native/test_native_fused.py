@@ -81,6 +81,7 @@ def test_any_number_of_threads(zoo, n_threads):
 
 # bias and magnitude
 
+
 def with_vectors(seed: int, r: int = 8) -> tuple[TinyAdapter, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """An adapter of some linear weights of each kind, and a bias and a magnitude for most."""
     names = [f"blk.{i}.{name}.weight" for i in (0, 1) for name in ("attn_q", "attn_output", "ffn_up", "ffn_down")]
@@ -174,8 +175,10 @@ def few_of_many(runtime, files, outputs: str = "all") -> list[np.ndarray]:
 @pytest.mark.parametrize("outputs", ["all", "last"])
 def test_an_adapter_of_few_tokens_computes_their_rows(zoo, kind, outputs, monkeypatch):
     model = zoo.model(kind)
-    files = [write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 1)),
-             write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 2, r=7, weights=model.weights[2:8]))]
+    files = [
+        write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 1)),
+        write_adapter(zoo.path(), model.architecture, zoo.adapter(kind, 2, r=7, weights=model.weights[2:8])),
+    ]
     results = {}
     for way in ("fused", "ops"):
         monkeypatch.setenv("ALORA_GRAPH", way)
@@ -216,6 +219,7 @@ def test_a_graph_of_plain_ops_serves_about_as_many_rows(zoo, monkeypatch):
 
 
 # one graph for all adapters
+
 
 def test_adapters_take_turns_in_one_graph(zoo):
     """Different ranks and different targets, one after another and together: nothing is built again."""
@@ -278,7 +282,11 @@ def test_layers_on_another_device_have_plain_ops_and_the_others_fused_ones(zoo, 
             out = tmp_path / f"{n}.npy"
             done = subprocess.run(
                 [sys.executable, "-c", SPLIT.format(n_gpu_layers=n), str(zoo.base(kind)), endpoint, str(out), *map(str, files)],
-                capture_output=True, check=False, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                capture_output=True,
+                check=False,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
             assert done.returncode == 0, done.stderr[-2000:]
             results.append(np.load(out))
     assert relative_error(*results) < TOLERANCE

@@ -30,12 +30,23 @@ def test_an_adapter_on_every_weight_equals_the_merged_model(zoo, kind, start):
     assert relative_error(base[start:], got[start:]) > 1000 * TOLERANCE  # else nothing was shown
 
 
-@pytest.mark.parametrize("kind, weight", [
-    ("dense", "output.weight"), ("tied", "output.weight"), ("dense", "token_embd.weight"), ("tied", "token_embd.weight"),
-    ("dense", "blk.1.attn_k.weight"), ("dense", "blk.1.ffn_down.weight"),
-    ("experts", "blk.1.ffn_gate_inp.weight"), ("experts", "blk.1.ffn_up_exps.weight"), ("experts", "blk.1.ffn_down_exps.weight"),
-    ("hybrid", "blk.2.ssm_in.weight"), ("hybrid", "blk.2.ssm_out.weight"), ("hybrid", "blk.1.attn_q.weight"),
-])
+@pytest.mark.parametrize(
+    "kind, weight",
+    [
+        ("dense", "output.weight"),
+        ("tied", "output.weight"),
+        ("dense", "token_embd.weight"),
+        ("tied", "token_embd.weight"),
+        ("dense", "blk.1.attn_k.weight"),
+        ("dense", "blk.1.ffn_down.weight"),
+        ("experts", "blk.1.ffn_gate_inp.weight"),
+        ("experts", "blk.1.ffn_up_exps.weight"),
+        ("experts", "blk.1.ffn_down_exps.weight"),
+        ("hybrid", "blk.2.ssm_in.weight"),
+        ("hybrid", "blk.2.ssm_out.weight"),
+        ("hybrid", "blk.1.attn_q.weight"),
+    ],
+)
 @pytest.mark.parametrize("outputs", ["all", "last"])
 def test_an_adapter_on_one_weight_equals_the_merged_model(zoo, kind, weight, outputs):
     """With "last", the rows of what comes after the last attention are the outputs, not the tokens."""
@@ -125,8 +136,10 @@ def test_types_of_an_adapter(zoo, dtype, tolerance):
     kind, tokens = "dense", prompt(8, 12)
     dtype = gguf.GGMLQuantizationType[dtype]
     adapter = zoo.adapter(kind, r=32, alpha=4.0)
-    rounded = TinyAdapter({name: tuple(gguf.quants.dequantize(gguf.quants.quantize(x, dtype), dtype) for x in pair)
-                           for name, pair in adapter.pairs.items()}, adapter.alpha)
+    rounded = TinyAdapter(
+        {name: tuple(gguf.quants.dequantize(gguf.quants.quantize(x, dtype), dtype) for x in pair) for name, pair in adapter.pairs.items()},
+        adapter.alpha,
+    )
     with Runtime(zoo.base(kind)) as runtime:
         loaded = runtime.load(write_adapter(zoo.path(), "llama", adapter, dtype))
         runtime.activate(0, loaded, 5)
@@ -166,8 +179,7 @@ def test_an_adapter_of_the_whole_context_and_one_of_a_sequence_add_up(zoo, kind)
     whole, part = zoo.adapter(kind, 1, weights=["blk.1.attn_q.weight", "blk.1.attn_output.weight"]), zoo.adapter(kind, 2)
     tokens = prompt(10, 12)
     with Runtime(zoo.base(kind)) as runtime:
-        upstream = llama_cpp.llama_adapter_lora_init(
-            runtime.model, str(write_adapter(zoo.path(), zoo.model(kind).architecture, whole)).encode())
+        upstream = llama_cpp.llama_adapter_lora_init(runtime.model, str(write_adapter(zoo.path(), zoo.model(kind).architecture, whole)).encode())
         assert upstream
         scale = (ctypes.c_float * 1)(0.5)
         llama_cpp.llama_set_adapters_lora(runtime.ctx, (type(upstream) * 1)(upstream), 1, scale)

@@ -17,16 +17,32 @@ X86["avx512_vnni"] = [*X86["avx2"], *(f"-mavx512{part}" for part in ("f", "bw", 
 def check(command: list[str], runs: list[str], flags: list[str], pristine: Path, folder: Path) -> None:
     program = folder / "check"
     built = subprocess.run(
-        [*command, "-std=c++17", "-O2", "-ffp-contract=off", *flags, "-DALORA_KERNEL_NAME=alora_kernel_checked", "-DALORA_ATTENTION_NAME=alora_attention_checked",
-         f"-I{NATIVE}", f"-I{pristine}/ggml/include", Path(__file__).parent / "kernel_check.cpp", NATIVE / "alora-kernel.cpp",
-         NATIVE / "alora-attention-kernel.cpp", "-o", program],
-        capture_output=True, check=False, text=True)
+        [
+            *command,
+            "-std=c++17",
+            "-O2",
+            "-ffp-contract=off",
+            *flags,
+            "-DALORA_KERNEL_NAME=alora_kernel_checked",
+            "-DALORA_ATTENTION_NAME=alora_attention_checked",
+            f"-I{NATIVE}",
+            f"-I{pristine}/ggml/include",
+            Path(__file__).parent / "kernel_check.cpp",
+            NATIVE / "alora-kernel.cpp",
+            NATIVE / "alora-attention-kernel.cpp",
+            "-o",
+            program,
+        ],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr[-2000:]
     ran = subprocess.run([*runs, program], capture_output=True, check=False, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
     errors = {name: tuple(map(float, values)) for name, *values in map(str.split, ran.stdout.splitlines())}
     assert set(errors) == {"F32", "F16", "BF16", "Q8_0"}
-    for (one, more, attention, n_tokens, n_queries) in errors.values():
+    for one, more, attention, n_tokens, n_queries in errors.values():
         assert one < 1e-5 and more < 1e-5 and attention < 1e-5
         assert n_tokens == n_queries == 0  # whose sums depend on those beside them
 
@@ -55,8 +71,9 @@ CROSS = shutil.which("aarch64-linux-gnu-g++")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 
-@pytest.mark.skipif(IS_ARM or not CROSS or not EMULATOR,
-                    reason="a compiler and an emulator of Arm: apt install g++-aarch64-linux-gnu qemu-user-static")
+@pytest.mark.skipif(
+    IS_ARM or not CROSS or not EMULATOR, reason="a compiler and an emulator of Arm: apt install g++-aarch64-linux-gnu qemu-user-static"
+)
 @pytest.mark.parametrize("isa", ARM)
 def test_kernels_of_arm_equal_sums_in_double(isa, pristine, tmp_path):
     check([CROSS, "-static"], [EMULATOR, "-cpu", "max"], ARM[isa], pristine, tmp_path)

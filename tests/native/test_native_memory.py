@@ -38,8 +38,12 @@ def test_memory_that_ends_is_an_error(zoo):
     """Whoever asks for it: what the threads need is there before they begin."""
     adapter = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", ENDING_MEMORY, zoo.base("dense"), adapter], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING_MEMORY, zoo.base("dense"), adapter],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     statuses = json.loads(done.stdout)
     assert statuses[-1] == 0 and any(status < 0 for status in statuses)

@@ -227,7 +227,7 @@ def test_another_patch_rewrites_only_what_changes(folder, monkeypatch):
     before = times(out)
     (out / "src/left-over.cpp").write_text("int left_over;")
     other = folder / "other.patch"
-    other.write_text(source.PATCHES[0].read_text().replace("+#include \"alora-graph.h\"", "+#include \"alora-graph.h\" // another"))
+    other.write_text(source.PATCHES[0].read_text().replace('+#include "alora-graph.h"', '+#include "alora-graph.h" // another'))
     monkeypatch.setattr(source, "PATCHES", (other, *source.PATCHES[1:]))
     source.prepare(out)
     after = times(out)

@@ -221,10 +221,13 @@ def test_steps_without_an_adapter_are_the_unpatched_librarys(zoo, kind, unpatche
 
     adapter = write_adapter(tmp_path / "adapter.gguf", zoo.model(kind).architecture, zoo.adapter(kind))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    for name, args, env in (("patched", [adapter], {}),
-                            ("unpatched", [], {"LLAMA_CPP_LIB_PATH": str(unpatched_lib), "ALORA_TEST_UNPATCHED": "1"})):
-        done = subprocess.run([sys.executable, "-c", STEPS, zoo.base(kind), tmp_path / f"{name}.npy", *args],
-                              capture_output=True, text=True, env={**os.environ, **env, "PYTHONPATH": path})
+    for name, args, env in (("patched", [adapter], {}), ("unpatched", [], {"LLAMA_CPP_LIB_PATH": str(unpatched_lib), "ALORA_TEST_UNPATCHED": "1"})):
+        done = subprocess.run(
+            [sys.executable, "-c", STEPS, zoo.base(kind), tmp_path / f"{name}.npy", *args],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **env, "PYTHONPATH": path},
+        )
         assert done.returncode == 0, done.stderr[-2000:]
     got, want = (np.load(tmp_path / f"{name}.npy") for name in ("patched", "unpatched"))
     assert want[-1, 0] > 0  # graphs were reused

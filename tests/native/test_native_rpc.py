@@ -109,9 +109,14 @@ def test_weights_that_are_split_within_refuse_an_adapter_at_load(zoo):
     from alora_gguf.errors import AdapterMismatchError
 
     adapter = write_adapter(zoo.path(), zoo.model("dense").architecture, zoo.adapter("dense"))
-    with rpc_server() as first, rpc_server() as second, \
-            Model(zoo.base("dense"), n_ctx=256, n_gpu_layers=-1, rpc_servers=[first, second], split_mode=3, flash_attn=True) as model:
+    with (
+        rpc_server() as first,
+        rpc_server() as second,
+        Model(zoo.base("dense"), n_ctx=256, n_gpu_layers=-1, rpc_servers=[first, second], split_mode=3, flash_attn=True) as model,
+    ):
         before = model.logits([([3, 4, 5], None)])[0]
-        with pytest.raises(AdapterMismatchError, match="expected a model of whole weights for an adapter, got .*LLAMA_SPLIT_MODE_TENSOR; load it with"):
+        with pytest.raises(
+            AdapterMismatchError, match="expected a model of whole weights for an adapter, got .*LLAMA_SPLIT_MODE_TENSOR; load it with"
+        ):
             model.load_adapter(adapter, "a", force=True)
         assert (model.logits([([3, 4, 5], None)])[0] == before).all()

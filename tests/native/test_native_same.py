@@ -20,8 +20,19 @@ N_SHARED, INVOCATION, N_STEPS = 140, prompt(50, 11), 3
 FILLER, SEQ = 12, 1
 
 
-def answer(base: Path, files: list[Path], n_beside: int = 0, base_beside: bool = False, long_beside: int = 0, pieces: int = 11, filler: str = "",
-           n_threads: int = 1, unified: bool = True, shared=None, swa_full: bool = True) -> np.ndarray:
+def answer(
+    base: Path,
+    files: list[Path],
+    n_beside: int = 0,
+    base_beside: bool = False,
+    long_beside: int = 0,
+    pieces: int = 11,
+    filler: str = "",
+    n_threads: int = 1,
+    unified: bool = True,
+    shared=None,
+    swa_full: bool = True,
+) -> np.ndarray:
     """Logits of an invocation and of the tokens after it, of a sequence that goes on from cells of the base.
 
     n_beside: others that go on from the same cells, by other adapters. base_beside: every second of these without one.
@@ -69,8 +80,13 @@ def quantize(values: np.ndarray, dtype: Types) -> np.ndarray:
     out = np.zeros((*values.shape[:-1], values.shape[-1] // n_block * n_bytes), np.uint8)
     quantize_chunk = library("ggml-base").ggml_quantize_chunk
     quantize_chunk.restype = ctypes.c_size_t
-    got = quantize_chunk(ctypes.c_int(dtype), values.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p),
-                         *map(ctypes.c_int64, (0, values.size // values.shape[-1], values.shape[-1])), ctypes.c_void_p())
+    got = quantize_chunk(
+        ctypes.c_int(dtype),
+        values.ctypes.data_as(ctypes.c_void_p),
+        out.ctypes.data_as(ctypes.c_void_p),
+        *map(ctypes.c_int64, (0, values.size // values.shape[-1], values.shape[-1])),
+        ctypes.c_void_p(),
+    )
     assert got == out.nbytes
     return out
 

@@ -14,10 +14,18 @@ from native_runtime import Refused, Runtime, free, llama_cpp, native, prompt, re
 
 BEFORE = {"alora_abi_version", "alora_load_backends"}  # asked before the rest is believed
 HEADER = Path(__file__).resolve().parents[2] / "native" / "alora.h"
-C_TYPES = {"int32_t": ctypes.c_int32, "llama_seq_id": ctypes.c_int32, "llama_pos": ctypes.c_int32, "float": ctypes.c_float,
-           "uint64_t": ctypes.c_uint64, "const char *": ctypes.c_char_p, "struct llama_context *": ctypes.c_void_p,
-           "alora_adapter_id": ctypes.c_uint64, "alora_adapter_id *": ctypes.POINTER(ctypes.c_uint64),
-           "struct alora_activation *": ctypes.POINTER(native.alora_activation)}
+C_TYPES = {
+    "int32_t": ctypes.c_int32,
+    "llama_seq_id": ctypes.c_int32,
+    "llama_pos": ctypes.c_int32,
+    "float": ctypes.c_float,
+    "uint64_t": ctypes.c_uint64,
+    "const char *": ctypes.c_char_p,
+    "struct llama_context *": ctypes.c_void_p,
+    "alora_adapter_id": ctypes.c_uint64,
+    "alora_adapter_id *": ctypes.POINTER(ctypes.c_uint64),
+    "struct alora_activation *": ctypes.POINTER(native.alora_activation),
+}
 
 
 def prototypes() -> dict[str, tuple[str, list[str]]]:
@@ -37,9 +45,13 @@ def prototypes() -> dict[str, tuple[str, list[str]]]:
 @pytest.mark.parametrize("language, standard", [("c", "c99"), ("c", "c11"), ("c++", "c++17")])
 def test_the_header_compiles(pristine, language, standard):
     include = ["-I", HEADER.parent, "-I", pristine / "include", "-I", pristine / "ggml" / "include"]
-    code = "#include \"alora.h\"\nint32_t (*free_)(alora_adapter_id) = alora_adapter_free;\n"
-    done = subprocess.run([os.environ.get("CC", "cc"), "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
-                           *include, "-"], input=code, capture_output=True, text=True)
+    code = '#include "alora.h"\nint32_t (*free_)(alora_adapter_id) = alora_adapter_free;\n'
+    done = subprocess.run(
+        [os.environ.get("CC", "cc"), "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *include, "-"],
+        input=code,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -66,14 +78,26 @@ def test_the_constants_are_the_headers():
 
 def test_the_struct_is_cs(pristine, tmp_path):
     fields = [name for name, _ in native.alora_activation._fields_]
-    code = "#include \"alora.h\"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf(\"%zu" + " %zu" * len(fields) + "\""
+    code = '#include "alora.h"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf("%zu' + " %zu" * len(fields) + '"'
     code += ", sizeof(struct alora_activation)" + "".join(f", offsetof(struct alora_activation, {f})" for f in fields) + "); return 0; }\n"
     (tmp_path / "main.c").write_text(code)
-    subprocess.run([os.environ.get("CC", "cc"), "-I", HEADER.parent, "-I", pristine / "include", "-I", pristine / "ggml" / "include",
-                    tmp_path / "main.c", "-o", tmp_path / "main"], check=True)
+    subprocess.run(
+        [
+            os.environ.get("CC", "cc"),
+            "-I",
+            HEADER.parent,
+            "-I",
+            pristine / "include",
+            "-I",
+            pristine / "ggml" / "include",
+            tmp_path / "main.c",
+            "-o",
+            tmp_path / "main",
+        ],
+        check=True,
+    )
     got = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout
-    assert [int(n) for n in got.split()] == [
-        ctypes.sizeof(native.alora_activation), *(getattr(native.alora_activation, f).offset for f in fields)]
+    assert [int(n) for n in got.split()] == [ctypes.sizeof(native.alora_activation), *(getattr(native.alora_activation, f).offset for f in fields)]
 
 
 # wrong arguments, in a process of its own that has to live
@@ -145,8 +169,12 @@ def hostile(zoo, tmp_path_factory):
     file = write_adapter(zoo.path(), "llama", zoo.adapter("dense"))
     of_both = write_adapter(zoo.path(), "t5", zoo.adapter("both", weights=["token_embd.weight"]))
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid", "both")), file, of_both],
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, *(zoo.base(k) for k in ("dense", "encoder", "hybrid", "both")), file, of_both],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     return json.loads(done.stdout)
 
@@ -154,8 +182,12 @@ def hostile(zoo, tmp_path_factory):
 def test_every_wrong_argument_is_a_status_and_one_line(hostile):
     results, _ = hostile
     assert len(results) > 50
-    expected = {"context": native.ERROR_CONTEXT, "adapter": native.ERROR_ADAPTER, "argument": native.ERROR_ARGUMENT,
-                "mismatch": native.ERROR_MISMATCH}
+    expected = {
+        "context": native.ERROR_CONTEXT,
+        "adapter": native.ERROR_ADAPTER,
+        "argument": native.ERROR_ARGUMENT,
+        "mismatch": native.ERROR_MISMATCH,
+    }
     for label, (status, line) in results.items():
         assert status == expected[label.split()[0].rstrip(":")], (label, status, line)
         assert line and "\n" not in line and "expected" in line and "got" in line, (label, line)

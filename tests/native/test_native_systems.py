@@ -21,8 +21,11 @@ SYSTEMS = {  # headers that some systems have: which file includes them for thos
 
 
 def test_the_headers_of_a_system_are_in_few_places():
-    found = {path.name: set(re.findall(r"^\s*#\s*include\s*<([^>]+\.h)>", path.read_text(), re.MULTILINE)) - EVERYWHERE
-             for path in NATIVE.iterdir() if path.suffix in (".h", ".cpp")}
+    found = {
+        path.name: set(re.findall(r"^\s*#\s*include\s*<([^>]+\.h)>", path.read_text(), re.MULTILINE)) - EVERYWHERE
+        for path in NATIVE.iterdir()
+        if path.suffix in (".h", ".cpp")
+    }
     assert {name: headers for name, headers in found.items() if headers} == SYSTEMS
 
 
@@ -53,14 +56,22 @@ def test_the_best_kernels_that_the_processor_has(asked, monkeypatch):
 
 def zig(folder: Path, target: str) -> subprocess.CompletedProcess:
     """What the toolchain file makes of a target."""
-    (folder / "show.cmake").write_text(f'include("{NATIVE}/cross/zig.cmake")\nmessage("${{CMAKE_SYSTEM_NAME}} ${{CMAKE_SYSTEM_PROCESSOR}}; ${{CMAKE_CXX_COMPILER}}")\n')
+    (folder / "show.cmake").write_text(
+        f'include("{NATIVE}/cross/zig.cmake")\nmessage("${{CMAKE_SYSTEM_NAME}} ${{CMAKE_SYSTEM_PROCESSOR}}; ${{CMAKE_CXX_COMPILER}}")\n'
+    )
     return subprocess.run([CMAKE, "-DALORA_ZIG=/zig", f"-DALORA_TARGET={target}", "-P", "show.cmake"], cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.skipif(not CMAKE, reason="CMake")
-@pytest.mark.parametrize("target, system", {
-    "x86_64-windows-gnu": "Windows x86_64", "aarch64-macos": "Darwin aarch64", "x86_64-macos": "Darwin x86_64", "aarch64-linux-gnu.2.28": "Linux aarch64",
-}.items())
+@pytest.mark.parametrize(
+    "target, system",
+    {
+        "x86_64-windows-gnu": "Windows x86_64",
+        "aarch64-macos": "Darwin aarch64",
+        "x86_64-macos": "Darwin x86_64",
+        "aarch64-linux-gnu.2.28": "Linux aarch64",
+    }.items(),
+)
 def test_a_target_of_the_toolchain(target, system, tmp_path):
     done = zig(tmp_path, target)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"{system}; /zig;c++;-target;{target}")

@@ -10,7 +10,9 @@ FOLDER = Path(os.environ.get("ALORA_LLAMA_CPP_SOURCE", Path(__file__).parents[2]
 NAMES = [path.stem for path in sorted(FOLDER.glob("*.jinja"))]
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
-each_template = pytest.mark.parametrize("name", NAMES or [pytest.param("", marks=pytest.mark.skip(reason=f"{FOLDER}: no templates; run `make test`"))])
+each_template = pytest.mark.parametrize(
+    "name", NAMES or [pytest.param("", marks=pytest.mark.skip(reason=f"{FOLDER}: no templates; run `make test`"))]
+)
 
 
 def source_of(name: str) -> str:
@@ -23,7 +25,9 @@ def said(*turns: str) -> list[dict]:
 
 
 def call(arguments, *names: str, **fields) -> dict:
-    calls = [{"id": f"call0000{i}", "type": "function", "function": {"name": name, "arguments": arguments}} for i, name in enumerate(names or ["weather"])]
+    calls = [
+        {"id": f"call0000{i}", "type": "function", "function": {"name": name, "arguments": arguments}} for i, name in enumerate(names or ["weather"])
+    ]
     return {"role": "assistant", **fields, "tool_calls": calls}
 
 
@@ -61,18 +65,42 @@ CONVERSATIONS = {
     "system alone": [SYSTEM],
     "answer first": [ANSWER, QUESTION],
     "developer": [{**SYSTEM, "role": "developer"}, QUESTION],
-    "parts": [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, {"role": "user", "content": [{"type": "text", "text": "So?"}, {"type": "text", "text": "And?"}]}],
+    "parts": [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": [{"type": "text", "text": "So?"}, {"type": "text", "text": "And?"}]},
+    ],
     "nothing said": said("system: ", "user: "),
     "names": [{**QUESTION, "name": "tom"}, {**ANSWER, "name": "ann", "refusal": None}, AGAIN],
     "control tokens": said("user: <|im_end|>\n<|im_start|>system\n<end_of_turn><|eot_id|>[/INST]</s>"),
 }
-DOCUMENTS = [{"doc_id": "1", "title": "Tom's <boat>", "text": "It lies in Zürich & floats."}, {"doc_id": 2, "text": "It is \"red\".\n"}]
+DOCUMENTS = [{"doc_id": "1", "title": "Tom's <boat>", "text": "It lies in Zürich & floats."}, {"doc_id": 2, "text": 'It is "red".\n'}]
 TOOLS = [
-    {"type": "function", "function": {"name": "weather", "description": "The weather's <sky> in Zürich & elsewhere.", "parameters": {"type": "object", "properties": {
-        "city": {"type": "string", "description": "Where?", "enum": ["Zürich", "Bern's"]}, "days": {"type": "integer", "description": "How many.", "default": 1},
-        "hours": {"type": "array", "description": "Which.", "items": {"type": "number"}}}, "required": ["city"]}}},
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather's <sky> in Zürich & elsewhere.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "Where?", "enum": ["Zürich", "Bern's"]},
+                    "days": {"type": "integer", "description": "How many.", "default": 1},
+                    "hours": {"type": "array", "description": "Which.", "items": {"type": "number"}},
+                },
+                "required": ["city"],
+            },
+        },
+    },
     {"type": "function", "function": {"name": "tide", "description": "The tide.", "parameters": {"type": "object", "properties": {}}}},
 ]
-VARIABLES = ({}, {"enable_thinking": True}, {"enable_thinking": False}, {"thinking": True}, {"tools": TOOLS}, {"documents": DOCUMENTS},
-             {"tools": TOOLS, "documents": DOCUMENTS, "enable_thinking": True}, {"tools": [], "documents": []})
+VARIABLES = (
+    {},
+    {"enable_thinking": True},
+    {"enable_thinking": False},
+    {"thinking": True},
+    {"tools": TOOLS},
+    {"documents": DOCUMENTS},
+    {"tools": TOOLS, "documents": DOCUMENTS, "enable_thinking": True},
+    {"tools": [], "documents": []},
+)
 CASES = [(what, {**variables, "add_generation_prompt": asked}) for what, variables, asked in product(CONVERSATIONS, VARIABLES, (False, True))]

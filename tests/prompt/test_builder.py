@@ -108,7 +108,8 @@ def test_a_text_with_the_character_that_marks(vocab, builder):
 
 def test_templates_see_the_text_without_marks_where_it_names_nothing(builder):
     assert builder.chat([{"role": "user", "content": "<|im_ending|> <|im_"}]).text == builder.render(
-        [{"role": "user", "content": "<|im_ending|> <|im_"}], add_generation_prompt=True)
+        [{"role": "user", "content": "<|im_ending|> <|im_"}], add_generation_prompt=True
+    )
 
 
 THINKS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and '</think>' in m.content %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
@@ -213,6 +214,7 @@ def test_documents_and_an_instruction_on_real_templates(vocab, judge, name):
 
 # the history
 
+
 def test_generated_tokens_stay_what_they_are(vocab, builder):
     prompt = builder.chat(QUESTION)
     generated = [*vocab.tokenize("Y"), *vocab.tokenize("es"), *vocab.tokenize(" <|im_end|>!", special=False)]  # no tokenizer would divide it so
@@ -240,6 +242,7 @@ def test_a_thought_that_the_template_drops_gives_no_wrong_tokens(vocab):
 
 
 # the beginning, and what goes on
+
 
 @pytest.fixture(scope="module")
 def spaced(tmp_path_factory):
@@ -298,6 +301,7 @@ def test_a_name_is_text_in_a_spaced_vocabulary_too(spaced):
 
 
 # the setting
+
 
 def test_documents_and_variables_and_the_time_reach_the_template(vocab):
     source = "{{ strftime_now('%Y-%m-%d') }}{% for d in documents %}<{{ d.doc_id }}:{{ d.text }}>{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}{{ mood }}"

@@ -66,6 +66,7 @@ def ours(template, messages=HELLO, **options):
 
 # real templates
 
+
 @pytest.fixture(scope="module")
 def counts():
     counts = Counter()
@@ -107,6 +108,7 @@ def test_a_mark_in_a_text_stays_where_it_is(name):
 
 
 # what transformers gives to templates
+
 
 @pytest.mark.parametrize("source", [
     "{{ messages[0].content | tojson }}", "{{ messages | tojson(indent=2) }}", "{{ messages | tojson(separators=(',', ':'), sort_keys=true) }}",
@@ -164,10 +166,23 @@ def test_objects_reach_a_template_as_plain_data(messages, theirs):
     assert ours(ChatTemplate(source, TOKENS), messages) == theirs(source, messages)
 
 
-@pytest.mark.parametrize("variables", [
-    {"tools": ["x"]}, {"tools": "x"}, {"tools": {"type": "function"}}, {"documents": ["x"]}, {"documents": [{"text": "x"}, 1]}, {"tools": 1}, {"documents": True},
-    {"tools": [], "documents": []}, {"tools": {}}, {"documents": {}}, {"x": Role.USER, "y": np.int32(1), "z": {2: (None, object())}},
-], ids=str)
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"tools": ["x"]},
+        {"tools": "x"},
+        {"tools": {"type": "function"}},
+        {"documents": ["x"]},
+        {"documents": [{"text": "x"}, 1]},
+        {"tools": 1},
+        {"documents": True},
+        {"tools": [], "documents": []},
+        {"tools": {}},
+        {"documents": {}},
+        {"x": Role.USER, "y": np.int32(1), "z": {2: (None, object())}},
+    ],
+    ids=str,
+)
 def test_variables_are_taken_and_refused_as_by_transformers(variables, theirs):
     source = "{{ tools }}{{ documents }}{{ x }}{{ y }}{{ z }}"
     assert ours(ChatTemplate(source, TOKENS), **variables) == theirs(source, **variables)
@@ -186,7 +201,10 @@ def test_a_mark_is_all_that_is_not_escaped(text):
 
 def test_a_mark_may_be_any_character():
     for mark in ("\ue000", "\U000f0000", "é"):
-        assert render("{{ messages[0].content | tojson(true) }}", [{"role": "user", "content": f"{mark}ü\\{mark}"}], mark=mark) == f'"{mark}\\u{ord("ü"):04x}\\\\{mark}"'
+        assert (
+            render("{{ messages[0].content | tojson(true) }}", [{"role": "user", "content": f"{mark}ü\\{mark}"}], mark=mark)
+            == f'"{mark}\\u{ord("ü"):04x}\\\\{mark}"'
+        )
     assert render("{{ messages[0].content | tojson(true) }}", [{"role": "user", "content": MARK}]) == '"\\ue000"'
 
 
@@ -206,6 +224,7 @@ def test_no_messages_are_the_templates_matter():
 
 
 # ours
+
 
 def test_the_models_own_template(shared):
     said = [{"role": "system", "content": "Be brief."}, *HELLO]
@@ -244,6 +263,7 @@ def test_what_a_template_does_wrong_is_one_line(source):
 @pytest.mark.parametrize("source", ["{{ raise_exception('no') }}", "{{ messages[5].content.x }}", "{% for %}"])
 def test_an_error_holds_nobody(source):
     """What is on the stack when a template fails is freed without the garbage collector."""
+
     class Caller:
         def call(self):
             try:

@@ -14,13 +14,17 @@ def test_text_in_utf_8_is_taken(tmp_path):
     assert read_document(path) == "caf\u00e9\n"
 
 
-@pytest.mark.parametrize("data, said", [
-    (b"caf\xe9", "expected UTF-8 text, got byte 0xe9 at 3; save it as UTF-8"),
-    ("It rains.".encode("utf-16"), "expected UTF-8 text, got byte 0xff at 0"),
-    (b"a\0b", "expected text, got binary data"),
-    (b" \n", "expected text, got none"),
-    (b"x" * (1 << 20) + b"x", "expected at most 1048576 bytes, got more"),
-], ids=range(5))
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"caf\xe9", "expected UTF-8 text, got byte 0xe9 at 3; save it as UTF-8"),
+        ("It rains.".encode("utf-16"), "expected UTF-8 text, got byte 0xff at 0"),
+        (b"a\0b", "expected text, got binary data"),
+        (b" \n", "expected text, got none"),
+        (b"x" * (1 << 20) + b"x", "expected at most 1048576 bytes, got more"),
+    ],
+    ids=range(5),
+)
 def test_what_is_no_text_is_refused(tmp_path, data, said):
     path = tmp_path / "file"
     path.write_bytes(data)

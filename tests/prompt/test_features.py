@@ -8,36 +8,97 @@ from real_templates import ARGUMENTS, CONVERSATIONS, DOCUMENTS, JSON, NAMES, QUE
 from alora_gguf.prompt.chat_template import ChatTemplate
 
 NO_QUESTION = {"fireworks-ai-llama-3-firefunction-v2"}  # it wants `functions` and `datetime`
-ALTERNATE = {"google-gemma-2-2b-it", "Mistral-Small-3.2-24B-Instruct-2506", "mistralai-Ministral-3-14B-Reasoning-2512", "mistralai-Mistral-Nemo-Instruct-2407"}
-NO_CALLS = {"HuggingFaceTB-SmolLM3-3B", "Kimi-K2-Instruct", "Kimi-K2-Thinking", "LFM2-8B-A1B", "LFM2.5-Instruct", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
-            "google-gemma-2-2b-it", "ibm-granite-granite-3.3-2B-Instruct", "llama-cpp-rwkv-world", "microsoft-Phi-3.5-mini-instruct"}
-ONE_CALL = {"GigaChat3-10B-A1.8B", "GigaChat3.1-10B-A1.8B", "meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.2-3B-Instruct",
-            "meta-llama-Llama-3.3-70B-Instruct", "openai-gpt-oss-120b"}
+ALTERNATE = {
+    "google-gemma-2-2b-it",
+    "Mistral-Small-3.2-24B-Instruct-2506",
+    "mistralai-Ministral-3-14B-Reasoning-2512",
+    "mistralai-Mistral-Nemo-Instruct-2407",
+}
+NO_CALLS = {
+    "HuggingFaceTB-SmolLM3-3B",
+    "Kimi-K2-Instruct",
+    "Kimi-K2-Thinking",
+    "LFM2-8B-A1B",
+    "LFM2.5-Instruct",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+    "google-gemma-2-2b-it",
+    "ibm-granite-granite-3.3-2B-Instruct",
+    "llama-cpp-rwkv-world",
+    "microsoft-Phi-3.5-mini-instruct",
+}
+ONE_CALL = {
+    "GigaChat3-10B-A1.8B",
+    "GigaChat3.1-10B-A1.8B",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "meta-llama-Llama-3.2-3B-Instruct",
+    "meta-llama-Llama-3.3-70B-Instruct",
+    "openai-gpt-oss-120b",
+}
 WITH = {  # those that have what few have
-    "documents": {"Cohere2MoE", "CohereForAI-c4ai-command-r7b-12-2024-tool_use", "ibm-granite-granite-3.3-2B-Instruct", "ibm-granite-granite-4.0", "ibm-granite-granite-4.1"},
+    "documents": {
+        "Cohere2MoE",
+        "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
+        "ibm-granite-granite-3.3-2B-Instruct",
+        "ibm-granite-granite-4.0",
+        "ibm-granite-granite-4.1",
+    },
     "typed_content": set(),
     "text_arguments": {"meetkai-functionary-medium-v3.2"},
 }
 WITHOUT = {  # those that lack what most have
     "question": NO_QUESTION,
     "system": NO_QUESTION | {"google-gemma-2-2b-it"},
-    "system_later": NO_QUESTION | ALTERNATE | {
-        "Apertus-8B-Instruct", "Bielik-11B-v3.0-Instruct", "HuggingFaceTB-SmolLM3-3B", "MiniMax-M1", "MiniMax-M2", "MiniMax-M3", "NVIDIA-Nemotron-Nano-v2",
-        "Qwen3.5-4B", "Reka-Edge", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-V3.1",
-        "deepseek-ai-DeepSeek-V3.2", "deepseek-ai-DeepSeek-V4", "deepseek-ai-DeepSeek-V4-Flash-0731", "llama-cpp-deepseek-r1", "llama-cpp-rwkv-world",
-        "openai-gpt-oss-120b", "tencent-Hy3", "upstage-Solar-Open-100B"},
+    "system_later": NO_QUESTION
+    | ALTERNATE
+    | {
+        "Apertus-8B-Instruct",
+        "Bielik-11B-v3.0-Instruct",
+        "HuggingFaceTB-SmolLM3-3B",
+        "MiniMax-M1",
+        "MiniMax-M2",
+        "MiniMax-M3",
+        "NVIDIA-Nemotron-Nano-v2",
+        "Qwen3.5-4B",
+        "Reka-Edge",
+        "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+        "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+        "deepseek-ai-DeepSeek-V3.1",
+        "deepseek-ai-DeepSeek-V3.2",
+        "deepseek-ai-DeepSeek-V4",
+        "deepseek-ai-DeepSeek-V4-Flash-0731",
+        "llama-cpp-deepseek-r1",
+        "llama-cpp-rwkv-world",
+        "openai-gpt-oss-120b",
+        "tencent-Hy3",
+        "upstage-Solar-Open-100B",
+    },
     "user_twice": NO_QUESTION | ALTERNATE,
-    "tools": NO_QUESTION | {
-        "HuggingFaceTB-SmolLM3-3B", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-V3.1",
-        "google-gemma-2-2b-it", "llama-cpp-deepseek-r1", "llama-cpp-rwkv-world", "microsoft-Phi-3.5-mini-instruct"},
+    "tools": NO_QUESTION
+    | {
+        "HuggingFaceTB-SmolLM3-3B",
+        "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+        "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+        "deepseek-ai-DeepSeek-V3.1",
+        "google-gemma-2-2b-it",
+        "llama-cpp-deepseek-r1",
+        "llama-cpp-rwkv-world",
+        "microsoft-Phi-3.5-mini-instruct",
+    },
     "tool_calls": NO_QUESTION | NO_CALLS,
     "several_calls": NO_QUESTION | NO_CALLS | ONE_CALL,
     "calls_with_text": NO_QUESTION | NO_CALLS | {"llama-cpp-deepseek-r1"},
     "tool_results": NO_QUESTION | {"google-gemma-2-2b-it", "llama-cpp-rwkv-world", "microsoft-Phi-3.5-mini-instruct"},
-    "null_content": NO_QUESTION | NO_CALLS | {"Qwen-QwQ-32B", "Qwen-Qwen3-0.6B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "unsloth-mistral-Devstral-Small-2507"},
+    "null_content": NO_QUESTION
+    | NO_CALLS
+    | {"Qwen-QwQ-32B", "Qwen-Qwen3-0.6B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "unsloth-mistral-Devstral-Small-2507"},
     "none_documents_ok": set(),
-    "none_tools_ok": {"Cohere2MoE", "CohereForAI-c4ai-command-r-plus-tool_use", "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-                      "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "NousResearch-Hermes-3-Llama-3.1-8B-tool_use"},
+    "none_tools_ok": {
+        "Cohere2MoE",
+        "CohereForAI-c4ai-command-r-plus-tool_use",
+        "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
+        "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+        "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+    },
 }
 
 
@@ -48,8 +109,12 @@ def template(source):
 @each_template
 def test_a_real_template(name):
     features = template(source_of(name)).features
-    assert {f.name: getattr(features, f.name) for f in fields(features) if f.name in WITH} == {feature: name in names for feature, names in WITH.items()}
-    assert {f.name: getattr(features, f.name) for f in fields(features) if f.name in WITHOUT} == {feature: name not in names for feature, names in WITHOUT.items()}
+    assert {f.name: getattr(features, f.name) for f in fields(features) if f.name in WITH} == {
+        feature: name in names for feature, names in WITH.items()
+    }
+    assert {f.name: getattr(features, f.name) for f in fields(features) if f.name in WITHOUT} == {
+        feature: name not in names for feature, names in WITHOUT.items()
+    }
     assert features.reasoning == ("reasoning" if name == "upstage-Solar-Open-100B" else "reasoning_content")
 
 
@@ -88,11 +153,16 @@ PLAIN = "<{{ m.role }}>{{ m.content }}"
 def test_a_plain_template_writes_messages_and_no_more():
     features = of(PLAIN)
     names = {f.name for f in fields(features) if getattr(features, f.name) is True}
-    assert names == {"question", "system", "system_later", "user_twice", "tool_results", "none_documents_ok", "none_tools_ok"} and features.absent == {}
+    assert (
+        names == {"question", "system", "system_later", "user_twice", "tool_results", "none_documents_ok", "none_tools_ok"} and features.absent == {}
+    )
 
 
 def test_what_a_template_names_is_not_what_it_writes():
-    features = of(PLAIN, "{% if documents or tools or messages[0].tool_calls %}{% set tool_calls = documents %}Documents, tools{% endif %}{{ documents | length if documents else '' }}")
+    features = of(
+        PLAIN,
+        "{% if documents or tools or messages[0].tool_calls %}{% set tool_calls = documents %}Documents, tools{% endif %}{{ documents | length if documents else '' }}",
+    )
     assert not (features.documents or features.tools or features.tool_calls)
 
 
@@ -116,7 +186,9 @@ def test_documents_and_what_says_that_there_are_none(source, documents, absent):
 def test_content_that_has_to_be_parts():
     features = of("<{{ m.role }}>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}")
     assert features.question and features.typed_content and features.system and features.user_twice
-    assert not of("{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}").typed_content
+    assert not of(
+        "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}"
+    ).typed_content
 
 
 @pytest.mark.parametrize("written, calls, text", [

@@ -258,12 +258,15 @@ def test_a_likelihood_is_of_the_adapters_own_probabilities(model):
     assert finding(reply) == f"{json.loads(reply.text)}, answerability likelihood {reply.result['answerability_likelihood']:.2f}"
 
 
-@pytest.mark.parametrize("text, result, shown", (
-    ('{"found": "9:15", "is": "yes"}', {"how_sure": 0.931, "found": "9:15"}, "how sure 0.93, found: 9:15"),
-    ('{"found": "", "is": "no"}', {"how_sure": 0.07, "found": ""}, "how sure 0.07"),
-    ('{"a": 1, "b": [2]}', {"a": 1, "b": [2]}, '{"a": 1, "b": [2]}'),
-    ('"What is it?"', {"question": "What is it?"}, "What is it?"),
-))
+@pytest.mark.parametrize(
+    "text, result, shown",
+    (
+        ('{"found": "9:15", "is": "yes"}', {"how_sure": 0.931, "found": "9:15"}, "how sure 0.93, found: 9:15"),
+        ('{"found": "", "is": "no"}', {"how_sure": 0.07, "found": ""}, "how sure 0.07"),
+        ('{"a": 1, "b": [2]}', {"a": 1, "b": [2]}, '{"a": 1, "b": [2]}'),
+        ('"What is it?"', {"question": "What is it?"}, "What is it?"),
+    ),
+)
 def test_a_result_is_shown_to_people_by_its_fields(text, result, shown):
     assert finding(SimpleNamespace(text=text, result=result, error=None)) == shown
 

@@ -19,29 +19,49 @@ HELLO = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content":
 PLAIN = {"model": None, "response_format": None, "transformations": None}
 ANSWERABILITY = PLAIN | {
     "response_format": '{"type": "string", "enum": ["answerable", "unanswerable"]}',
-    "transformations": [{"type": "likelihood", "categories_to_values": {"answerable": 1.0, "unanswerable": 0.0}, "input_path": []},
-                        {"type": "nest", "input_path": [], "field_name": "answerability_likelihood"}],
+    "transformations": [
+        {"type": "likelihood", "categories_to_values": {"answerable": 1.0, "unanswerable": 0.0}, "input_path": []},
+        {"type": "nest", "input_path": [], "field_name": "answerability_likelihood"},
+    ],
     "parameters": {"max_completion_tokens": 6},
 }
 CITATIONS = PLAIN | {
     "instruction": "Split the last assistant response into individual sentences.  For each sentence in the response, "
-                   "identify the statement IDs from the below  documents that it references. Ensure that your output "
-                   "includes all response  sentence IDs, and for each response sentence ID, provide the list of corresponding "
-                   " referring document sentence IDs. The output must be a json structure.\n",
+    "identify the statement IDs from the below  documents that it references. Ensure that your output "
+    "includes all response  sentence IDs, and for each response sentence ID, provide the list of corresponding "
+    " referring document sentence IDs. The output must be a json structure.\n",
     "sentence_boundaries": {"last_message": "r", "documents": "c"},
     "parameters": {"temperature": 0.0, "max_completion_tokens": 4096},
 }
 RELEVANCE = PLAIN | {
-    "response_format": {"title": "ContextRelevanceOutput", "type": "object", "properties": {"context_relevance": {
-        "type": "string", "description": "Context relevancy judgment.", "enum": ["relevant", "irrelevant", "partially relevant"]}},
-        "required": ["context_relevance"]},
-    "transformations": [{"type": "likelihood", "input_path": ["context_relevance"],
-                         "categories_to_values": {"relevant": 1.0, "irrelevant": 0.0, "partially relevant": 0.5}}],
+    "response_format": {
+        "title": "ContextRelevanceOutput",
+        "type": "object",
+        "properties": {
+            "context_relevance": {
+                "type": "string",
+                "description": "Context relevancy judgment.",
+                "enum": ["relevant", "irrelevant", "partially relevant"],
+            }
+        },
+        "required": ["context_relevance"],
+    },
+    "transformations": [
+        {
+            "type": "likelihood",
+            "input_path": ["context_relevance"],
+            "categories_to_values": {"relevant": 1.0, "irrelevant": 0.0, "partially relevant": 0.5},
+        }
+    ],
     "instruction": "DOCUMENT: {document_content}\n",
 }
 REWRITE = PLAIN | {
-    "response_format": {"properties": {"rewritten_question": {"title": "Rewritten Question", "type": "string"}},
-                        "required": ["rewritten_question"], "title": "QueryRewriteOutput", "type": "object"},
+    "response_format": {
+        "properties": {"rewritten_question": {"title": "Rewritten Question", "type": "string"}},
+        "required": ["rewritten_question"],
+        "title": "QueryRewriteOutput",
+        "type": "object",
+    },
     "parameters": {"max_completion_tokens": 1024},
 }
 UNCERTAINTY = PLAIN | {
@@ -149,15 +169,27 @@ def test_sentences_are_split_without_data_or_network(monkeypatch):
 
 def test_documents_have_numbers_unless_they_have_ids():
     assert documents_of(["a", {"text": "b", "doc_id": "x", "title": "B"}, {"text": "c"}]) == [
-        {"doc_id": "1", "text": "a"}, {"doc_id": "x", "text": "b", "title": "B"}, {"doc_id": "3", "text": "c"}]
+        {"doc_id": "1", "text": "a"},
+        {"doc_id": "x", "text": "b", "title": "B"},
+        {"doc_id": "3", "text": "c"},
+    ]
     asked = io_of(PLAIN | {"docs_as_message": "string", "instruction": "Judge."}).rewrite(HELLO, ["It rains."])
     assert asked.messages[0] == {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt rains."}
     assert (asked.n_conversation, asked.template_arguments) == (3, {})
 
 
 def test_parameters_are_this_packages():
-    asked = io_of(PLAIN | {"parameters": {
-        "max_completion_tokens": 7, "top_p": 0.5, "logprobs": True, "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}}}})
+    asked = io_of(
+        PLAIN
+        | {
+            "parameters": {
+                "max_completion_tokens": 7,
+                "top_p": 0.5,
+                "logprobs": True,
+                "extra_body": {"repetition_penalty": 1.5, "chat_template_kwargs": {"thinking": True}},
+            }
+        }
+    )
     request = asked.rewrite(HELLO)
     assert request.sampling == {"max_tokens": 7, "top_p": 0.5, "repeat_penalty": 1.5}
     assert request.template_arguments == {"thinking": True}
@@ -177,8 +209,7 @@ def tokens_of(text, *chunks, value_at, top):
     """Logprobs of a text in chunks: at the chunk `value_at` the alternatives `top`, each {text: probability}."""
     assert "".join(chunks) == text
     alternatives = tuple(TokenLogprob(t, 0, math.log(p)) for t, p in top.items())
-    return [TokenLogprob(p, 0, math.log(top[p]) if i == value_at else 0.0, alternatives if i == value_at else ())
-            for i, p in enumerate(chunks)]
+    return [TokenLogprob(p, 0, math.log(top[p]) if i == value_at else 0.0, alternatives if i == value_at else ()) for i, p in enumerate(chunks)]
 
 
 @FEW
@@ -205,17 +236,26 @@ def test_only_as_many_alternatives_as_granite_common_asks_for():
 
 
 def test_sentence_numbers_become_spans():
-    config = CITATIONS | {"transformations": [
-        {"type": "explode", "input_path": [], "target_field": "c"},
-        {"type": "decode_sentences", "source": "last_message", "input_path": [None, "r"],
-         "output_names": {"begin": "begin", "end": "end", "text": "said"}},
-        {"type": "decode_sentences", "source": "documents", "input_path": [None, "c"], "output_names": {"document_id": "doc", "text": "by"}},
-        {"type": "project", "input_path": [], "retained_fields": ["begin", "end", "said", "doc", "by"]}]}
+    config = CITATIONS | {
+        "transformations": [
+            {"type": "explode", "input_path": [], "target_field": "c"},
+            {
+                "type": "decode_sentences",
+                "source": "last_message",
+                "input_path": [None, "r"],
+                "output_names": {"begin": "begin", "end": "end", "text": "said"},
+            },
+            {"type": "decode_sentences", "source": "documents", "input_path": [None, "c"], "output_names": {"document_id": "doc", "text": "by"}},
+            {"type": "project", "input_path": [], "retained_fields": ["begin", "end", "said", "doc", "by"]},
+        ]
+    }
     io = io_of(config)
     request = io.rewrite(HELLO, ["It rains. It pours.", "Who cares?"])
     got = io.result(request, '[{"r": 1, "c": [0, 2]}]')
     assert [(HELLO[1]["content"][g["begin"] : g["end"]], g["said"], g["doc"], g["by"].strip()) for g in got] == [
-        ("How are you?", "How are you?", "1", "It rains."), ("How are you?", "How are you?", "2", "Who cares?")]
+        ("How are you?", "How are you?", "1", "It rains."),
+        ("How are you?", "How are you?", "2", "Who cares?"),
+    ]
 
 
 ANY_JSON = io_of(PLAIN | {"response_format": {"type": "object"}})

@@ -41,7 +41,9 @@ def features(**changes):
 # real templates
 
 DOCUMENT = documents_message([{"doc_id": "1", "text": "The boat is red."}])
-SYSTEM, FIRST, ANSWER, SECOND, THIRD = said("system: Be brief.", "user: What colour?", "assistant: Red, it says.", "user: Since when, then?", "user: Answer in one word.")
+SYSTEM, FIRST, ANSWER, SECOND, THIRD = said(
+    "system: Be brief.", "user: What colour?", "assistant: Red, it says.", "user: Since when, then?", "user: Answer in one word."
+)
 CONVERSATIONS = {
     "documents": [DOCUMENT, FIRST],
     "instruction": [FIRST, THIRD],
@@ -107,12 +109,16 @@ def test_calls_are_written_or_refused(name):
 
 # templates with a trick
 
+
 def test_where_roles_have_to_alternate_and_there_is_no_system():
     gemma = template(GEMMA_2)
     render = lambda messages: gemma.render(gemma.fit(messages), add_generation_prompt=True)
     assert render([SYSTEM, FIRST]) == "<s><user>Be brief.\n\nWhat colour?\n<model>"
     assert render([FIRST, THIRD]) == "<s><user>What colour?\n\nAnswer in one word.\n<model>"
-    assert render([FIRST, ANSWER, SECOND, THIRD]) == "<s><user>What colour?\n<assistant>Red, it says.\n<user>Since when, then?\n\nAnswer in one word.\n<model>"
+    assert (
+        render([FIRST, ANSWER, SECOND, THIRD])
+        == "<s><user>What colour?\n<assistant>Red, it says.\n<user>Since when, then?\n\nAnswer in one word.\n<model>"
+    )
     assert render([SYSTEM, ANSWER, SECOND]) == "<s><user>Be brief.\n<assistant>Red, it says.\n<user>Since when, then?\n<model>"
     assert render([FIRST, SYSTEM, ANSWER]) == "<s><user>What colour?\n\nBe brief.\n<assistant>Red, it says.\n<model>"
     assert render([FIRST, ANSWER, SYSTEM, SECOND]) == "<s><user>What colour?\n<assistant>Red, it says.\n<user>Be brief.\n\nSince when, then?\n<model>"
@@ -131,13 +137,18 @@ def test_a_template_that_goes_through_documents():
 def test_a_template_that_writes_the_date():
     dated = template(DATED)
     assert dated.features == template(DATED.replace("{{ strftime_now('%d %B %Y') }}", "")).features
-    assert dated.render(dated.fit([SYSTEM, FIRST]), add_generation_prompt=True, now=datetime(2024, 2, 29)) == "29 February 2024<system>Be brief.<user>What colour?"
+    assert (
+        dated.render(dated.fit([SYSTEM, FIRST]), add_generation_prompt=True, now=datetime(2024, 2, 29))
+        == "29 February 2024<system>Be brief.<user>What colour?"
+    )
 
 
 def test_a_template_that_wants_parts():
     typed = template(TYPED)
     fit = typed.fit([SYSTEM, {"role": "user", "content": [{"type": "text", "text": "What "}, {"type": "text", "text": "colour?"}]}])
-    assert [m["content"] for m in fit] == [[{"type": "text", "text": "Be brief."}], [{"type": "text", "text": "What colour?"}]] and typed.fit(fit) == fit
+    assert [m["content"] for m in fit] == [[{"type": "text", "text": "Be brief."}], [{"type": "text", "text": "What colour?"}]] and typed.fit(
+        fit
+    ) == fit
     assert typed.render(fit, add_generation_prompt=True) == "<system>Be brief.<user>What colour?"
 
 
@@ -167,7 +178,12 @@ def test_texts_keep_their_order_and_turns_are_those_that_the_template_takes(role
     for i, m in enumerate(fit):
         assert m["role"] != "system" or (kind.system if i == 0 else kind.system_later)
         assert kind.user_twice or i == 0 or (m["role"], fit[i - 1]["role"]) != ("user", "user")
-    if kind.user_twice and not any(role == "system" for role in roles[kind.system :]) and "system" not in roles[1:] and (kind.system or "system" not in roles):
+    if (
+        kind.user_twice
+        and not any(role == "system" for role in roles[kind.system :])
+        and "system" not in roles[1:]
+        and (kind.system or "system" not in roles)
+    ):
         assert len(fit) == len(messages)
 
 
@@ -189,7 +205,17 @@ def test_a_system_text_goes_to_the_question_behind_it():
 
 
 def test_what_is_null_or_empty_is_left_out():
-    message = {"role": "assistant", "content": None, "name": "", "tool_calls": [], "tool_call_id": None, "reasoning_content": "", "refusal": None, "audio": {}, "annotations": []}
+    message = {
+        "role": "assistant",
+        "content": None,
+        "name": "",
+        "tool_calls": [],
+        "tool_call_id": None,
+        "reasoning_content": "",
+        "refusal": None,
+        "audio": {},
+        "annotations": [],
+    }
     assert fitted([message], ALL) == [{"role": "assistant", "content": ""}]
     assert fitted([{"role": "user"}], ALL) == [{"role": "user", "content": ""}]
     assert fitted([{"content": "x", "role": "user", "name": "tom"}], ALL) == [{"content": "x", "role": "user", "name": "tom"}]
@@ -209,7 +235,13 @@ def test_content_of_a_call():
 
 
 @FEW
-@given(st.dictionaries(st.text(max_size=3), st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda x: st.lists(x, max_size=2), max_leaves=3), max_size=3))
+@given(
+    st.dictionaries(
+        st.text(max_size=3),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda x: st.lists(x, max_size=2), max_leaves=3),
+        max_size=3,
+    )
+)
 def test_arguments_are_an_object_or_json(arguments):
     of = lambda given, text: fitted([call(given, content="")], features(text_arguments=text))[0]["tool_calls"][0]["function"]["arguments"]
     written = json.dumps(arguments, separators=(",", ":"))

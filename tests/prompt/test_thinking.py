@@ -17,7 +17,9 @@ EXPECTED = {
     "ByteDance-Seed-OSS": (Thinking("<seed:think>", "</seed:think>"), "no no no"),
     "Cohere2MoE": (Thinking("<|START_THINKING|>", "<|END_THINKING|>", "", "<|START_TEXT|>", "<|END_TEXT|>"), "yes yes yes"),
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use": (
-        Thinking("<|START_THINKING|>", "<|END_THINKING|>", "", "<|START_RESPONSE|>", "<|END_RESPONSE|>"), "no no no"),
+        Thinking("<|START_THINKING|>", "<|END_THINKING|>", "", "<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+        "no no no",
+    ),
     "GLM-4.6": (THINK, "no no no"),
     "GLM-4.7-Flash": (THINK, "yes yes no"),
     "HuggingFaceTB-SmolLM3-3B": (THINK, "no no no"),
@@ -91,7 +93,9 @@ WRITES = "{%% for m in messages %%}<%s>{%% if m.reasoning_content %%}%s{{ m.reas
 ])  # fmt: skip
 def test_tags_that_are_written_around_a_thought(start, end):
     assert thinking_in(WRITES % ("{{ m.role }}", start, end)) == Thinking(start.strip(), end.strip())
-    assert thinking_in(WRITES % ("x", f"{{{{ {start[:3]!r} ~ {start[3:]!r} }}}}", f"{{{{ {end[:3]!r} ~ {end[3:]!r} }}}}")) == Thinking(start.strip(), end.strip())
+    assert thinking_in(WRITES % ("x", f"{{{{ {start[:3]!r} ~ {start[3:]!r} }}}}", f"{{{{ {end[:3]!r} ~ {end[3:]!r} }}}}")) == Thinking(
+        start.strip(), end.strip()
+    )
 
 
 @pytest.mark.parametrize("source", [
@@ -109,6 +113,13 @@ def test_a_response_is_an_answer_only_where_the_template_says_so():
 
 
 def test_a_prompt_that_ends_in_a_thought():
-    for prompt, opens in (("<think>", True), ("x<think>\n\n", True), ("<think>\n\n</think>", False), ("</think>", False), ("<think>well", False), ("", False)):
+    for prompt, opens in (
+        ("<think>", True),
+        ("x<think>\n\n", True),
+        ("<think>\n\n</think>", False),
+        ("</think>", False),
+        ("<think>well", False),
+        ("", False),
+    ):
         assert THINK.thinks_in(prompt) == opens
     assert Thinking(" to=self<|message|>", "<|eom|>").thinks_in("<|start|>assistant to=self<|message|>")

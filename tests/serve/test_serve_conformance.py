@@ -11,9 +11,11 @@ BODIES = sorted(FOLDER.glob("*.json"))
 
 
 @pytest.mark.skipif(not BODIES, reason=f"{FOLDER} is not there")
-@pytest.mark.parametrize(("path", "adapter"), [
-    *((path, None) for path in BODIES), *((path, "first") for path in BODIES if path.stem.startswith("answerability"))],
-    ids=lambda value: getattr(value, "stem", value))
+@pytest.mark.parametrize(
+    ("path", "adapter"),
+    [*((path, None) for path in BODIES), *((path, "first") for path in BODIES if path.stem.startswith("answerability"))],
+    ids=lambda value: getattr(value, "stem", value),
+)
 def test_each_body_is_accepted_as_it_is(server, path, adapter):
     body = json.loads(path.read_text())
     extra = {"adapter": adapter} if adapter else {}

@@ -12,8 +12,14 @@ from live import running
 
 from alora_gguf.serve.incoming import Incoming
 
-ENDLESS = {"messages": [{"role": "user", "content": "Go on and on."}], "temperature": 0, "max_tokens": 500, "stream": True,
-           "logprobs": True, "top_logprobs": 100}  # some 6 MB
+ENDLESS = {
+    "messages": [{"role": "user", "content": "Go on and on."}],
+    "temperature": 0,
+    "max_tokens": 500,
+    "stream": True,
+    "logprobs": True,
+    "top_logprobs": 100,
+}  # some 6 MB
 SHORT = {"messages": [{"role": "user", "content": "Hello."}], "temperature": 0, "max_tokens": 8}
 
 

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
 
-TEXT = st.text(max_size=12) | st.sampled_from(["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"])
+TEXT = st.text(max_size=12) | st.sampled_from(
+    ["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"]
+)
 NUMBERS = st.integers(-3, 3) | st.sampled_from([2**31, 2**63, -(2**63), 10**30]) | st.floats(width=32)
 NAMES = st.sampled_from(["self", "messages", "role", "content", "type", "text", "schema", "json", "grammar", "choice", "documents", "name", ""])
 JUNK = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXT, lambda some: st.lists(some, max_size=3) | st.dictionaries(NAMES, some, max_size=3), max_leaves=8)
+    st.none() | st.booleans() | NUMBERS | TEXT, lambda some: st.lists(some, max_size=3) | st.dictionaries(NAMES, some, max_size=3), max_leaves=8
+)
 VALID = {
     "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),

@@ -29,8 +29,23 @@ def wait_until(condition):
 @pytest.fixture(scope="module")
 def busy(tiny_base, tmp_path_factory):
     """One answer at once, one request that waits, and a key."""
-    with running(tmp_path_factory.mktemp("busy") / "log", "--model", tiny_base, "--ctx", 2048, "--parallel", 1, "--queue", 1,
-                 "--max-body", 1, "--api-key", "secret", "--api-key", "other") as server:
+    with running(
+        tmp_path_factory.mktemp("busy") / "log",
+        "--model",
+        tiny_base,
+        "--ctx",
+        2048,
+        "--parallel",
+        1,
+        "--queue",
+        1,
+        "--max-body",
+        1,
+        "--api-key",
+        "secret",
+        "--api-key",
+        "other",
+    ) as server:
         server.auth = {"Authorization": "Bearer secret"}
         yield server
 
@@ -62,8 +77,9 @@ def test_a_client_that_hangs_up_stops_an_answer_that_it_waits_for(server):
 def test_too_many_requests_are_told_to_come_again(busy):
     answers = []
     ask = lambda: answers.append(busy.call("POST", "/v1/chat/completions", {**LONG, "max_tokens": 2}, **busy.auth))
-    with httpx.stream("POST", f"{busy.url}/v1/chat/completions", json={**LONG, "stream": True, "logprobs": True, "top_logprobs": 100},
-                      headers=busy.auth, timeout=60) as running_one:
+    with httpx.stream(
+        "POST", f"{busy.url}/v1/chat/completions", json={**LONG, "stream": True, "logprobs": True, "top_logprobs": 100}, headers=busy.auth, timeout=60
+    ) as running_one:
         lines = running_one.iter_lines()
         next(lines)
         waiting = threading.Thread(target=ask)
@@ -92,9 +108,17 @@ def test_an_answer_that_takes_too_long_is_ended(tiny_base, tmp_path):
         wait_until(lambda: metric(server, "alora_generations_running") == 0)
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({}, 401), ({"Authorization": "Bearer wrong"}, 401), ({"Authorization": "secret"}, 401), ({"Authorization": "Bearer \xe4"}, 401),
-    ({"Authorization": "Bearer secret"}, 200), ({"Authorization": "bearer other"}, 200)])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "secret"}, 401),
+        ({"Authorization": "Bearer \xe4"}, 401),
+        ({"Authorization": "Bearer secret"}, 200),
+        ({"Authorization": "bearer other"}, 200),
+    ],
+)
 def test_a_key_is_needed(busy, headers, status):
     for path in ("/v1/models", "/metrics"):
         assert busy.call("GET", path, **{k: v.encode("latin-1") for k, v in headers.items()})[0] == status
@@ -103,8 +127,11 @@ def test_a_key_is_needed(busy, headers, status):
 
 def test_keys_share_no_prefix(busy):
     """What one has asked is neither found in the cache nor known as text by another."""
+
     def ask(key, messages):
-        answer = busy.call("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 8}, Authorization=f"Bearer {key}")[2]
+        answer = busy.call("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 8}, Authorization=f"Bearer {key}")[
+            2
+        ]
         return answer["choices"][0]["message"]["content"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
 
     question = [{"role": "user", "content": "Nobody else may know of it: the ferry leaves at nine."}]
@@ -116,19 +143,37 @@ def test_keys_share_no_prefix(busy):
     assert ask("other", more)[0] == then
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"Origin": "https://evil.example"}, 403), ({"Origin": "null"}, 403), ({"Host": "evil.example"}, 403),
-    ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
-    ({"Host": "localhost:1"}, 200), ({"Host": "[::1]:1"}, 200), ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200)])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "[::1]:1"}, 200),
+        ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),
+    ],
+)
 def test_pages_of_other_servers_may_not_ask(server, headers, status):
     assert server.call("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1}, **headers)[0] == status
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), [
-    ("GET", "/v1/nothing", None, 404), ("GET", "/v1/chat/completions", None, 405), ("GET", "/v1/models/nobody", None, 404),
-    ("POST", "/v1/chat/completions", b"{", 400), ("POST", "/v1/chat/completions", b"\xff\xfe", 400), ("POST", "/v1/chat/completions", b"[]", 400),
-    ("POST", "/v1/completions", b'{"prompt": "\\ud800"}', 400), ("POST", "/v1/completions", b'{"prompt": []}', 400),
-    ("POST", "/v1/completions", b'{"prompt": [99999999]}', 400), ("POST", "/v1/chat/completions", b"[" * 100000, 400)])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/v1/nothing", None, 404),
+        ("GET", "/v1/chat/completions", None, 405),
+        ("GET", "/v1/models/nobody", None, 404),
+        ("POST", "/v1/chat/completions", b"{", 400),
+        ("POST", "/v1/chat/completions", b"\xff\xfe", 400),
+        ("POST", "/v1/chat/completions", b"[]", 400),
+        ("POST", "/v1/completions", b'{"prompt": "\\ud800"}', 400),
+        ("POST", "/v1/completions", b'{"prompt": []}', 400),
+        ("POST", "/v1/completions", b'{"prompt": [99999999]}', 400),
+        ("POST", "/v1/chat/completions", b"[" * 100000, 400),
+    ],
+)
 def test_nonsense_is_refused_in_openai_s_shape(server, method, path, body, status):
     got, _, answer = server.call(method, path, body)
     assert got == status and answer["error"].keys() == {"message", "type", "param", "code"} and answer["error"]["message"]
@@ -165,7 +210,9 @@ def test_a_port_that_is_taken_is_one_line(server, tiny_base, capfd):
     assert capfd.readouterr().err.strip().splitlines()[-1].startswith(f"alora: error: 127.0.0.1:{port}: expected an address")
 
 
-@pytest.mark.parametrize("args", [["--parallel", "0"], ["--port", "-1"], ["--adapters-from", "/nowhere"], ["--api-key", ""], ["--adapter", "/nowhere.gguf"]])
+@pytest.mark.parametrize(
+    "args", [["--parallel", "0"], ["--port", "-1"], ["--adapters-from", "/nowhere"], ["--api-key", ""], ["--adapter", "/nowhere.gguf"]]
+)
 def test_what_cannot_be_served_is_one_line(tiny_base, args, capfd):
     from alora_gguf.cli import main
 

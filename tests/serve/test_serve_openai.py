@@ -60,8 +60,9 @@ def test_logprobs_are_of_tokens_that_make_up_the_text(client, stream):
         assert len(t.top_logprobs) == 3 and t.top_logprobs[0].logprob == t.logprob <= 0
 
 
-@pytest.mark.parametrize("choose", [
-    {"model": "first"}, {"extra_body": {"adapter": "first"}}, {"extra_body": {"chat_template_kwargs": {"adapter_name": "first"}}}])
+@pytest.mark.parametrize(
+    "choose", [{"model": "first"}, {"extra_body": {"adapter": "first"}}, {"extra_body": {"chat_template_kwargs": {"adapter_name": "first"}}}]
+)
 def test_an_adapter_is_chosen_in_three_ways(client, choose):
     adapted = ask(client, **choose)
     assert text(adapted) == text(ask(client, model="first")) != text(ask(client))
@@ -108,8 +109,7 @@ def test_answers_do_not_depend_on_what_else_runs(client, server):
 
     async def run():
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=120) as aio:
-            return await asyncio.gather(*(
-                aio.chat.completions.create(model=name, messages=HELLO, **GREEDY, **options) for name in list(alone) * 5))
+            return await asyncio.gather(*(aio.chat.completions.create(model=name, messages=HELLO, **GREEDY, **options) for name in list(alone) * 5))
 
     for name, answer in zip(list(alone) * 5, asyncio.run(run()), strict=True):
         assert same(answer, alone[name]), f"{name}: {text(answer)!r} is not {text(alone[name])!r}"
@@ -134,12 +134,16 @@ def test_a_stop_string_ends_the_answer(client):
     assert text(stopped) == whole[: whole.index(stop)] and stopped.choices[0].finish_reason == "stop"
 
 
-@pytest.mark.parametrize("how", [
-    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["yes", "no"]}}}},
-    {"extra_body": {"structured_outputs": {"json": {"enum": ["yes", "no"]}}}},
-    {"extra_body": {"structured_outputs": {"json": '{"enum": ["yes", "no"]}'}}},
-    {"extra_body": {"structured_outputs": {"choice": ['"yes"', '"no"']}}},
-    {"extra_body": {"structured_outputs": {"grammar": r'root ::= "\"yes\"" | "\"no\""'}}}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["yes", "no"]}}}},
+        {"extra_body": {"structured_outputs": {"json": {"enum": ["yes", "no"]}}}},
+        {"extra_body": {"structured_outputs": {"json": '{"enum": ["yes", "no"]}'}}},
+        {"extra_body": {"structured_outputs": {"choice": ['"yes"', '"no"']}}},
+        {"extra_body": {"structured_outputs": {"grammar": r'root ::= "\"yes\"" | "\"no\""'}}},
+    ],
+)
 def test_answers_follow_a_schema_a_choice_or_a_grammar(client, how):
     assert text(ask(client, **how)) in ('"yes"', '"no"')
 
@@ -155,8 +159,10 @@ def test_what_clients_send_without_meaning_it_is_accepted(client):
 
 
 def test_content_in_parts_and_developer_messages(client):
-    parts = [{"role": "developer", "content": "You are short."},
-             {"role": "user", "content": [{"type": "text", "text": "Say something odd "}, {"type": "text", "text": "about whales."}]}]
+    parts = [
+        {"role": "developer", "content": "You are short."},
+        {"role": "user", "content": [{"type": "text", "text": "Say something odd "}, {"type": "text", "text": "about whales."}]},
+    ]
     assert text(ask(client, messages=parts)) == text(ask(client))
 
 
@@ -173,8 +179,9 @@ def test_documents_are_in_the_prompt_once(client):
 def test_completions(client):
     whole = client.completions.create(model="tiny", prompt=["Once", "Twice"], temperature=0, max_tokens=5, logprobs=2, n=2)
     assert [c.index for c in whole.choices] == [0, 1, 2, 3]
-    once = [c.text for c in client.completions.create(model="tiny", prompt="Once", temperature=0, max_tokens=5, stream=True).__iter__()
-            for c in c.choices]
+    once = [
+        c.text for c in client.completions.create(model="tiny", prompt="Once", temperature=0, max_tokens=5, stream=True).__iter__() for c in c.choices
+    ]
     assert "".join(once) == whole.choices[0].text == whole.choices[1].text != whole.choices[2].text
     probs = whole.choices[2].logprobs
     assert "".join(probs.tokens) == whole.choices[2].text and probs.text_offset[1] == len(probs.tokens[0])
@@ -187,23 +194,26 @@ def test_completions_of_tokens_activate_as_peft(client):
     assert complete("second", [10, 11, 12]) == complete("tiny", [10, 11, 12])
 
 
-@pytest.mark.parametrize(("change", "error", "says"), [
-    ({"model": "nobody"}, openai.NotFoundError, "model 'nobody': expected tiny or an adapter"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools: expected none"),
-    ({"messages": []}, openai.BadRequestError, "messages"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, "reads text only"),
-    ({"temperature": -1}, openai.BadRequestError, "temperature: expected"),
-    ({"max_tokens": 0}, openai.BadRequestError, "max_tokens: expected"),
-    ({"n": 0}, openai.BadRequestError, "n: "),
-    ({"n": 1000}, openai.BadRequestError, "n: expected at most"),
-    ({"n": 10**18}, openai.BadRequestError, "n: expected at most"),
-    ({"top_logprobs": 1000, "logprobs": True}, openai.BadRequestError, "top_logprobs: expected"),
-    ({"messages": [{"role": "user", "content": "word " * 3000}]}, openai.BadRequestError, "expected at most 2048 tokens"),
-    ({"extra_body": {"structured_outputs": {"regex": "a+"}}}, openai.BadRequestError, "regex: expected json, choice or grammar"),
-    ({"extra_body": {"structured_outputs": {"grammar": "root = nonsense"}}}, openai.BadRequestError, "grammar: expected GBNF"),
-    ({"extra_body": {"structured_outputs": {"json": {"type": "nonsense"}}}}, openai.BadRequestError, "json_schema: expected"),
-    ({"extra_body": {"documents": [{"doc_id": "1"}]}}, openai.BadRequestError, "documents.0.text"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"model": "nobody"}, openai.NotFoundError, "model 'nobody': expected tiny or an adapter"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools: expected none"),
+        ({"messages": []}, openai.BadRequestError, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, "reads text only"),
+        ({"temperature": -1}, openai.BadRequestError, "temperature: expected"),
+        ({"max_tokens": 0}, openai.BadRequestError, "max_tokens: expected"),
+        ({"n": 0}, openai.BadRequestError, "n: "),
+        ({"n": 1000}, openai.BadRequestError, "n: expected at most"),
+        ({"n": 10**18}, openai.BadRequestError, "n: expected at most"),
+        ({"top_logprobs": 1000, "logprobs": True}, openai.BadRequestError, "top_logprobs: expected"),
+        ({"messages": [{"role": "user", "content": "word " * 3000}]}, openai.BadRequestError, "expected at most 2048 tokens"),
+        ({"extra_body": {"structured_outputs": {"regex": "a+"}}}, openai.BadRequestError, "regex: expected json, choice or grammar"),
+        ({"extra_body": {"structured_outputs": {"grammar": "root = nonsense"}}}, openai.BadRequestError, "grammar: expected GBNF"),
+        ({"extra_body": {"structured_outputs": {"json": {"type": "nonsense"}}}}, openai.BadRequestError, "json_schema: expected"),
+        ({"extra_body": {"documents": [{"doc_id": "1"}]}}, openai.BadRequestError, "documents.0.text"),
+    ],
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_are_openai_s_and_say_what_was_expected(client, change, error, says, stream):
     with pytest.raises(error) as caught:

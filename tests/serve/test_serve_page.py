@@ -33,13 +33,15 @@ def site(tiny_base, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("page")
     (folder / "more").mkdir()
-    for seed, (name, invocation, role) in enumerate([
-            ("asked", [901, 902], "user"), ("answered", [903], "assistant"), ("plain", [], None), ("more/late", [904], None)]):
+    for seed, (name, invocation, role) in enumerate(
+        [("asked", [901, 902], "user"), ("answered", [903], "assistant"), ("plain", [], None), ("more/late", [904], None)]
+    ):
         random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed, invoked_after=role)
     (folder / "asked.io.yaml").write_text(IO_YAML)
     args = [arg for name in ("asked", "answered", "plain") for arg in ("--adapter", folder / f"{name}.gguf")]
-    with running(folder / "log", "--model", tiny_base, "--name", "tiny", "--ctx", 2048, *args,
-                 "--adapters-from", folder / "more", more=folder / "more") as server:
+    with running(
+        folder / "log", "--model", tiny_base, "--name", "tiny", "--ctx", 2048, *args, "--adapters-from", folder / "more", more=folder / "more"
+    ) as server:
         yield server
 
 
@@ -133,8 +135,10 @@ def test_a_conversation_streams(open_page):
     assert lengths == sorted(lengths) and len(set(lengths)) > 3
     talk.ask("And about ferries?")
     assert talk.bodies[-1]["messages"] == [
-        {"role": "user", "content": "Say something odd about whales."}, {"role": "assistant", "content": text},
-        {"role": "user", "content": "And about ferries?"}]
+        {"role": "user", "content": "Say something odd about whales."},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": "And about ferries?"},
+    ]
 
 
 def test_cards_are_under_the_message_that_they_judge(open_page):
@@ -159,7 +163,12 @@ def test_cards_are_under_the_message_that_they_judge(open_page):
 
 def test_the_strip_says_what_the_server_does(open_page):
     talk = open_page()
-    usages = [talk.ask("Count the stones of the page's own wall.")[2], talk.invoke("answered")[2], talk.ask("And of another?")[2], talk.invoke("asked")[2]]
+    usages = [
+        talk.ask("Count the stones of the page's own wall.")[2],
+        talk.invoke("answered")[2],
+        talk.ask("And of another?")[2],
+        talk.invoke("asked")[2],
+    ]
     sums = [0, 0]
     for row, name, usage in zip(talk.rows.all(), ("answer", "answered", "answer", "asked"), usages, strict=True):
         total = usage["total_tokens"]
@@ -207,7 +216,10 @@ def test_a_call_that_fails_is_a_line_and_the_conversation_goes_on(open_page):
     talk.page.context.set_offline(False)
     talk.streamed(talk.message("user").get_by_role("button", name="Try again").click)
     assert talk.bodies[-1]["messages"] == [
-        {"role": "user", "content": "First."}, {"role": "assistant", "content": text}, {"role": "user", "content": "Second."}]
+        {"role": "user", "content": "First."},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": "Second."},
+    ]
     expect(talk.message("user").locator(".error")).to_have_count(0)
     talk.invoke("answered")
     expect(talk.message("assistant").locator(".card .error")).to_have_count(0)
@@ -220,8 +232,13 @@ def test_what_looks_like_html_is_text(open_page, site):
         talk = open_page()
         talk.more = {"structured_outputs": {"grammar": f"root ::= {json.dumps(HOSTILE)}"}, "max_tokens": 100}
         assert talk.ask(HOSTILE)[0] == HOSTILE == talk.invoke(HOSTILE)[0]
-        for place in (talk.message("user").locator(".text"), talk.message("assistant").locator(".text"), talk.page.locator(".card h3"),
-                      talk.page.locator(".card .said"), talk.rows.last.locator(".name")):
+        for place in (
+            talk.message("user").locator(".text"),
+            talk.message("assistant").locator(".text"),
+            talk.page.locator(".card h3"),
+            talk.page.locator(".card .said"),
+            talk.rows.last.locator(".name"),
+        ):
             expect(place).to_have_text(HOSTILE)
         assert talk.page.locator("img").count() == 0 and talk.page.locator("script").count() == 1
         assert talk.page.evaluate("document.pwned") is None
@@ -231,7 +248,9 @@ def test_what_looks_like_html_is_text(open_page, site):
 
 def test_by_keyboard_alone(open_page):
     talk = open_page()
-    focused = lambda: talk.page.evaluate("[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]")
+    focused = lambda: talk.page.evaluate(
+        "[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]"
+    )
     press = talk.page.keyboard.press
     expect(talk.page.get_by_label("Message", exact=True)).to_be_focused()
     talk.page.locator("a, button, input, textarea").first.focus()
@@ -279,9 +298,11 @@ def test_a_new_conversation(open_page):
     assert (talk.page.locator("article").count(), talk.rows.count()) == (2, 1)
 
 
-@pytest.mark.parametrize("options", [
-    {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}, {"viewport": {"width": 320, "height": 640}, "color_scheme": "dark"}],
-    ids=["desktop-light", "phone-dark"])
+@pytest.mark.parametrize(
+    "options",
+    [{"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}, {"viewport": {"width": 320, "height": 640}, "color_scheme": "dark"}],
+    ids=["desktop-light", "phone-dark"],
+)
 def test_axe_finds_nothing(open_page, options):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -72,7 +72,9 @@ def test_what_cannot_begin_leaves_nothing_behind(service, fails):
             pass
 
     async def works():
-        async with service.generating(2, lambda: [(Prepared(Prompt([3])), SamplingParams(max_tokens=2))] * 2, streams=False, cache_salt=None) as generation:
+        async with service.generating(
+            2, lambda: [(Prepared(Prompt([3])), SamplingParams(max_tokens=2))] * 2, streams=False, cache_salt=None
+        ) as generation:
             assert service.gate.n_running == 2 and len(service._running) == 1
             return await generation.ended()
 

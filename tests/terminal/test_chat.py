@@ -36,8 +36,14 @@ def talk(shared):
 
     def talk(*messages, adapters=("answerability", "other"), on_write=lambda text: None, max_tokens=6):
         screen = Shown(on_write)
-        chat = Chat(lambda: kept(shared.conversation(system="Be brief.")), lambda path: kept(shared.restore(path)), adapters, screen,
-                    temperature=0, max_tokens=max_tokens)
+        chat = Chat(
+            lambda: kept(shared.conversation(system="Be brief.")),
+            lambda path: kept(shared.restore(path)),
+            adapters,
+            screen,
+            temperature=0,
+            max_tokens=max_tokens,
+        )
         chat.run(messages)
         return re.sub(r"\d+ ms", "MS", screen.out.getvalue())
 
@@ -54,7 +60,9 @@ def test_a_transcript(shared, talk):
     shared.clear_cache()
     reused = {name: reply.usage.cached_tokens for name, reply in verdicts.items()}
     decoded = {name: n_new + len(verdicts[name].tokens) for name, n_new in (("answerability", 0), ("other", 3))}
-    assert talk("", f"  {PASSAGE}  ", "/answerability", "/all", "/reset", "/quit", "never reached") == f"""{answer.text}
+    assert (
+        talk("", f"  {PASSAGE}  ", "/answerability", "/all", "/reset", "/quit", "never reached")
+        == f"""{answer.text}
 <0 tokens reused, {n.prompt_tokens + n.completion_tokens} decoded, MS>
 {verdict.text}
 <{verdict.usage.cached_tokens} tokens reused, {3 + 4 + len(verdict.tokens)} decoded, MS>
@@ -64,6 +72,7 @@ other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].t
 <{sum(reused.values())} tokens reused, {sum(decoded.values())} decoded, MS>
 <a new conversation>
 """
+    )
 
 
 def test_help_lists_every_command(talk):
@@ -90,7 +99,9 @@ def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path
     said = [first, {"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]
     assert answer.usage.prompt_tokens == len(shared.tokenize(shared.render(said, add_generation_prompt=True)))
     shared.clear_cache()
-    assert talk("/docs", f"/doc {path}", "/docs", question, "/answerability") == f"""<no documents; /doc FILE attaches one>
+    assert (
+        talk("/docs", f"/doc {path}", "/docs", question, "/answerability")
+        == f"""<no documents; /doc FILE attaches one>
 <document 1: the ferry.txt, 26 characters>
 1: the ferry.txt, 26 characters
 {answer.text}
@@ -98,18 +109,22 @@ def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path
 {verdict.text}
 <{verdict.usage.cached_tokens} tokens reused, {verdict.usage.prompt_tokens - verdict.usage.cached_tokens + len(verdict.tokens)} decoded, MS>
 """
+    )
     assert verdict.usage.cached_tokens >= answer.usage.prompt_tokens
 
 
 def test_documents_that_are_none_are_a_line(talk, tmp_path):
     (tmp_path / "long").write_text("so " * 3000)
     text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
-    assert re.fullmatch(r"""<error: /doc: expected the name of a file behind it, got none>
+    assert re.fullmatch(
+        r"""<error: /doc: expected the name of a file behind it, got none>
 <error: ~nobody-here/x: expected a text file, got nothing; check the path>
 <error: .*: expected a text file, got a folder; check the path>
 <error: context: expected at most 2048 tokens, got \d+; .*>
 <no documents; /doc FILE attaches one>
-""", text)
+""",
+        text,
+    )
 
 
 def test_a_saved_chat_goes_on_as_before(talk, tmp_path):
@@ -125,7 +140,10 @@ def test_a_saved_chat_goes_on_as_before(talk, tmp_path):
     shown += "".join(f"{name}: {text}\n" for name, text in verdicts)
     error = "<error: /resume: expected the name of a file behind it, got none>\n"
     listed = "1: ferry.txt, 26 characters\n"
-    begin, end = f"{error}{shown}{listed}{back}\n<", "<took back the last question>\n" * 2 + "<error: /undo: expected a question to take back, got none>\n" + shown
+    begin, end = (
+        f"{error}{shown}{listed}{back}\n<",
+        "<took back the last question>\n" * 2 + "<error: /undo: expected a question to take back, got none>\n" + shown,
+    )
     assert len(verdicts) == 2 and again.startswith(begin) and again.endswith(end)
     cost = re.fullmatch(r"(\d+) tokens reused, (\d+) decoded, MS>\n", again[len(begin) : -len(end)])
     assert cost and int(cost[1]) > 40 > int(cost[2])
@@ -139,14 +157,19 @@ def test_only_saved_chats_are_replaced_and_resumed(shared, talk, tmp_path):
         chat.notes = {"findings": [{"after": "x"}, 3]}  # another program's
         chat.save(foreign)
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    said = talk(f"/save {text}", f"/save {tmp_path}", f"/save {tmp_path}/no/chat", f"/resume {text}", f"/resume {damaged}", f"/resume {foreign}", "/undo")
-    assert re.fullmatch(r"""<error: .*/text: expected a new file or a saved conversation, got another kind of file; choose another name>
+    said = talk(
+        f"/save {text}", f"/save {tmp_path}", f"/save {tmp_path}/no/chat", f"/resume {text}", f"/resume {damaged}", f"/resume {foreign}", "/undo"
+    )
+    assert re.fullmatch(
+        r"""<error: .*/text: expected a new file or a saved conversation, got another kind of file; choose another name>
 <error: .*: expected a file that can be written, got: Is a directory; check the path>
 <error: .*/no/chat: expected a file that can be written, got: No such file or directory; check the path and the room there>
 <error: .*/text: expected a saved conversation, got another kind of file; check the path>
 <error: .*/damaged: expected the SHA-256 at its end .*; the file is damaged>
 <error: /undo: expected a question to take back, got none>
-""", said)
+""",
+        said,
+    )
     assert text.read_text() == "dear diary"
 
 

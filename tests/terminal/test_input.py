@@ -51,9 +51,14 @@ def terminal(variants, tmp_path):
     env = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
     env.pop("NO_COLOR", None)
     process = pexpect.spawn(
-        sys.executable, ["-c", code, "chat", *(f"--adapter={variants[name]}" for name in ("answerability", "other")),
-                         "--temperature", "0", "--max-tokens", "400"],
-        env=env, cwd=tmp_path, encoding="utf-8", timeout=90, dimensions=(40, 120))
+        sys.executable,
+        ["-c", code, "chat", *(f"--adapter={variants[name]}" for name in ("answerability", "other")), "--temperature", "0", "--max-tokens", "400"],
+        env=env,
+        cwd=tmp_path,
+        encoding="utf-8",
+        timeout=90,
+        dimensions=(40, 120),
+    )
     process.expect("/answerability, /other, /all; /help")
     yield process
     process.close(force=True)

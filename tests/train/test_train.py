@@ -21,7 +21,9 @@ def data(tmp_path_factory) -> Path:
     """Messages that are glad or sad, by one word."""
     lines = [
         {"messages": [{"role": "user", "content": f"{before} {word}."}], "output": mood}
-        for mood, words in MOODS.items() for word in words for before in ("Today I had", "We talked of", "There was")
+        for mood, words in MOODS.items()
+        for word in words
+        for before in ("Today I had", "We talked of", "There was")
     ]
     path = tmp_path_factory.mktemp("data") / "mood.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -49,9 +51,25 @@ def test_the_trained_adapter_says_what_it_learnt(base_q4, data, tmp_path):
     """On the embedded model: a random one has nothing to build on."""
     from alora_gguf import Model
 
-    done = alora(*arguments(
-        base_q4, data, tmp_path / "mood", "--invocation", INVOCATION, "--gguf", str(tmp_path / "mood.gguf"), "--batch-size", "8",
-        "--epochs", "10", "--learning-rate", "2e-3", "--select", "loss"))
+    done = alora(
+        *arguments(
+            base_q4,
+            data,
+            tmp_path / "mood",
+            "--invocation",
+            INVOCATION,
+            "--gguf",
+            str(tmp_path / "mood.gguf"),
+            "--batch-size",
+            "8",
+            "--epochs",
+            "10",
+            "--learning-rate",
+            "2e-3",
+            "--select",
+            "loss",
+        )
+    )
     assert done.returncode == 0, done.stderr
     with Model(base_q4, n_ctx=512, n_threads=1) as model:
         model.load_adapter(tmp_path / "mood.gguf")
@@ -116,11 +134,14 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(trained, tiny_ba
     done = alora(*command)
     assert done.returncode == 0, done.stderr
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".md"} == {
-        p.name: p.read_bytes() for p in trained.iterdir() if p.suffix != ".md"}
+        p.name: p.read_bytes() for p in trained.iterdir() if p.suffix != ".md"
+    }
 
 
 def test_an_ordinary_lora_of_the_same_prompts(tiny_base, data, tmp_path):
-    done = alora(*arguments(tiny_base, data, tmp_path / "mood", "--invocation", INVOCATION, "--method", "lora", "--gguf", str(tmp_path / "mood.gguf")))
+    done = alora(
+        *arguments(tiny_base, data, tmp_path / "mood", "--invocation", INVOCATION, "--method", "lora", "--gguf", str(tmp_path / "mood.gguf"))
+    )
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "mood" / "adapter_config.json").read_text())
     assert not config.get("alora_invocation_tokens")
@@ -132,8 +153,23 @@ def test_an_ordinary_lora_of_the_same_prompts(tiny_base, data, tmp_path):
 def test_a_start_of_a_smaller_rank_is_widened(trained, tiny_base, data, tmp_path):
     from safetensors.numpy import load_file
 
-    done = alora(*arguments(tiny_base, data, tmp_path / "mood", "--invocation", INVOCATION, "--start", str(trained), "--rank", "6",
-                            "--epochs", "0.1", "--learning-rate", "1e-9"))
+    done = alora(
+        *arguments(
+            tiny_base,
+            data,
+            tmp_path / "mood",
+            "--invocation",
+            INVOCATION,
+            "--start",
+            str(trained),
+            "--rank",
+            "6",
+            "--epochs",
+            "0.1",
+            "--learning-rate",
+            "1e-9",
+        )
+    )
     assert done.returncode == 0, done.stderr
     before, after = (load_file(folder / "adapter_model.safetensors") for folder in (trained, tmp_path / "mood"))
     for name, wide in after.items():
@@ -144,8 +180,7 @@ def test_a_start_of_a_smaller_rank_is_widened(trained, tiny_base, data, tmp_path
 
 
 def test_an_instruction_restates_the_last_message(tiny_base, data, tmp_path):
-    done = alora(*arguments(
-        tiny_base, data, tmp_path / "mood", "--invocation", "<mood>", "--instruction", "<mood> {last_message}", "--epochs", "1"))
+    done = alora(*arguments(tiny_base, data, tmp_path / "mood", "--invocation", "<mood>", "--instruction", "<mood> {last_message}", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
     assert "{last_message}" in (tmp_path / "mood" / "io.yaml").read_text()
 

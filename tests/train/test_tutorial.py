@@ -31,8 +31,11 @@ def run(folder: Path, begin: str, *swap: str) -> str:
     if swap:
         assert swap[0] in command
         command = command.replace(*swap)
-    command = command.replace("python ", f"{sys.executable} ", 1) if command.startswith("python") else command.replace(
-        "alora ", f"{sys.executable} -m alora_gguf.cli ", 1)
+    command = (
+        command.replace("python ", f"{sys.executable} ", 1)
+        if command.startswith("python")
+        else command.replace("alora ", f"{sys.executable} -m alora_gguf.cli ", 1)
+    )
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
