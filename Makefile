@@ -24,7 +24,7 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	    $(BIN)/alora chat --adapter $(ADAPTERS) --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
-test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built
+test: lint types $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 # below three minutes: no PyTorch, no browser, no second native build
@@ -36,9 +36,10 @@ lint: $(STAMPS)/lint-tools
 	$(BIN)/ruff format --check
 	PYTHONPATH=$(CURDIR) $(BIN)/lint-imports --no-cache --no-logo
 
-types: $(STAMPS)/type-tools
+# mypy, and pyright as it comes in a wheel
+types: $(STAMPS)/type-tools $(STAMPS)/llama-cpp-python
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 # beside the unpatched library, llama-server and PEFT; half an hour on a quiet machine
 bench: $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built

@@ -137,7 +137,7 @@ class Model:
         """
         self.check_open()
         adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
-        adapter.metadata, adapter.io, adapter.warnings  # noqa: B018  read here, so that the loop is not kept waiting for it
+        adapter.read()  # here, so that the loop is not kept waiting for it
 
         def load() -> None:
             self.adapters.load(adapter)  # where there is no room now, the first call that needs it loads it

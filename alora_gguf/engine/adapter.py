@@ -46,6 +46,10 @@ class Adapter:
         self._stat = self._stat_now()
         self.uid = _uid((os.path.realpath(path), self._stat))
 
+    def read(self) -> None:
+        """Reads now what else is read when it is first asked for. Raises as these."""
+        _ = self.metadata, self.io, self.warnings
+
     @cached_property
     def metadata(self) -> AdapterMetadata:
         """Read when first asked for. Raises AdapterFileError, or AdapterMismatchError for another base's."""
