@@ -20,15 +20,10 @@
 //     rows, B, added. Four launches, the fewest that there can be, and what few adapters want;
 //   - one that is active for few of many rows computes these alone: gathered, A, times their scales, B,
 //     put back in place. It costs in proportion to its tokens, whatever the number of adapters.
-// Measured by benchmarks/device_ways.cpp, no GPU being at hand, on one thread of the CPU backend: 8
-// adapters on 256 rows of the 135M shape add to a layer's 20 ms, where they share all rows or the last 8,
-//   all rows 39 or 40 ms, gathered 5.6 or 2.2 ms.
-// Two more ways have four launches for any number of adapters, and are not taken:
-//   stacks and ggml_mul_mat_id, 32 or 31 ms: rows without an adapter pay for a slot of zeros, and CUDA
-//     waits for the host at every op where F16 has a rank below 64;
-//   the ranks of all in one matrix, 18 ms for both: every row pays for every adapter.
-// Both need copies of the weights, made again as adapters come and go. What speaks for them is a device
-// on which launches cost more than that: with 32 adapters in a step a weight has 128 here.
+// Two more ways have four launches for any number of adapters, and are not taken (docs/benchmarks/device-ways.md
+// has the times): stacks and ggml_mul_mat_id, where rows without an adapter pay for a slot of zeros, and the ranks
+// of all in one matrix, where every row pays for every adapter. Both need copies of the weights, made again as
+// adapters come and go. What speaks for them is a device on which launches cost more than that.
 // What the ops read about the tokens are graph inputs, so a graph is reused as it is while the adapters
 // are the same and each computes about as many rows as before.
 class llm_graph_input_alora : public llm_graph_input_i {

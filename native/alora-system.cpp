@@ -50,8 +50,8 @@ std::string alora_library_folder() {
     return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-// A decode reads every adapter once, in pieces of some ten kilobytes: with pages of 4 KiB it gets
-// 20 GB/s of the 31 that memory has, with huge ones 28.
+// A decode reads every adapter once, in pieces of some ten kilobytes: with small pages it gets two thirds of what
+// memory has, with huge ones nearly all.
 alora_pages::alora_pages(size_t size) : data(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)), size(size) {
     if (data == MAP_FAILED) {
         throw std::bad_alloc();
