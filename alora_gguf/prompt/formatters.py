@@ -144,6 +144,11 @@ class DecodeSentences(rules.DecodeSentences):
 class DropDuplicates(rules.DropDuplicates):
     """Of records that are equal in the target fields the last one stays, where the first was. granite-common checks them, and drops none."""
 
+    def __init__(self, config: dict[str, Any], path: list[Any], /, target_fields: Any):
+        if not isinstance(target_fields, list) or not all(isinstance(field, str) for field in target_fields):
+            raise FormError("target_fields", "a list of names", target_fields)
+        super().__init__(config, path, target_fields=target_fields)
+
     def _transform(self, value: Any, path: tuple[Any, ...], prepared: dict[str, Any]) -> list[Any]:
         records = super()._transform(value, path, prepared)
         return list({tuple(_hashable(record[field]) for field in self.target_fields): record for record in records}.values())
