@@ -38,6 +38,7 @@ class IntrinsicRequest:
     """A conversation as an intrinsic is asked about it.
 
     n_conversation        how many of the messages stand before the instruction; all if there is none
+    own_words             where the words of the io.yaml itself stand in the instruction: the first character, and the one behind the last
     template_arguments    what the chat template gets beside the messages, as `documents`
     schema                JSON schema of the output, or None
     sampling              SamplingParams' arguments
@@ -51,6 +52,7 @@ class IntrinsicRequest:
     schema: dict[str, Any] | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     top_logprobs: int = 0
+    own_words: tuple[tuple[int, int], ...] = ()
     completion: Asked | None = field(repr=False, default=None)
 
 
@@ -161,6 +163,7 @@ class IntrinsicIO:
             schema=self.schema,
             sampling=dict(self.sampling),
             top_logprobs=self.top_logprobs,
+            own_words=self._own_words(arguments, rewritten),
             completion=made,
         )
 
@@ -224,6 +227,19 @@ class IntrinsicIO:
             if name is not None and (spec or not name.isidentifier()):
                 raise self._refuse("instruction", "fields that are {name}, and {{ }} for braces", f"{{{name}{spec and ':' + spec}}}")
         return {name for _, name, _, _ in parsed if name is not None}
+
+    def _own_words(self, arguments: Mapping[str, Any], rewritten: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
+        """As in IntrinsicRequest; rewritten: its messages."""
+        if self._rewriter.instruction is None:
+            return ()
+        spans, n, formatter = [], 0, string.Formatter()
+        values = {**arguments, _LAST: text_of(rewritten[-2]) if len(rewritten) > 1 else ""}
+        for words, name, _, conversion in formatter.parse(self._rewriter.instruction):
+            if words:
+                spans.append((n, n + len(words)))
+            value = "" if name is None else format(formatter.convert_field(values[name], conversion))
+            n += len(words) + len(value)
+        return tuple(spans)
 
     def _refuse(self, what: str, expected: str, got: Any) -> IoYamlError:
         return _refused(self.where, what, expected, got)
