@@ -193,6 +193,21 @@ class IntrinsicIO:
             ) from e
 
     @property
+    def instruction(self) -> str | None:
+        """The file's own, with fields in braces."""
+        return self._rewriter.instruction
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """For each source whose sentences get numbers (last_message, all_but_last_message, documents) what stands before a number."""
+        return self._rewriter.tags
+
+    @property
+    def likelihoods(self) -> list[tuple[list[Any], dict[Any, float]]]:
+        """Where in the output labels become likelihoods, and what each label counts."""
+        return [(rule.input_path_expr, rule.categories_to_values or {}) for rule in self._processor.rules if rule.YAML_NAME == "likelihood"]
+
+    @property
     def _needs_last_message(self) -> bool:
         return _LAST in self._fields or _LAST in self._rewriter.tags
 

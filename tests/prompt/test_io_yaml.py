@@ -211,6 +211,27 @@ def test_documents(model, made, base_q4, answerability):
             assert reply.usage.prompt_tokens == len(writes_documents.tokenize(text)) + 4
 
 
+def test_numbers_in_earlier_messages_cost_what_is_cached(model, made):
+    """The prompt is another from the first sentence on; usage says so, and the conversation itself is left as it is."""
+    tags = "sentence_boundaries: {all_but_last_message: c, last_message: r}\n"
+    text = HEAD + tags + 'instruction: "<|im_start|>answerability\\nWhich?"\nparameters: {max_completion_tokens: 4}\n'
+    with model.conversation(messages=QUESTION) as chat:
+        chat.ask("And back?", max_tokens=5, temperature=0)
+        reply = chat.invoke(made(text))
+        said = [m["content"] for m in chat.messages]
+        tagged = [
+            {**QUESTION[0], "content": "<c0> The ferry leaves at nine. <c1> How long does it take?"},
+            {"role": "user", "content": "<c2> And back?"},
+        ]
+        assert said[0] == QUESTION[0]["content"]
+        whole = model.tokenize(model.render([*QUESTION, {"role": "user", "content": "And back?"}]))
+        theirs = model.tokenize(model.render(tagged))
+        n_same = next(i for i, (a, b) in enumerate(zip(whole, theirs)) if a != b)
+        assert reply.usage.cached_tokens <= n_same < len(whole) <= reply.usage.prompt_tokens
+        again = chat.invoke("made").usage
+        assert again.cached_tokens > n_same
+
+
 def test_attached_documents(model, made, base_q4, answerability):
     text = {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt takes two hours."}
     made(HEAD + "docs_as_message: string\nparameters: {max_tokens: 1}")
