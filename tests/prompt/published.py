@@ -1,8 +1,12 @@
 """io.yaml in the form in which intrinsics are published in 2026, and the cases of shared/conformance/mellea that they make."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import yaml
+
+from alora_gguf.prompt.io_yaml import IntrinsicIO
 
 ANSWERABILITY = """
 name: answerability
@@ -246,3 +250,12 @@ def case(folder, name):
 
 def read(folder, what, name):
     return json.loads((folder / what / f"{name}.json").read_text())
+
+
+def io_of(config):
+    return IntrinsicIO.read(config if isinstance(config, str) else yaml.safe_dump(config), "x.io.yaml")
+
+
+def as_token(entry):
+    """A token of a stored completion, as a TokenLogprob."""
+    return SimpleNamespace(text=entry["token"], logprob=entry["logprob"], top=tuple(as_token(t) for t in entry.get("top_logprobs", ())))

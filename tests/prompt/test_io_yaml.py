@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reference import PRECISE
 
-from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict
+from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict, find_invocation
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
 from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
@@ -156,6 +156,26 @@ def test_an_instruction_is_asked_behind_the_cached_conversation(model, made):
         assert all(row[token] > row.max() - 1e-3 for row, token in zip(adapted, reply.tokens))
         assert np.abs(adapted - base).max() > 1
         assert reply.result == reply.text
+
+
+def test_an_invocation_that_its_instruction_joins_to_what_follows(model, made):
+    """Line breaks are joined, so the invocation, which ends in one, is not in the text's tokens: it is put there."""
+    instruction = INVOCATION + "\n\nIs it?"
+    text = HEAD + f"instruction: {json.dumps(instruction)}\nparameters: {{max_completion_tokens: 4}}\n"
+    invocation = model.tokenize(INVOCATION)
+    with model.conversation(messages=QUESTION) as chat:
+        reply = chat.invoke(made(text))
+        assert model.adapter("made").invocation_tokens == invocation
+        whole = model.render([*QUESTION, {"role": "user", "content": instruction}], add_generation_prompt=True)
+        assert find_invocation(model.tokenize(whole), invocation) is None
+        head, _, tail = whole.rpartition(INVOCATION)
+        tokens = [*model.tokenize(head), *invocation, *model.tokenize(tail)]
+        assert reply.usage.prompt_tokens == len(tokens)
+        rows = model.logits([(tokens + reply.tokens, "made"), (tokens + reply.tokens, None)])
+        adapted, base = (row[len(tokens) - 1 : len(tokens) - 1 + len(reply.tokens)] for row in rows)
+        assert all(row[token] > row.max() - 1e-3 for row, token in zip(adapted, reply.tokens))
+        assert np.abs(adapted - base).max() > 1
+        assert chat.invoke("made").usage.cached_tokens == len(tokens)
 
 
 def test_an_instruction_without_the_invocation_is_refused(model, made):

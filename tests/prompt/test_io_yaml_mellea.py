@@ -19,11 +19,12 @@ from published import (
     REQUIREMENT,
     REWRITE,
     WITH_RESULTS,
+    as_token,
     case,
     folder_of,
+    io_of,
     read,
 )
-from test_io_yaml_published import as_token, io_of
 
 SOME = settings(max_examples=60, deadline=None)
 

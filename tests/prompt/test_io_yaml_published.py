@@ -1,13 +1,11 @@
 """io.yaml as published in 2026: every request and every result of shared/conformance/mellea, and the numbers of sentences."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published import ANSWERABILITY, ATTRIBUTION, CASES, CITATIONS, STUB, WITH_RESULTS, case, folder_of, read
+from published import ANSWERABILITY, ATTRIBUTION, CASES, CITATIONS, STUB, WITH_RESULTS, as_token, case, folder_of, io_of, read
 
 from alora_gguf import IoYamlError, ResultError
 from alora_gguf.prompt.io_yaml import IntrinsicIO
@@ -27,18 +25,10 @@ def conformance(repo):
     return folder_of(repo)
 
 
-def io_of(config):
-    return IntrinsicIO.read(config if isinstance(config, str) else yaml.safe_dump(config), "x.io.yaml")
-
-
 def decoding(source, names, tags=None):
     rule = {"type": "decode_sentences", "source": source, "input_path": [None, "n"], "output_names": names}
     tags = {"last_message": "r", "documents": "c", "all_but_last_message": "c"} if tags is None else tags
     return PLAIN | {"sentence_boundaries": tags, "transformations": [rule]}
-
-
-def as_token(entry):
-    return SimpleNamespace(text=entry["token"], logprob=entry["logprob"], top=tuple(as_token(t) for t in entry.get("top_logprobs", ())))
 
 
 def near(value):
@@ -94,6 +84,21 @@ def test_every_stored_io_yaml_is_read(conformance):
     assert {name for name, io in read.items() if io.name} == {"uncertainty"} and read["uncertainty"].name == "uncertainty"
     assert read["answerability_ollama"].schema == read["answerability"].schema  # in its parameters, as Ollama takes it
     assert read["answerability_ollama"].sampling == {"max_tokens": 6}
+
+
+# the instruction
+
+
+@FEW
+@given(st.text("a{<\u00fc. ", max_size=9), st.text("b.}", min_size=1, max_size=9).filter(str.strip))
+def test_the_words_of_the_file_itself(value, last):
+    """What the invocation is looked for in: arguments that spell it are no place for it."""
+    io = io_of(PLAIN | {"instruction": "{value}One {{two}} {last_message}{value!r} three", "sentence_boundaries": {"last_message": "r"}})
+    asked = io.rewrite([{"role": "user", "content": last}], value=value)
+    text = asked.messages[-1]["content"]
+    assert [text[begin:end] for begin, end in asked.own_words] == ["One {", "two}", " ", " three"]
+    assert text.startswith(value) and text[len(value) :].startswith("One {two} <r0> ")
+    assert io_of(PLAIN).rewrite(CHAT).own_words == ()
 
 
 # names and stubs
