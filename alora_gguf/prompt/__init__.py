@@ -7,6 +7,9 @@ thinking           the strings around a model's thought
 messages           messages as a template takes them
 control_tokens     names of control tokens in texts of people, which are text
 token_history      texts whose tokens are in the cache
+io_yaml            an io.yaml: the request that it makes of a conversation, and the result that it makes of an answer
+formatters         what io_yaml does that by: granite-common's formatters, and what has come since
 intrinsic_prompt   the tokens of a conversation and of what asks about it, and where the adapter begins
+problems           what is odd about an io.yaml on a model's vocabulary
 builder            all of it together: messages to tokens, for conversations, server, training and evaluation
 """

@@ -12,7 +12,7 @@ from ..errors import PromptError
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, texts_of
 from .documents import documents_message
-from .intrinsic_prompt import intrinsic_prompt
+from .intrinsic_prompt import intrinsic_prompt, place_of
 from .io_yaml import IntrinsicIO, IntrinsicRequest, documents_of, judged
 from .messages import Message, check_messages, text_of, without_thoughts
 from .token_history import Known, TokenHistory, text_tokens
@@ -165,11 +165,11 @@ class PromptBuilder:
         if may_be_asked or intrinsic.io is None:
             mark = self.control.mark(given, setting.documents, setting.variables)
             said, of = self.control.messages(given, mark), self._protected(setting, mark)
-            prompt, is_appended = self._invoked(given, said, len(said), intrinsic, of, mark, known)
+            prompt, is_appended = self._invoked(given, said, len(said), (), intrinsic, of, mark, known)
             if intrinsic.io is None or not is_appended:
                 return prompt
         mark, rewritten, plain, of = self._rewritten(given, intrinsic.io, setting, arguments)
-        prompt, _ = self._invoked(given, rewritten.messages, rewritten.n_conversation, intrinsic, of, mark, known)
+        prompt, _ = self._invoked(given, rewritten.messages, rewritten.n_conversation, rewritten.own_words, intrinsic, of, mark, known)
         return replace(prompt, asked=plain, result_of=partial(intrinsic.io.result, plain))
 
     def _said(self, messages: Sequence[Message], setting: Setting, mark: str, add_generation_prompt: bool) -> Prompt:
@@ -197,6 +197,7 @@ class PromptBuilder:
         given: Sequence[Message],
         said: Sequence[Message],
         n_conversation: int,
+        own_words: Sequence[tuple[int, int]],
         intrinsic: Intrinsic,
         setting: Setting,
         mark: str,
@@ -205,8 +206,16 @@ class PromptBuilder:
         """The prompt of messages that are protected already, and whether the invocation was in none of them and has been appended."""
         render = partial(self.render, setting=setting, mark=mark)
         fitting = lambda text: [*self.history.fitting(text, setting.cache_salt), *([known] if known else [])]
+        tokenize = partial(self.vocab.tokenize_prompt, mark=mark)
         make = lambda messages: intrinsic_prompt(
-            messages, n_conversation, intrinsic.invocation, render, partial(self.vocab.tokenize_prompt, mark=mark), fitting, intrinsic.where
+            messages,
+            n_conversation,
+            intrinsic.invocation,
+            render,
+            tokenize,
+            fitting,
+            intrinsic.where,
+            place_of(messages, self.vocab.detokenize(intrinsic.invocation), own_words),
         )
         made = make(said)
         if made.is_appended and (named := self._with_invocation(given, said, intrinsic.invocation, mark)) is not None:

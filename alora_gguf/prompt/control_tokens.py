@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..runtime.vocab import Vocab
     from .chat_template import ChatTemplate
 
-_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters
+MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode's noncharacters
 _TAG = re.compile(r"<\|.+\|>", re.DOTALL)
 
 
@@ -46,7 +46,7 @@ class ControlTokens:
         if not self._protects:
             return ""
         texts = list(texts_of(values))
-        for mark in _MARKS:
+        for mark in MARKS:
             if not any(mark in text for text in texts):
                 return mark
         raise PromptError("messages: expected text, got every one of Unicode's noncharacters U+FDD0 to U+FDEF; take them out")

@@ -1,6 +1,7 @@
 """What an io.yaml says about an intrinsic: the request that is made of a conversation, and the result of what is said.
 
-granite-common does both; here are its errors in one line, and its request in this package's terms. No model is needed.
+granite-common does both, and formatters what has come since; here are their errors in one line, and their request in this
+package's terms. No model is needed.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from ..text import complaint
 from .messages import Message, text_of
 
 if TYPE_CHECKING:  # a quarter of a second to import
-    from granite_common import ChatCompletion
+    from .formatters import Asked
 
 _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
     "max_completion_tokens": "max_tokens",
     "repetition_penalty": "repeat_penalty",
     **{name: name for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty", "seed", "stop")},
 }
-_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs"}  # a likelihood gets its logprobs without being asked
+_KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs", "response_format"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
+_REQUIRED = ("model", "response_format", "transformations")
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for
 _MOST = 100_000  # characters of a file, and values in it
@@ -36,11 +38,12 @@ class IntrinsicRequest:
     """A conversation as an intrinsic is asked about it.
 
     n_conversation        how many of the messages stand before the instruction; all if there is none
+    own_words             where the words of the io.yaml itself stand in the instruction: the first character, and the one behind the last
     template_arguments    what the chat template gets beside the messages, as `documents`
     schema                JSON schema of the output, or None
     sampling              SamplingParams' arguments
     top_logprobs          alternatives that the result is computed from, 0: none
-    completion            granite-common's request
+    completion            granite-common's request, with its sentences
     """
 
     messages: list[dict[str, Any]]
@@ -49,26 +52,34 @@ class IntrinsicRequest:
     schema: dict[str, Any] | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     top_logprobs: int = 0
-    completion: ChatCompletion | None = field(repr=False, default=None)
+    own_words: tuple[tuple[int, int], ...] = ()
+    completion: Asked | None = field(repr=False, default=None)
 
 
 class IntrinsicIO:
-    """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in."""
+    """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in.
+
+    name: of the intrinsic, None where the file does not say it.
+    """
 
     def __init__(self, config: dict[str, Any], where: str):
         """config: the parsed io.yaml. Raises IoYamlError."""
-        from granite_common import IntrinsicsResultProcessor, IntrinsicsRewriter
+        from .formatters import FormError, ResultProcessor, Rewriter
 
         self.where = where
+        self.name: str | None = config.get("name")
+        if not isinstance(self.name, str | None):
+            raise self._refuse("name", "text", self.name)
+        form = {name: value for name, value in config.items() if name != "name"} if set(config) != {"name"} else dict.fromkeys(_REQUIRED)
         try:
-            self._rewriter = IntrinsicsRewriter(config_dict=config)
-            self._processor = IntrinsicsResultProcessor(config_dict=config)
+            self._rewriter = Rewriter(form)
+            self._processor = ResultProcessor(form, self._rewriter.tags)
             known = [*self._rewriter.parameters.items(), *self._rewriter.extra_body_parameters.items()]
+        except FormError as e:
+            raise self._refuse(*e.args) from e
         except Exception as e:  # whatever it stumbles over
             raise self._refuse("file", "an io.yaml that granite-common takes", _line(e)) from e
-        self.schema = self._rewriter.config["response_format"] or None
-        if not isinstance(self.schema, dict | None):
-            raise self._refuse("response_format", "a JSON schema, which is a mapping", self.schema)
+        self.schema = self._schema()
         for given, allowed in ((self._rewriter.parameters, _KNOWN), (self._rewriter.extra_body_parameters, _KNOWN_EXTRA)):
             for name in given:
                 if name not in allowed:
@@ -114,8 +125,9 @@ class IntrinsicIO:
         documents: texts, or mappings with `text` and perhaps `doc_id` (else numbers from 1 on) and `title`.
         arguments: of the instruction. Raises PromptError.
         """
-        from granite_common import ChatCompletion
         from pydantic import ValidationError
+
+        from .formatters import Asked
 
         for name in (*arguments, *self.arguments):
             if name not in self.arguments or name not in arguments:
@@ -127,7 +139,7 @@ class IntrinsicIO:
             )
         extra = {"documents": documents_of(documents)} if documents else {}
         try:
-            request = ChatCompletion.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
+            request = Asked.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
             made = self._rewriter.transform(request, **arguments)
         except ValidationError as e:
             wrong = e.errors()[0]
@@ -151,6 +163,7 @@ class IntrinsicIO:
             schema=self.schema,
             sampling=dict(self.sampling),
             top_logprobs=self.top_logprobs,
+            own_words=self._own_words(arguments, rewritten),
             completion=made,
         )
 
@@ -180,8 +193,41 @@ class IntrinsicIO:
             ) from e
 
     @property
+    def instruction(self) -> str | None:
+        """The file's own, with fields in braces."""
+        return self._rewriter.instruction
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """For each source whose sentences get numbers (last_message, all_but_last_message, documents) what stands before a number."""
+        return self._rewriter.tags
+
+    @property
+    def likelihoods(self) -> list[tuple[list[Any], dict[Any, float]]]:
+        """Where in the output labels become likelihoods, and what each label counts."""
+        return [(rule.input_path_expr, rule.categories_to_values or {}) for rule in self._processor.rules if rule.YAML_NAME == "likelihood"]
+
+    @property
     def _needs_last_message(self) -> bool:
-        return _LAST in self._fields or _LAST in (self._rewriter.sentence_boundaries or ())
+        return _LAST in self._fields or _LAST in self._rewriter.tags
+
+    def _schema(self) -> dict[str, Any] | None:
+        """The JSON schema of the output, wherever the file has it: for vLLM in response_format, for others in the parameters."""
+        form = self._rewriter.parameters.get("response_format")
+        kind = form.get("type") if isinstance(form, dict) else form
+        inner = form.get("json_schema") if isinstance(form, dict) and kind == "json_schema" else None
+        if form is not None and kind != "text" and not (isinstance(inner, dict) and isinstance(inner.get("schema"), dict)):
+            raise self._refuse("parameters.response_format", "type text, or type json_schema with a schema in its json_schema", form)
+        vllm = self._rewriter.extra_body_parameters.get("structured_outputs")
+        if vllm is not None and not (isinstance(vllm, dict) and list(vllm) == ["json"]):
+            raise self._refuse("parameters.extra_body.structured_outputs", "a JSON schema under json, and no more", vllm)
+        schemas = [schema for schema in (vllm and vllm["json"], inner and inner["schema"]) if schema]
+        for schema in schemas:
+            if not isinstance(schema, dict):
+                raise self._refuse("response_format", "a JSON schema, which is a mapping", schema)
+            if schema != schemas[0]:
+                raise self._refuse("parameters.response_format", "the schema that is in response_format, or none", schema)
+        return schemas[0] if schemas else None
 
     def _instruction_fields(self) -> set[str]:
         """The names in braces. Anything but a name could reach into objects, or ask for a billion spaces."""
@@ -196,6 +242,19 @@ class IntrinsicIO:
             if name is not None and (spec or not name.isidentifier()):
                 raise self._refuse("instruction", "fields that are {name}, and {{ }} for braces", f"{{{name}{spec and ':' + spec}}}")
         return {name for _, name, _, _ in parsed if name is not None}
+
+    def _own_words(self, arguments: Mapping[str, Any], rewritten: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
+        """As in IntrinsicRequest; rewritten: its messages."""
+        if self._rewriter.instruction is None:
+            return ()
+        spans, n, formatter = [], 0, string.Formatter()
+        values = {**arguments, _LAST: text_of(rewritten[-2]) if len(rewritten) > 1 else ""}
+        for words, name, _, conversion in formatter.parse(self._rewriter.instruction):
+            if words:
+                spans.append((n, n + len(words)))
+            value = "" if name is None else format(formatter.convert_field(values[name], conversion))
+            n += len(words) + len(value)
+        return tuple(spans)
 
     def _refuse(self, what: str, expected: str, got: Any) -> IoYamlError:
         return _refused(self.where, what, expected, got)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf import PromptError
-from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt
+from alora_gguf.prompt.intrinsic_prompt import intrinsic_prompt, place_of
 from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.token_history import text_tokens
 
@@ -105,3 +105,95 @@ def test_the_longest_known_text_counts(text, known):
         assert tokens == tokenize(text, begins=True)
     else:
         assert any(tokens == kept + tokenize(text[longest:], begins=False) for begin, kept in fitting if len(begin) == longest)
+
+
+# an invocation that cannot occur: its last character and the one behind it are one token
+
+MERGED = 1000
+
+
+def merging(text, *, begins):
+    tokens = [BOS] * begins
+    for c in text:
+        if c == ":" and tokens and tokens[-1] == ord("!"):
+            tokens[-1] = MERGED
+        else:
+            tokens.append(ord(c))
+    return tokens
+
+
+def split_prompt(messages, instruction, own_words=(), **options):
+    asked = [*messages, {"role": "U", "content": instruction}] if instruction is not None else messages
+    place = place_of(asked, "#!", own_words)
+    return intrinsic_prompt(asked, len(messages), INVOCATION, options.pop("render", render), merging, place=place, **options)
+
+
+@FEW
+@given(MESSAGES, st.text("a #", max_size=5), st.text("ab! :", max_size=8))
+def test_its_own_tokens_are_put_where_its_text_stands(messages, before, after):
+    prompt = split_prompt(messages, f"{before}#!:{after}", own_words=[(0, len(before) + 3)])
+    asked = [*messages, {"role": "U", "content": f"{before}#!:{after}"}]
+    whole = render(asked, add_generation_prompt=True)
+    at = len(render(messages, add_generation_prompt=False)) + len("<U>") + len(before)
+    if "#!" not in "".join(m["content"] for m in messages):
+        assert find_invocation(merging(whole, begins=True), INVOCATION) is None
+    assert prompt.tokens == merging(whole[:at], begins=True) + INVOCATION + merging(whole[at + 2 :], begins=False)
+    assert prompt.start == len(merging(whole[:at], begins=True)) >= prompt.n_conversation
+    assert prompt.text == render(messages, add_generation_prompt=False)
+    assert prompt.tokens[: prompt.n_conversation] == (merging(prompt.text, begins=True) if messages else [])
+    assert not prompt.is_appended
+
+
+@FEW
+@given(MESSAGES, st.text("a :", max_size=5))
+def test_it_stands_where_the_io_yaml_says_it_and_not_where_that_is_quoted(messages, quoted):
+    for own, instruction, place in (((0, 3), f"#!:{quoted}#!:", 0), ((3, 6), f"#!:#!:{quoted}", 3)):
+        prompt = split_prompt(messages, instruction, own_words=[own])
+        assert prompt.start == len(merging(render(messages, add_generation_prompt=False) + "<U>" + instruction[:place], begins=True))
+
+
+def test_in_a_message_too():
+    """As clients send it that have made the instruction themselves."""
+    said = [{"role": "U", "content": "a"}, {"role": "U", "content": " #!: b #!: c"}]
+    prompt = split_prompt(said, None)
+    assert prompt.tokens == merging("<U>a\n<U> ", begins=True) + INVOCATION + merging(": b #!: c\n<A>", begins=False)
+    assert (prompt.start, prompt.n_conversation, prompt.text) == (prompt.tokens.index(ord("#")), prompt.start, "<U>a\n<U> ")
+    assert not prompt.is_appended
+    said[-1]["content"] = "b #!: c"
+    prompt = split_prompt(said, None)
+    assert prompt.tokens == merging("<U>a\n<U>b ", begins=True) + INVOCATION + merging(": c\n<A>", begins=False)
+
+
+def test_what_is_cached_keeps_its_tokens_there_too():
+    said = [{"role": "U", "content": "a"}]
+    known = [(render(said, add_generation_prompt=False), [-1, -2])]
+    prompt = split_prompt(said, "#!: b", known=lambda text: known)
+    assert prompt.tokens == [-1, -2, *merging("<U>", begins=False), *INVOCATION, *merging(": b\n<A>", begins=False)]
+    assert (prompt.start, prompt.n_conversation) == (5, 2)
+
+
+def test_where_the_tokens_are_as_they_should_be_nothing_is_split():
+    said = [{"role": "U", "content": "a"}]
+    prompt = split_prompt(said, "#!: #! b")
+    assert prompt.tokens == merging("<U>a\n<U>#!: #! b\n<A>", begins=True)
+    assert prompt.start == prompt.tokens.index(MERGED) + 2
+
+
+@pytest.mark.parametrize("write", [
+    lambda content: content[::-1],
+    lambda content: content + content,
+    lambda content: content.upper().replace("#!", "?"),
+    lambda content: content.encode("ascii", "ignore").decode(),
+], ids=range(4))  # fmt: skip
+def test_a_template_that_writes_it_otherwise(write):
+    written = lambda messages, add_generation_prompt: render(
+        [m | {"content": write(m["content"])} for m in messages], add_generation_prompt=add_generation_prompt
+    )
+    with pytest.raises(PromptError, match="instruction: expected its invocation"):
+        split_prompt([{"role": "U", "content": "a"}], "#!: b", render=written)
+
+
+def test_no_place():
+    assert place_of([], "#!") is place_of([{"content": "#!"}], "") is place_of([{"content": "a"}], "#!") is None
+    assert place_of([{"content": [{"type": "text", "text": "#!"}]}], "#!") is None
+    assert place_of([{"content": "a#!b"}], "#!", [(0, 2), (2, 4)]) == (1, "#!")  # no words of the file's own hold it

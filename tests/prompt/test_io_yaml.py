@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reference import PRECISE
 
-from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict
+from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict, find_invocation
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
 from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
@@ -158,6 +158,26 @@ def test_an_instruction_is_asked_behind_the_cached_conversation(model, made):
         assert reply.result == reply.text
 
 
+def test_an_invocation_that_its_instruction_joins_to_what_follows(model, made):
+    """Line breaks are joined, so the invocation, which ends in one, is not in the text's tokens: it is put there."""
+    instruction = INVOCATION + "\n\nIs it?"
+    text = HEAD + f"instruction: {json.dumps(instruction)}\nparameters: {{max_completion_tokens: 4}}\n"
+    invocation = model.tokenize(INVOCATION)
+    with model.conversation(messages=QUESTION) as chat:
+        reply = chat.invoke(made(text))
+        assert model.adapter("made").invocation_tokens == invocation
+        whole = model.render([*QUESTION, {"role": "user", "content": instruction}], add_generation_prompt=True)
+        assert find_invocation(model.tokenize(whole), invocation) is None
+        head, _, tail = whole.rpartition(INVOCATION)
+        tokens = [*model.tokenize(head), *invocation, *model.tokenize(tail)]
+        assert reply.usage.prompt_tokens == len(tokens)
+        rows = model.logits([(tokens + reply.tokens, "made"), (tokens + reply.tokens, None)])
+        adapted, base = (row[len(tokens) - 1 : len(tokens) - 1 + len(reply.tokens)] for row in rows)
+        assert all(row[token] > row.max() - 1e-3 for row, token in zip(adapted, reply.tokens))
+        assert np.abs(adapted - base).max() > 1
+        assert chat.invoke("made").usage.cached_tokens == len(tokens)
+
+
 def test_an_instruction_without_the_invocation_is_refused(model, made):
     with model.conversation(messages=QUESTION) as chat, pytest.raises(PromptError, match="intrinsic 'made': instruction: expected its invocation"):
         chat.invoke(made(HEAD + "instruction: 'Judge: {last_message}'"))
@@ -209,6 +229,27 @@ def test_documents(model, made, base_q4, answerability):
             reply = chat.invoke("answerability", documents=documents, max_tokens=1)
             text = f"[1] It takes two hours.\n[x] It is red.\n{QUESTION[0]['content']}\n"
             assert reply.usage.prompt_tokens == len(writes_documents.tokenize(text)) + 4
+
+
+def test_numbers_in_earlier_messages_cost_what_is_cached(model, made):
+    """The prompt is another from the first sentence on; usage says so, and the conversation itself is left as it is."""
+    tags = "sentence_boundaries: {all_but_last_message: c, last_message: r}\n"
+    text = HEAD + tags + 'instruction: "<|im_start|>answerability\\nWhich?"\nparameters: {max_completion_tokens: 4}\n'
+    with model.conversation(messages=QUESTION) as chat:
+        chat.ask("And back?", max_tokens=5, temperature=0)
+        reply = chat.invoke(made(text))
+        said = [m["content"] for m in chat.messages]
+        tagged = [
+            {**QUESTION[0], "content": "<c0> The ferry leaves at nine. <c1> How long does it take?"},
+            {"role": "user", "content": "<c2> And back?"},
+        ]
+        assert said[0] == QUESTION[0]["content"]
+        whole = model.tokenize(model.render([*QUESTION, {"role": "user", "content": "And back?"}]))
+        theirs = model.tokenize(model.render(tagged))
+        n_same = next(i for i, (a, b) in enumerate(zip(whole, theirs)) if a != b)
+        assert reply.usage.cached_tokens <= n_same < len(whole) <= reply.usage.prompt_tokens
+        again = chat.invoke("made").usage
+        assert again.cached_tokens > n_same
 
 
 def test_attached_documents(model, made, base_q4, answerability):
