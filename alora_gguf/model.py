@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from .bundled import bundled_adapters
 from .conversation.conversation import Conversation
 from .engine.adapter import Adapter
 from .engine.adapters import Registry
@@ -20,7 +21,7 @@ from .engine.forward import logits
 from .engine.request import Request
 from .engine.stream import Stream, drain
 from .errors import PromptError
-from .hub.converted import as_gguf, folder_name
+from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
 from .prompt.messages import Message, check_messages, checked_variables
@@ -128,7 +129,9 @@ class Model:
     def load_adapter(
         self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
-        """Loads an adapter under `name` (default: the file's name without ending): a GGUF file, or a PEFT folder, converted on the way.
+        """Loads an adapter under `name` (default: the file's name without ending).
+
+        `path` is a GGUF file, a PEFT folder, which is converted on the way, or one of bundled_adapters() by its name.
 
         Calls that begin from now on and name it mean this one. With `force` the adapter may have been
         made for another base of the same shapes. `io_yaml` is a file that says what an intrinsic is asked
@@ -150,7 +153,7 @@ class Model:
     def register_adapter(
         self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
-        """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
+        """Names an adapter like load_adapter, but the file is read by the first call that needs it."""
         self.check_open()
         adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
         self.adapters.add(adapter)
@@ -158,9 +161,7 @@ class Model:
 
     def _file(self, path: str | PathLike[str], name: str | None) -> tuple[Path, str]:
         """A GGUF adapter, and its name."""
-        path = Path(path)
-        file = as_gguf(path, self.path)
-        return file, name or (file.stem if file == path else folder_name(path))
+        return adapter_file(path, lambda: self.path, bundled_adapters), name or adapter_name(path)
 
     def unload_adapter(self, name: str) -> None:
         """Takes the name away, and the adapter out of memory as soon as no call uses it. Raises UnknownAdapterError."""
