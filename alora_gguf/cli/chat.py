@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import PromptError
 from ..text import printable_json
-from . import devices
+from . import devices, hub
 
 
 def add_parser(commands) -> None:
@@ -22,15 +22,9 @@ def add_parser(commands) -> None:
             "so far. Lines that come through a pipe are taken as if they were typed."
         ),
     )
-    parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
-    parser.add_argument(
-        "--adapter",
-        metavar="ADAPTER",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="GGUF files, PEFT folders or names of adapters that come with this package; may be repeated",
-    )
+    parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
+    hub.add_option(parser)
+    parser.add_argument("--adapter", nargs="+", action="extend", default=[], help=f"adapters, each {hub.ADAPTER}; may be repeated")
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")

@@ -10,22 +10,31 @@ from pathlib import Path
 from ..errors import AdapterFileError
 from ..text import printable
 from .converted import as_gguf, folder_name
+from .hf_name import is_hub_name, parse_hub_name
 
 Bundled = Callable[[], Mapping[str, Path]]  # the adapters that the package has, by name
 
 
 def adapter_name(given: str | PathLike[str]) -> str:
     """What an adapter is called that gets no other name: its file's without ending, its folder's, or its own."""
+    if is_hub_name(given):
+        name = parse_hub_name(given)
+        return name.name or name.repo.rpartition("/")[2]
     path = Path(given)
     return folder_name(path) if os.path.isdir(path) else path.stem
 
 
 def adapter_file(given: str | PathLike[str], base: Callable[[], Path], bundled: Bundled) -> Path:
-    """The GGUF adapter for the model `base()` that `given` means: a file, a PEFT folder, or a name in `bundled`.
+    """The GGUF adapter for the model `base()` that `given` means: a file, a PEFT folder, a name on the hub, or one in `bundled`.
 
-    What exists wins over a name. A file that does not exist is returned as it is: opening it says so. Raises
-    AdapterFileError for a name that nobody has, ConversionError.
+    What exists wins over a name in `bundled`. A file that does not exist is returned as it is: opening it says so. Raises
+    AdapterFileError for a name that nobody has, HubError, ConversionError.
     """
+    if is_hub_name(given):
+        from .intrinsics import fetch_intrinsic, names_of_base
+
+        open_base = base()
+        return as_gguf(fetch_intrinsic(parse_hub_name(given), names_of_base(open_base)), open_base, adapter_name(given))
     name, path = os.fspath(given), Path(given)
     if os.path.exists(path) or not _is_name(name):
         return as_gguf(path, base()) if os.path.isdir(path) else path
