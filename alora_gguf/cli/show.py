@@ -1,6 +1,7 @@
 """`alora show`."""
 
 import argparse
+from functools import cache
 
 from ..text import printable_json
 from . import hub
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from ..hub.bases import base_file
     from ..hub.names import adapter_file
 
-    file = adapter_file(args.file, lambda: base_file(args.base or default_model()), bundled_adapters)
+    file = adapter_file(args.file, cache(lambda: base_file(args.base or default_model())), bundled_adapters)
     if args.diffable:
         print(render_diffable(file))
         return 0

@@ -22,20 +22,24 @@ def base_file(given: str | PathLike[str]) -> Path:
 
 def fetch_base(name: HubName) -> Path:
     """Its file, or the first of its parts. Raises HubError."""
-    repository = Repository(name)
-    if name.name:
+    return base_from(Repository(name))
+
+
+def base_from(repository: Repository) -> Path:
+    """The same, of a repository. Raises HubError."""
+    if repository.name.name:
         repository.refuse("a base model, hf:owner/repo[:QUANT]", "the name of an adapter", "correct the name")
-    files = base_files(repository)
+    files = chosen_files(repository)
     return repository.fetch(dict.fromkeys(files)) / files[0]
 
 
-def base_files(repository: Repository) -> list[str]:
+def chosen_files(repository: Repository) -> list[str]:
     """The parts of the base that its name means. Raises HubError."""
-    bases = _bases(repository.files)
+    bases = bases_in(repository.files)
     if not bases:
         repository.refuse("a GGUF model", f"{len(repository.files)} other files", "name a repository with GGUF files")
     quant = repository.name.quant
-    chosen = next((base for base in bases if _is_quant(base, quant or QUANT)), None if quant else next(iter(bases)))
+    chosen = next((base for base in bases if is_quant(base, quant or QUANT)), None if quant else next(iter(bases)))
     if chosen is None:
         repository.refuse(f"a file of {quant}", ", ".join(bases), "name one of these, as hf:owner/repo:QUANT")
     parts = bases[chosen]
@@ -44,8 +48,8 @@ def base_files(repository: Repository) -> list[str]:
     return parts
 
 
-def _bases(files: Iterable[str]) -> dict[str, list[str]]:
-    """Models to their files in order; the one with the shortest name first."""
+def bases_in(files: Iterable[str]) -> dict[str, list[str]]:
+    """Models by name, each with its file, or its parts in order."""
     bases: dict[str, list[str]] = {}
     for file in sorted(files):
         if file.endswith(".gguf") and not _NO_BASE.match(file):
@@ -54,6 +58,6 @@ def _bases(files: Iterable[str]) -> dict[str, list[str]]:
     return bases
 
 
-def _is_quant(base: str, quant: str) -> bool:
+def is_quant(base: str, quant: str) -> bool:
     """Q4_K is not Q4_K_M: what follows is no part of a quantisation's name."""
     return re.search(rf"(?<![A-Za-z0-9]){re.escape(quant)}(?![A-Za-z0-9_])", base, re.IGNORECASE) is not None

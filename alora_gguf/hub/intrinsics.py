@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,13 @@ class Place(NamedTuple):
 
 def fetch_intrinsic(name: HubName, bases: Sequence[str]) -> Path:
     """The PEFT folder of an adapter for a base that is called one of `bases`. Raises HubError."""
-    repository = Repository(name)
-    if name.quant:
-        repository.refuse("an adapter, hf:owner/repo/name", f"a quantisation, {name.quant}", "correct the name")
+    return intrinsic_from(Repository(name), bases)
+
+
+def intrinsic_from(repository: Repository, bases: Sequence[str]) -> Path:
+    """The same, of a repository. Raises HubError."""
+    if quant := repository.name.quant:
+        repository.refuse("an adapter, hf:owner/repo/name", f"a quantisation, {quant}", "correct the name")
     place = choose(repository, bases)
     prefix = f"{place.folder}/" if place.folder else ""
     if prefix + TENSORS not in repository.files:
@@ -42,7 +46,7 @@ def fetch_intrinsic(name: HubName, bases: Sequence[str]) -> Path:
 
 def choose(repository: Repository, bases: Sequence[str]) -> Place:
     """The adapter that is meant: for the base with the longest name that fits, aLoRA before LoRA. Raises HubError."""
-    places = places_in(repository)
+    places = places_in(repository.files, repository.name.repo)
     wanted = repository.name.name or repository.name.repo.rpartition("/")[2]
     if not (named := [place for place in places if place.name == wanted]):
         others = ", ".join(sorted({place.name for place in places}))
@@ -56,15 +60,15 @@ def choose(repository: Repository, bases: Sequence[str]) -> Place:
     return min(fitting, key=lambda place: (-len(_words(place.base)), TECHNOLOGIES.index(place.technology), place))
 
 
-def places_in(repository: Repository) -> list[Place]:
-    """Its adapters: `<name>/<base>/<alora|lora>`, the older `<name>/<alora|lora>/<base>`, `<name>`, or the repository itself."""
+def places_in(files: Iterable[str], repo: str) -> list[Place]:
+    """The adapters of a repository: `<name>/<base>/<alora|lora>`, the older `<name>/<alora|lora>/<base>`, `<name>`, or the repository itself."""
     places = []
-    for file in repository.files:
+    for file in files:
         folder, _, config = file.rpartition("/")
         if config == CONFIG:
             match folder.split("/"):
                 case [""]:
-                    places.append(Place("", repository.name.repo.rpartition("/")[2], "", "lora"))
+                    places.append(Place("", repo.rpartition("/")[2], "", "lora"))
                 case [name]:
                     places.append(Place(folder, name, "", "lora"))
                 case [name, base, technology] if technology in TECHNOLOGIES:

@@ -83,7 +83,7 @@ class Repository:
     def _fetch(self, file: str) -> None:
         from huggingface_hub import hf_hub_download
 
-        revision = self.commit if _commit_of(self._cache, self.name.revision) == self.commit else self.name.revision  # a branch is written down so
+        revision = self.commit if commit_of(self._cache, self.name.revision) == self.commit else self.name.revision  # a branch is written down so
         try:
             path = Path(hf_hub_download(self.name.repo, file, revision=revision))
         except Exception as e:  # its transports' errors have no class in common
@@ -97,7 +97,7 @@ class Repository:
         wanted: list[Any] = [file.n_bytes, file.sha256]
         got: list[Any] = [path.stat().st_size if file.n_bytes is not None else None, _sha256(path) if file.sha256 else None]
         if wanted != got:
-            remove_file(path)
+            remove_file(path, self._cache)
             self.refuse(f"{path.name} of {wanted[0]} bytes, sha256 {wanted[1]}", f"{got[0]} bytes, sha256 {got[1]}", "fetch it again")
 
     def _ask(self) -> Any:
@@ -116,12 +116,12 @@ class Repository:
             ) from e
         except Exception as e:  # as above
             self._reason = _said(e)
-            if not _commit_of(self._cache, self.name.revision):
+            if not commit_of(self._cache, self.name.revision):
                 self._cannot([], self._reason, e)
         return None
 
     def _here(self) -> tuple[str, dict[str, RepoFile]]:
-        commit = _commit_of(self._cache, self.name.revision)
+        commit = commit_of(self._cache, self.name.revision)
         if commit is None:
             self._cannot([], self._reason)
         folder = self._cache / "snapshots" / commit
@@ -139,32 +139,31 @@ def _as_said(sibling: Any) -> RepoFile:
     return RepoFile(sibling.size if isinstance(sibling.size, int) else None, sibling.lfs.sha256 if sibling.lfs else None)
 
 
-def cache_of(repo: str) -> Path:
-    """The folder of huggingface_hub's cache with what is here of a repository."""
+def hub_cache() -> Path:
+    """huggingface_hub's cache folder."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE)
 
 
-def remove_file(path: Path) -> int:
-    """Removes a file of the cache, and its blob if nothing else is a link to it. Returns the bytes that are free now."""
+def cache_of(repo: str) -> Path:
+    """The folder in it with what is here of a repository."""
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
+def remove_file(path: Path, cache: Path) -> int:
+    """Removes a file of a repository's cache, and its blob if nothing else is a link to it. Returns the bytes that are free now."""
     blob = path.resolve()
-    path.unlink()
-    if blob == path or not blob.is_relative_to(cache := path.parents[_depth(path)].resolve()):
-        return 0
-    if any(other.is_symlink() and other.resolve() == blob for other in (cache / "snapshots").rglob("*")):
-        return 0
     n_bytes = blob.stat().st_size
-    blob.unlink()
+    path.unlink()
+    if path.parent.resolve() / path.name != blob:  # a link, as everywhere but on Windows
+        if not blob.is_relative_to(cache.resolve()) or any(link.resolve() == blob for link in (cache / "snapshots").rglob("*") if link.is_symlink()):
+            return 0
+        blob.unlink()
     return n_bytes
 
 
-def _depth(path: Path) -> int:
-    """How many folders above its own the repository's is: that with `snapshots`."""
-    return next(i for i, folder in enumerate(path.parents) if folder.name == "snapshots") + 1
-
-
-def _commit_of(cache: Path, revision: str) -> str | None:
+def commit_of(cache: Path, revision: str) -> str | None:
     """The commit that a revision is here; None if nothing of it is."""
     ref = cache / "refs" / revision
     commit = ref.read_text(errors="replace").strip() if ref.is_file() else revision

@@ -11,12 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-LIBRARY, BASE = "acme/library-r1.0", "acme/tiny-1b-GGUF"
+from hub_server import BASE, LIBRARY, SMOL, Hub
 
 
 @pytest.fixture(scope="session")
-def contents(tmp_path_factory):
-    """Bases in several quantisations, one split; a library of intrinsics in both layouts; an adapter as a repository."""
+def contents(repo, base_q4, tmp_path_factory):
+    """The embedded model and an adapter for it; bases in several quantisations, one split; a library of intrinsics in both layouts; an adapter as a repository."""
     import tiny_peft
 
     root = tmp_path_factory.mktemp("contents")
@@ -26,7 +26,7 @@ def contents(tmp_path_factory):
         shutil.copy(base, root / BASE / f"{name}.gguf")
     for i in (1, 2, 3):
         (root / BASE / "F32").mkdir(exist_ok=True)
-        (root / BASE / "F32" / f"tiny-1b-F32-0000{i}-of-00003.gguf").write_bytes(b"part %d" % i)
+        (root / BASE / "F32" / f"tiny-1b-F32-0000{i}-of-00003.gguf").write_bytes(base.read_bytes() if i == 1 else b"part %d" % i)
     for folder, invocation in {
         f"{LIBRARY}/relevance/tiny-1b/alora": [5, 6],
         f"{LIBRARY}/relevance/tiny-1b/lora": None,
@@ -40,14 +40,15 @@ def contents(tmp_path_factory):
         (path / "optimizer.pt").write_bytes(b"nobody asked for it")
         (path / "README.md").write_text("---\nlicense: mit\n---\n")
     os.remove(base)
+    (root / SMOL).mkdir()
+    (root / SMOL / "SmolLM2-135M-Instruct-Q4_K_M.gguf").symlink_to(base_q4)
+    shutil.copytree(repo / "tests" / "adapters" / "answerability", root / LIBRARY / "answerability" / "smollm2-135m-instruct" / "alora")
     return root
 
 
 @pytest.fixture
 def hub(contents, tmp_path):
-    from hub_server import Hub
-
-    shutil.copytree(contents, tmp_path / "served")
+    shutil.copytree(contents, tmp_path / "served", symlinks=True)
     with Hub(tmp_path / "served") as hub:
         yield hub
 

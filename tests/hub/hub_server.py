@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+LIBRARY, BASE, SMOL = "acme/library-r1.0", "acme/tiny-1b-GGUF", "acme/smol-GGUF"
+
 
 class Hub:
     """Serves `root` while it is open.

@@ -1,10 +1,12 @@
 """Bases and adapters from a hub: the right files and no others, once; and what is not believed."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import BASE, LIBRARY
+from hub_server import BASE, LIBRARY, SMOL
 
 FETCH_BASE = "from alora_gguf.hub.bases import base_file\nout(base_file(sys.argv[1]))"
 FETCH_ADAPTER = """
@@ -85,8 +87,8 @@ def test_a_library_without_the_base_says_which_it_has(hub, python, base, tmp_pat
     (FETCH_BASE, f"{BASE}:Q2_K", "expected a file of Q2_K, got F32/tiny-1b-F32.gguf, tiny-1b-Q4_K.gguf, tiny-1b-Q4_K_M.gguf, tiny-1b-Q8_0.gguf"),
     (FETCH_BASE, LIBRARY, "expected a GGUF model"),
     (FETCH_BASE, f"{LIBRARY}/relevance", "expected a base model"),
-    (FETCH_ADAPTER, f"{LIBRARY}/nothing", "expected an adapter 'nothing', got citations, older, relevance"),
-    (FETCH_ADAPTER, LIBRARY, "got citations, older, relevance; name one as hf:owner/repo/name"),
+    (FETCH_ADAPTER, f"{LIBRARY}/nothing", "expected an adapter 'nothing', got answerability, citations, older, relevance"),
+    (FETCH_ADAPTER, LIBRARY, "got answerability, citations, older, relevance; name one as hf:owner/repo/name"),
     (FETCH_ADAPTER, BASE, "got none"),
     (FETCH_ADAPTER, f"{BASE}:Q8_0", "expected an adapter"),
 ])  # fmt: skip
@@ -115,6 +117,51 @@ def test_a_hub_that_is_down_is_no_harm_to_what_is_here(hub, python):
     hub.broken = 403
     assert python(FETCH_BASE, f"hf:{BASE}") == path
     assert "403" in python(FETCH_BASE, f"hf:{LIBRARY}")
+
+
+# the whole way
+
+PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
+
+
+def test_from_nothing_to_a_verdict_in_one_command_and_again_offline(hub, alora):
+    command = ["chat", "--model", f"hf:{SMOL}:Q4_K_M", "--adapter", f"hf:{LIBRARY}/answerability", "--prompt", PASSAGE, "--no-answer", "--ctx", "512"]
+    first = alora(*command, "--invoke", "answerability")
+    assert first[0] == 0 and first[1].startswith("answerability: ") and first[2] == ""
+    assert len(hub.fetched) == len(set(hub.fetched)) == 5
+    asked = len(hub.asked)
+    assert alora(*command, "--invoke", "answerability", "--offline") == first and len(hub.asked) == asked
+
+
+def test_python_takes_the_same_names(hub, python):
+    code = """
+from alora_gguf import Llama, Model
+model, adapter = sys.argv[1:]
+with Model(model, n_ctx=64) as opened:
+    names = [opened.load_adapter(adapter).name, opened.register_adapter(adapter, "again").name]
+    path = str(opened.path)
+llama = Llama(model, adapters={"a": adapter, "ours": "answerability"}, n_ctx=64, verbose=False)
+llama.load_adapter(adapter)
+out([names, llama.model_path == path, sorted(llama._adapters)])
+"""
+    assert python(code, f"hf:{SMOL}", f"hf:{LIBRARY}/answerability") == [["answerability", "again"], True, ["a", "answerability", "ours"]]
+
+
+def test_show_and_convert_take_the_same_names(hub, alora, env, tmp_path):
+    names = [f"hf:{LIBRARY}/answerability", "--base", f"hf:{SMOL}"]
+    shown = alora("show", *names, "--diffable")
+    assert shown[0] == 0
+    converter = [sys.executable, "-c", "from alora_gguf.cli.convert import main; raise SystemExit(main())"]
+    convert = lambda *argv: subprocess.run([*converter, *argv], env=env, capture_output=True, text=True, check=False)
+    assert convert(names[0], str(tmp_path / "a.gguf"), *names[1:]).returncode == 0
+    assert alora("show", tmp_path / "a.gguf", "--diffable") == shown
+    assert convert("answerability", str(tmp_path / "b.gguf"), *names[1:]).returncode == 0
+    for argv, said in (
+        ([names[0], "c.gguf"], "--base: expected the base model"),
+        ([names[0], "c.gguf", "--base", "hf:acme/none"], "expected a repository"),
+    ):
+        done = convert(*argv)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and said in done.stderr
 
 
 # what is not believed
