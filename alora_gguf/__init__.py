@@ -33,6 +33,7 @@ if _TYPE_CHECKING:
     from .errors import DecodeError as DecodeError
     from .errors import EvalError as EvalError
     from .errors import ForeignLibraryError as ForeignLibraryError
+    from .errors import HubError as HubError
     from .errors import IoYamlError as IoYamlError
     from .errors import ModelLoadError as ModelLoadError
     from .errors import NoInvocationError as NoInvocationError
@@ -67,6 +68,7 @@ _HOME = {
     "DecodeError": "errors",
     "EvalError": "errors",
     "ForeignLibraryError": "errors",
+    "HubError": "errors",
     "IoYamlError": "errors",
     "Llama": "llama",
     "Model": "model",

@@ -77,6 +77,10 @@ class ConversionError(AloraError):
     """A PEFT adapter cannot be converted exactly."""
 
 
+class HubError(AloraError):
+    """A name on the hub cannot be understood, found or fetched, or what is there is refused."""
+
+
 class BenchError(AloraError):
     """A benchmark cannot be run, or what an engine computed is not what it was asked for."""
 

@@ -10,11 +10,15 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .bundled import bundled_adapters
 from .convert import base_fingerprint
 from .engine.adapter import Adapter
 from .errors import ClosedError, PromptError, UnknownAdapterError
+from .hub.bases import base_file
+from .hub.names import adapter_file, adapter_name
 from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import template_of
 from .prompt.io_yaml import IntrinsicRequest, sampling_of
@@ -47,13 +51,13 @@ _OF_TOOLS = ("functions", "function_call", "tools", "tool_choice")  # of create_
 class Llama(llama_cpp.Llama):
     """llama_cpp.Llama, whose completions may each have an adapter: `adapter=name`.
 
-    `adapters` maps names to GGUF files. An adapter is active as in PEFT: from the first token of the
+    `model_path` is as in Model; `adapters` maps names to paths or names as Model.load_adapter takes them. An adapter is active as in PEFT: from the first token of the
     last occurrence of its invocation on, an ordinary LoRA everywhere. A chat that does not have the
     invocation in it is asked with it, in place of the template's generation prompt.
 
     What the context holds is reused as it is upstream, as far as the same adapter computed it.
     close() is for any thread: what is inside a call ends at its next token, and everything after it raises ClosedError.
-    Raises AdapterFileError, AdapterMismatchError, UnknownAdapterError, PromptError.
+    Raises AdapterFileError, AdapterMismatchError, ConversionError, HubError, UnknownAdapterError, PromptError.
     """
 
     def __init__(self, model_path: str | PathLike[str], *, adapters: Mapping[str, str | PathLike[str]] | None = None, **kwargs: Any):
@@ -61,7 +65,7 @@ class Llama(llama_cpp.Llama):
         self._adapters: dict[str, Adapter] = {}
         self._asked: Adapter | None = None  # by the call under way
         self._active: tuple[Adapter | None, int] = (None, _EVERYWHERE)  # what the context holds is adapted, from where on
-        super().__init__(os.fspath(model_path), **kwargs)
+        super().__init__(os.fspath(base_file(model_path)), **kwargs)
         if type(self.tokenizer_) is LlamaTokenizer:
             self.tokenizer_ = _Tokenizer(self, self._lifetime)
         context: Any = self._ctx
@@ -70,8 +74,9 @@ class Llama(llama_cpp.Llama):
             self.load_adapter(path, name)
 
     def load_adapter(self, path: str | PathLike[str], name: str | None = None) -> None:
-        """Loads a GGUF adapter, in place of one that had its name."""
-        adapter = Adapter(path, name, functools.partial(base_fingerprint, self.model_path))
+        """Loads an adapter, in place of one that had its name. `path` is as in Model.load_adapter."""
+        file = adapter_file(path, lambda: Path(self.model_path), bundled_adapters)
+        adapter = Adapter(file, name or adapter_name(path), functools.partial(base_fingerprint, self.model_path))
         adapter.load(self._ctx.ctx)
         if adapter.name in self._adapters:
             self.unload_adapter(adapter.name)

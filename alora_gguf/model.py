@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from .bundled import bundled_adapters
 from .conversation.conversation import Conversation
 from .engine.adapter import Adapter
 from .engine.adapters import Registry
@@ -20,7 +21,8 @@ from .engine.forward import logits
 from .engine.request import Request
 from .engine.stream import Stream, drain
 from .errors import PromptError
-from .hub.converted import as_gguf, folder_name
+from .hub.bases import base_file
+from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
 from .prompt.messages import Message, check_messages, checked_variables
@@ -34,6 +36,7 @@ from .runtime.vocab import Vocab
 class Model:
     """A GGUF base model, loaded with one context that all its conversations share.
 
+    path           a file, or `hf:owner/repo[:QUANT][@revision]` on the hub, which is fetched if it is not here (default: Q4_K_M, else the first)
     n_ctx          cells of the KV cache, for all conversations together; 0: as the model was trained
     n_batch        most tokens of one decode call; n_ubatch: of one graph
     n_seq_max      most branches that the cache keeps, and so most calls at once; at most and by default 256. Where
@@ -47,7 +50,7 @@ class Model:
     rpc_servers    "host:port" of machines that run `alora rpc` or llama.cpp's rpc-server of this version, used as devices
     verbose        llama.cpp's log on standard error, else on the logger "alora_gguf.llama"
 
-    The other arguments are as in llama_cpp.Llama. Raises ModelLoadError.
+    The other arguments are as in llama_cpp.Llama. Raises ModelLoadError, HubError.
     """
 
     engine: Engine
@@ -86,7 +89,7 @@ class Model:
             log_to_stderr()
         check_number("adapter_memory", 0 if adapter_memory is None else adapter_memory, 0, 2**63 - 1)
         loaded = load(
-            Path(path),
+            base_file(path),
             n_ctx=n_ctx,
             n_batch=n_batch,
             n_ubatch=n_ubatch,
@@ -128,12 +131,15 @@ class Model:
     def load_adapter(
         self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
-        """Loads an adapter under `name` (default: the file's name without ending): a GGUF file, or a PEFT folder, converted on the way.
+        """Loads an adapter under `name` (default: the file's name without ending).
+
+        `path` is a GGUF file, a PEFT folder, which is converted on the way, one of bundled_adapters() by its name, or
+        `hf:owner/repo/name[@revision]` on the hub: of its forms that for this base, aLoRA before LoRA.
 
         Calls that begin from now on and name it mean this one. With `force` the adapter may have been
         made for another base of the same shapes. `io_yaml` is a file that says what an intrinsic is asked
         and what it answers; else `<name of the file>.io.yaml` beside the adapter does, or the one in it.
-        Raises AdapterFileError, AdapterMismatchError, ConversionError or IoYamlError.
+        Raises AdapterFileError, AdapterMismatchError, ConversionError, HubError or IoYamlError.
         """
         self.check_open()
         adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
@@ -150,7 +156,7 @@ class Model:
     def register_adapter(
         self, path: str | PathLike[str], name: str | None = None, *, force: bool = False, io_yaml: str | PathLike[str] | None = None
     ) -> Adapter:
-        """Names a GGUF adapter like load_adapter, but the file is read by the first call that needs it."""
+        """Names an adapter like load_adapter, but the file is read by the first call that needs it."""
         self.check_open()
         adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
         self.adapters.add(adapter)
@@ -158,9 +164,7 @@ class Model:
 
     def _file(self, path: str | PathLike[str], name: str | None) -> tuple[Path, str]:
         """A GGUF adapter, and its name."""
-        path = Path(path)
-        file = as_gguf(path, self.path)
-        return file, name or (file.stem if file == path else folder_name(path))
+        return adapter_file(path, lambda: self.path, bundled_adapters), name or adapter_name(path)
 
     def unload_adapter(self, name: str) -> None:
         """Takes the name away, and the adapter out of memory as soon as no call uses it. Raises UnknownAdapterError."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from ..errors import AloraError
 from ..text import human_bytes, printable
@@ -15,11 +16,12 @@ from .gguf.tensor_types import OUTTYPES
 EXIT_ERROR = 2
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after one line on stderr."""
+def main(argv: list[str] | None = None, *, find: Callable[[argparse.Namespace], None] = lambda args: None) -> int:
+    """Returns the exit code: 0, or 2 after one line on stderr. `find` makes paths of the other names in the arguments."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
+        find(args)
         done = convert(
             args.adapter,
             args.outfile,
@@ -97,12 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "adapter",
         nargs="+",
-        help="folder with adapter_config.json and its tensors, or a hub layout with one in it; of several adapters the exact sum is written",
+        help="folder with adapter_config.json and its tensors, a hub layout with one in it, hf:owner/repo/name[@revision], or the name"
+        " of one that comes with this package; of several adapters the exact sum is written",
     )
     parser.add_argument("outfile", help="GGUF file to write; an earlier adapter there is replaced")
     parser.add_argument(
         "--base",
-        help="GGUF of the base model, or a folder with one or with Hugging Face's"
+        help="GGUF of the base model, hf:owner/repo[:QUANT][@revision], or a folder with a GGUF or with Hugging Face's"
         " config.json and tokenizer.json; found by itself where the adapter's config names a"
         " local or cached one",
     )

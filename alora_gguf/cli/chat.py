@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import PromptError
 from ..text import printable_json
-from . import devices
+from . import devices, hub
 
 
 def add_parser(commands) -> None:
@@ -22,8 +22,10 @@ def add_parser(commands) -> None:
             "so far. Lines that come through a pipe are taken as if they were typed."
         ),
     )
-    parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
-    parser.add_argument("--adapter", metavar="GGUF", nargs="+", action="extend", default=[], help="adapters; may be repeated")
+    parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
+    hub.add_option(parser)
+    parser.add_argument("--adapter", nargs="+", action="extend", default=[], help=f"adapters, each {hub.ADAPTER}; may be repeated")
+    parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
@@ -49,7 +51,8 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from .. import Model, default_model
+    from .. import Model, bundled_adapters, default_model
+    from ..hub.names import adapter_name
     from ..terminal.chat import COMMANDS
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
@@ -58,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
     with Model(
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
     ) as model:
-        for path in args.adapter:
-            if (name := Path(path).stem) in (*model.adapters, *COMMANDS):
+        for name, path in [*(bundled_adapters().items() if args.demo else ()), *((adapter_name(given), given) for given in args.adapter)]:
+            if name in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
-            model.load_adapter(path)
+            model.load_adapter(path, name)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
@@ -79,14 +82,19 @@ def variable(given: str) -> tuple[str, Any]:
 
 
 def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
-    from ..terminal.chat import OF_FILES, Chat
+    from ..terminal.chat import NO_ADAPTERS, OF_FILES, Chat
     from ..terminal.input import is_interactive, piped_messages, typed_messages
     from ..terminal.screen import Screen
 
     screen = Screen(sys.stdout)
     chat = Chat(begin, model.restore, list(model.adapters), screen, **sampling)
     if is_interactive():
-        screen.line(f"{model.path.stem}; {', '.join(f'/{name}' for name in [*model.adapters, 'all'])}; /help lists the other commands", "dim")
+        commands = [f"/{name}" for name in (*model.adapters, "all")] if model.adapters else []
+        screen.line(
+            "; ".join([model.path.stem, *([", ".join(commands)] if commands else []), f"/help lists the {'other ' * bool(commands)}commands"]), "dim"
+        )
+        if not commands:
+            screen.line(NO_ADAPTERS, "dim")
     if args.resume:
         chat.resume(args.resume)
     for path in args.doc:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ServeError
 from ..text import printable
-from . import devices
+from . import devices, hub
 
 
 def add_parser(commands) -> None:
@@ -19,9 +19,10 @@ def add_parser(commands) -> None:
             "SIGTERM lets the requests under way end. Needs the extra [serve]."
         ),
     )
-    parser.add_argument("--model", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
+    parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
+    hub.add_option(parser)
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
-    parser.add_argument("--adapter", metavar="[NAME=]PATH", action="append", default=[], help="GGUF adapter or PEFT folder; may be repeated")
+    parser.add_argument("--adapter", metavar="[NAME=]ADAPTER", action="append", default=[], help=f"{hub.ADAPTER}; may be repeated")
     parser.add_argument(
         "--adapters-from",
         metavar="DIR",
@@ -107,7 +108,7 @@ def _say(line: str) -> None:
     print(printable(line, limit=2000), file=sys.stderr, flush=True)
 
 
-def _named(given: str) -> tuple[str | None, Path]:
+def _named(given: str) -> tuple[str | None, str]:
     """NAME=PATH or PATH."""
     name, equals, path = given.partition("=")
-    return (name, Path(path)) if equals and name and not Path(given).exists() else (None, Path(given))
+    return (name, path) if equals and name and not Path(given).exists() else (None, given)

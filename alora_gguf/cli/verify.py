@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import json
 
+from . import hub
+
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
@@ -14,9 +16,10 @@ def add_parser(commands) -> None:
             "exit code 1 above the tolerance. Needs the extra [verify]."
         ),
     )
-    parser.add_argument("adapter", help="PEFT's folder")
+    parser.add_argument("adapter", help="PEFT's folder, hf:owner/repo/name[@revision], or the name of one that comes with this package")
     parser.add_argument("file", help="GGUF adapter made of it")
-    parser.add_argument("--base", metavar="GGUF", required=True, help="base model")
+    parser.add_argument("--base", required=True, help=f"base model: {hub.MODEL}")
+    hub.add_option(parser)
     parser.add_argument("--hf-base", metavar="FOLDER", help="the base as transformers loads it (default: it reads the GGUF)")
     parser.add_argument("--tolerance", metavar="X", type=float, help="default: by the adapter's type, 2e-5 for f32")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the prompts (default: %(default)s)")
@@ -25,9 +28,14 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .. import bundled_adapters
+    from ..hub.bases import base_file
+    from ..hub.names import adapter_source
     from ..verify.parity import verify
 
-    done = verify(args.adapter, args.file, args.base, hf_base=args.hf_base, tolerance=args.tolerance, seed=args.seed)
+    base = base_file(args.base)
+    adapter = adapter_source(args.adapter, lambda: base, bundled_adapters)
+    done = verify(adapter, args.file, base, hf_base=args.hf_base, tolerance=args.tolerance, seed=args.seed)
     if args.json:
         print(json.dumps({**dataclasses.asdict(done), "limit": done.limit, "passed": done.passed}, indent=2))
         return 0 if done.passed else 1

@@ -16,8 +16,8 @@ _READ = "adapter_*", "reslora_*", "README.md", "io.yaml"  # what the converter r
 _CHUNK = 1 << 20
 
 
-def as_gguf(path: str | PathLike[str], base: Path) -> Path:
-    """`path` itself, or for a PEFT folder the GGUF adapter that is made of it for the model `base`.
+def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None) -> Path:
+    """`path` itself, or for a PEFT folder the GGUF adapter `name` (default: the folder's) that is made of it for the model `base`.
 
     What is kept is known by the folder's contents, the base's fingerprint and this package's version.
     Raises ConversionError.
@@ -27,7 +27,7 @@ def as_gguf(path: str | PathLike[str], base: Path) -> Path:
         return path
     folder = adapter_folder(path)
     try:
-        out = cache_folder() / "adapters" / _key(folder, base) / f"{folder_name(path)}.gguf"
+        out = cache_folder() / "adapters" / _key(folder, base) / f"{name or folder_name(path)}.gguf"
         if not out.is_file():
             out.parent.mkdir(parents=True, exist_ok=True)
             convert(folder, out, base=base)

@@ -30,6 +30,7 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "help": ("", "this list"),
     "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
 }
+NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, or with --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if argument]
 
 
@@ -53,7 +54,12 @@ class Chat:
 
     @property
     def commands(self) -> list[str]:
-        return [f"/{name}" for name in (*self._adapters, *COMMANDS)]
+        return [f"/{name}" for name in (*self._adapters, *self._own)]
+
+    @property
+    def _own(self) -> list[str]:
+        """What can be done now."""
+        return [name for name in COMMANDS if name != "all" or self._adapters]
 
     def run(self, messages: Iterable[str]) -> None:
         """Takes messages until they end or one is /quit."""
@@ -133,7 +139,7 @@ class Chat:
 
     def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
         if not names:
-            self._screen.line("no adapters are loaded; begin with --adapter FILE", "error")
+            self._screen.line(NO_ADAPTERS, "error")
             return
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
@@ -185,10 +191,12 @@ class Chat:
 
     def _help(self) -> None:
         rows = [(f"/{name}", "run this intrinsic on the conversation so far") for name in self._adapters]
-        rows += [(f"/{name} {argument}".strip(), text) for name, (argument, text) in COMMANDS.items()]
+        rows += [(f"/{name} {COMMANDS[name][0]}".strip(), COMMANDS[name][1]) for name in self._own]
         width = max(len(usage) for usage, _ in rows)
         for usage, text in rows:
             self._screen.line(f"{usage:<{width}}  {text}")
+        if not self._adapters:
+            self._screen.line(NO_ADAPTERS)
         self._screen.line('A message of several lines: Alt-Enter, a backslash at the end of a line, or """ before and after it.')
 
     # what is kept

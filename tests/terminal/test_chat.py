@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from alora_gguf.terminal.chat import COMMANDS, Chat
+from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
 from alora_gguf.terminal.screen import Screen
 
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
@@ -81,9 +81,14 @@ def test_help_lists_every_command(talk):
     assert names == ["/answerability", "/other", *(f"/{name}" for name in COMMANDS)]
 
 
+def test_without_adapters_the_help_says_how_to_get_one(talk):
+    text = talk("/help", adapters=())
+    assert "/all" not in text and text.splitlines().count(NO_ADAPTERS) == 1 and NO_ADAPTERS not in talk("/help")
+
+
 def test_errors_are_a_line_and_the_chat_goes_on(talk):
     assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /help lists them>\n"
-    assert talk("/all", adapters=()) == "<no adapters are loaded; begin with --adapter FILE>\n"
+    assert talk("/all", adapters=()) == f"<{NO_ADAPTERS}>\n"
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
 

@@ -1,0 +1,25 @@
+"""`alora-convert`: the converter's own command, and names beside paths."""
+
+import argparse
+
+from ..convert import cli
+from ..errors import HubError
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.main(argv, find=find)
+
+
+def find(args: argparse.Namespace) -> None:
+    """Fetches what is on the hub. Raises HubError, AdapterFileError."""
+    from .. import bundled_adapters
+    from ..hub.bases import base_file
+    from ..hub.names import adapter_source
+
+    def base():
+        if args.base is None:
+            raise HubError("--base: expected the base model with an adapter of the hub, which has one for each, got none; name it")
+        return args.base
+
+    args.base = args.base and base_file(args.base)
+    args.adapter = [adapter_source(given, base, bundled_adapters) for given in args.adapter]
