@@ -17,7 +17,9 @@ from ..errors import AdapterFileError, AdapterMismatchError, DecodeError
 from ..prompt.builder import Intrinsic
 from ..prompt.invocation import find_invocation
 from ..prompt.io_yaml import IntrinsicIO
+from ..prompt.problems import problems
 from ..runtime import native
+from ..runtime.vocab import Vocab
 
 _log = logging.getLogger("alora_gguf")
 _uids: dict[tuple[str, tuple[int, int, int]], int] = {}  # by path and what the system says of the file
@@ -112,6 +114,10 @@ class Adapter:
     def intrinsic(self) -> Intrinsic:
         """What a prompt that invokes it takes from it."""
         return Intrinsic(self.invocation_tokens, self.io, self.metadata.invoked_after, f"intrinsic {self.name!r}")
+
+    def problems(self, vocab: Vocab) -> list[str]:
+        """What is odd about its io.yaml on the base's vocabulary, each a line. Raises IoYamlError or AdapterFileError."""
+        return problems(self.io, self.invocation_tokens, vocab) if self.io else []
 
     def start_in(self, tokens: Sequence[int]) -> int | None:
         """The index from which on it is active in a prompt, as in PEFT; None if nowhere."""

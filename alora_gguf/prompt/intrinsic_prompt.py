@@ -61,7 +61,7 @@ def intrinsic_prompt(
                 return split._replace(text=text, n_conversation=len(conversation))
             raise PromptError(
                 f"{where}: instruction: expected its invocation, tokens {list(invocation)}, behind the conversation, got none there; "
-                "put its text into the instruction of io.yaml, with a space or a line break on either side"
+                "put its text into the instruction of io.yaml"
             )
         return IntrinsicPrompt(tokens, start, text, len(conversation))
     if start is None or start < _n_before_last(messages, render, tokenize, known):

@@ -176,6 +176,9 @@ def test_an_invocation_that_its_instruction_joins_to_what_follows(model, made):
         assert all(row[token] > row.max() - 1e-3 for row, token in zip(adapted, reply.tokens))
         assert np.abs(adapted - base).max() > 1
         assert chat.invoke("made").usage.cached_tokens == len(tokens)
+    [line] = model.adapter("made").problems(model.vocab)
+    assert f"instruction: expected the tokens {invocation} of its invocation" in line
+    assert model.adapter("judge").problems(model.vocab) == []
 
 
 def test_an_instruction_without_the_invocation_is_refused(model, made):

@@ -78,7 +78,7 @@ TEXT = st.lists(st.sampled_from(["It rains.", "Why?", "Dr. Who came at 9.15 a.m.
                 min_size=1, max_size=5).map(" ".join).filter(str.strip)  # fmt: skip
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": TEXT}), min_size=1, max_size=5)
 DOCUMENTS = st.lists(st.fixed_dictionaries({"text": TEXT, "doc_id": st.sampled_from(["a", "b", "7"])}), max_size=3)
-TAGS = st.dictionaries(st.sampled_from(["last_message", "documents", "all_but_last_message"]), st.sampled_from(["c", "r", "d"]))
+TAGS = st.dictionaries(st.sampled_from(["last_message", "documents", "all_but_last_message"]), st.sampled_from(["c", "r", "d", ""]))
 FORMS = st.fixed_dictionaries(
     {
         "model": st.none(),
