@@ -148,6 +148,25 @@ out([names, llama.model_path == path, sorted(llama._adapters)])
     assert python(code, f"hf:{SMOL}", f"hf:{LIBRARY}/answerability") == [["answerability", "again"], True, ["a", "answerability", "ours"]]
 
 
+def test_the_server_takes_the_same_names(hub, env):
+    argv = [
+        "serve",
+        "--model",
+        f"hf:{SMOL}",
+        "--adapter",
+        f"hf:{LIBRARY}/answerability",
+        "--adapter",
+        f"other=hf:{LIBRARY}/answerability@v1",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(command(*argv, "--ctx", "512"), env=env, stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    process.terminate()
+    process.communicate()
+    assert lines[0] == "alora: serving SmolLM2-135M-Instruct-Q4_K_M; answerability, other\n" and "listening" in lines[1]
+
+
 def test_show_and_convert_take_the_same_names(hub, alora, env, tmp_path):
     names = [f"hf:{LIBRARY}/answerability", "--base", f"hf:{SMOL}"]
     shown = alora("show", *names, "--diffable")

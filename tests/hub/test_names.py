@@ -86,7 +86,15 @@ def test_the_package_is_not_asked_about_paths(answerability):
 
 
 def test_a_peft_folder_is_called_as_the_folder(bare, peft, monkeypatch):
-    assert bare.load_adapter(peft).name == adapter_name(peft) == adapter_name(f"{peft}/") == "answers-v1.0"
+    tensors = peft / "adapter_model.safetensors"
+    assert (
+        bare.load_adapter(peft).name
+        == bare.load_adapter(tensors).name
+        == adapter_name(tensors)
+        == adapter_name(peft)
+        == adapter_name(f"{peft}/")
+        == "answers-v1.0"
+    )
     monkeypatch.chdir(peft)
     assert bare.load_adapter(".", None).name == "answers-v1.0"
 
