@@ -137,7 +137,7 @@ class Repository:
         what = f"{', '.join(files)} " if files else ""
         url = f"{self.endpoint}/{self.name.repo}, revision {self.name.revision}"
         full = isinstance(error, OSError) and error.errno in _FULL
-        action = f"make room in {hub_cache()}" if full else "check the network, or name a file that is here"
+        action = f"make room in {hub_cache()}" if full else "fetch it once with a network, or name a file that is here"
         raise HubError(f"{self.name}: expected to fetch {printable(what, 1000)}from {url}, got: {printable(reason)}; {action}") from error
 
 
