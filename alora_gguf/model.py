@@ -20,8 +20,8 @@ from .engine.engine import Engine
 from .engine.forward import logits
 from .engine.request import Request
 from .engine.stream import Stream, drain
-from .errors import PromptError
-from .hub.bases import base_file
+from .errors import ModelLoadError, PromptError
+from .hub.bases import base_file, is_adapter
 from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
@@ -88,30 +88,38 @@ class Model:
         if verbose:
             log_to_stderr()
         check_number("adapter_memory", 0 if adapter_memory is None else adapter_memory, 0, 2**63 - 1)
-        loaded = load(
-            base_file(path),
-            n_ctx=n_ctx,
-            n_batch=n_batch,
-            n_ubatch=n_ubatch,
-            n_seq_max=n_seq_max,
-            n_threads=n_threads,
-            n_threads_batch=n_threads_batch,
-            n_gpu_layers=n_gpu_layers,
-            main_gpu=main_gpu,
-            split_mode=split_mode,
-            tensor_split=tensor_split,
-            use_mmap=use_mmap,
-            use_mlock=use_mlock,
-            type_k=type_k,
-            type_v=type_v,
-            flash_attn=flash_attn,
-            offload_kqv=offload_kqv,
-            op_offload=op_offload,
-            swa_full=swa_full,
-            rope_freq_base=rope_freq_base,
-            rope_freq_scale=rope_freq_scale,
-            rpc_servers=rpc_servers,
-        )
+        file = base_file(path)
+        try:
+            loaded = load(
+                file,
+                n_ctx=n_ctx,
+                n_batch=n_batch,
+                n_ubatch=n_ubatch,
+                n_seq_max=n_seq_max,
+                n_threads=n_threads,
+                n_threads_batch=n_threads_batch,
+                n_gpu_layers=n_gpu_layers,
+                main_gpu=main_gpu,
+                split_mode=split_mode,
+                tensor_split=tensor_split,
+                use_mmap=use_mmap,
+                use_mlock=use_mlock,
+                type_k=type_k,
+                type_v=type_v,
+                flash_attn=flash_attn,
+                offload_kqv=offload_kqv,
+                op_offload=op_offload,
+                swa_full=swa_full,
+                rope_freq_base=rope_freq_base,
+                rope_freq_scale=rope_freq_scale,
+                rpc_servers=rpc_servers,
+            )
+        except ModelLoadError as e:
+            if is_adapter(file):
+                raise ModelLoadError(
+                    f"{file}: expected a base model, got an adapter; name the model it was made for, and load this as an adapter"
+                ) from e
+            raise
         self.engine = Engine(loaded, chat_template=chat_template, parse_special=parse_special, adapter_memory=adapter_memory)
 
     def __repr__(self) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
+from ..convert.gguf.file import STRING, GGUFFile
+from ..errors import AdapterFileError
 from .hf_name import HubName, is_hub_name, parse_hub_name
 from .repository import Repository
 
+CONFIG = "adapter_config.json"
 QUANT = "Q4_K_M"  # if no other is named, as llama.cpp does
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _NO_BASE = re.compile(r"(?:.*/)?mmproj|.*\bimatrix\b", re.IGNORECASE)
@@ -31,6 +34,14 @@ def base_from(repository: Repository) -> Path:
         repository.refuse("a base model, hf:owner/repo[:QUANT]", "the name of an adapter", "correct the name")
     files = chosen_files(repository)
     return repository.fetch(dict.fromkeys(files)) / files[0]
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether it is one, and no base: a GGUF adapter or a PEFT folder."""
+    try:
+        return (path / CONFIG).is_file() or (path.is_file() and GGUFFile(path).get("general.type", STRING) == "adapter")
+    except (AdapterFileError, OSError):
+        return False
 
 
 def chosen_files(repository: Repository) -> list[str]:

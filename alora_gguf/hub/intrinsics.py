@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from ..convert.gguf.file import STRING, GGUFFile
 from ..errors import ConversionError
+from .bases import CONFIG
 from .hf_name import HubName
 from .repository import Repository
 
 TECHNOLOGIES = ("alora", "lora")  # the first that there is
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 MOST_BYTES: dict[str, int | None] = {CONFIG: 1_000_000, TENSORS: 1 << 33, "io.yaml": 100_000, "README.md": 1_000_000}  # what is fetched, no more
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import AdapterFileError
 from ..text import printable
+from .bases import CONFIG
 from .converted import as_gguf, folder_name
 from .hf_name import is_hub_name, parse_hub_name
 from .intrinsics import fetch_intrinsic, names_of_base
@@ -21,7 +22,7 @@ def adapter_name(given: str | PathLike[str]) -> str:
     if is_hub_name(given):
         name = parse_hub_name(given)
         return name.name or name.repo.rpartition("/")[2]
-    path = Path(given)
+    path = _folder_of(Path(given))
     return folder_name(path) if os.path.isdir(path) else path.stem
 
 
@@ -39,13 +40,18 @@ def adapter_source(given: str | PathLike[str], base: Callable[[], Path], bundled
     """
     if is_hub_name(given):
         return fetch_intrinsic(parse_hub_name(given), names_of_base(base()))
-    name, path = os.fspath(given), Path(given)
+    name, path = os.fspath(given), _folder_of(Path(given))
     if os.path.exists(path) or not _is_name(name):
         return path
     known = bundled()
     if name not in known:
         raise AdapterFileError(f"adapter {printable(name)!r}: expected a file, a folder or one of {', '.join(known)}, got neither; check the name")
     return known[name]
+
+
+def _folder_of(path: Path) -> Path:
+    """Of the tensors of a PEFT folder that folder, of anything else itself."""
+    return path.parent if path.suffix == ".safetensors" and (path.parent / CONFIG).is_file() else path
 
 
 def _is_name(given: str) -> bool:

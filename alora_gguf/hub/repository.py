@@ -5,6 +5,7 @@ huggingface_hub does the work, and is imported by the first name that needs it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ from ..text import human_bytes, printable
 from .hf_name import HubName
 
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,7 @@ class Repository:
         for file in missing:
             self._fetch(file)
         for file, most in files.items():
-            path = self.folder / file
-            if not path.resolve().is_relative_to(self._cache.resolve()):
-                self.refuse(f"{file} in the cache's folder", f"a link to {path.resolve()}", "remove it there")
+            self._check_inside(path := self.folder / file)
             if most is not None and path.stat().st_size > most:
                 self.refuse(f"at most {human_bytes(most)} of {file}", human_bytes(path.stat().st_size))
         return self.folder
@@ -90,7 +90,13 @@ class Repository:
             self._cannot([file], _said(e), e)
         if path != self.folder / file:
             self.refuse(f"{file} of commit {self.commit[:12]}", f"that of {path.relative_to(self._cache / 'snapshots').parts[0][:12]}", "try again")
+        self._check_inside(path)
         self._check(path, self.files[file])
+
+    def _check_inside(self, path: Path) -> None:
+        """A server's ETag is the name of a blob."""
+        if not (path.is_file() and path.resolve().is_relative_to(self._cache.resolve())):
+            self.refuse(f"{path.name} in the cache's folder", f"a link to {path.resolve()}", f"remove {path}")
 
     def _check(self, path: Path, file: RepoFile) -> None:
         """What came is what the hub said it has; else nothing of it stays."""
@@ -130,9 +136,9 @@ class Repository:
     def _cannot(self, files: list[str], reason: str, error: Exception | None = None) -> NoReturn:
         what = f"{', '.join(files)} " if files else ""
         url = f"{self.endpoint}/{self.name.repo}, revision {self.name.revision}"
-        raise HubError(
-            f"{self.name}: expected to fetch {printable(what, 1000)}from {url}, got: {printable(reason)}; check the network, or name a file that is here"
-        ) from error
+        full = isinstance(error, OSError) and error.errno in _FULL
+        action = f"make room in {hub_cache()}" if full else "fetch it once with a network, or name a file that is here"
+        raise HubError(f"{self.name}: expected to fetch {printable(what, 1000)}from {url}, got: {printable(reason)}; {action}") from error
 
 
 def _as_said(sibling: Any) -> RepoFile:

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hub_server import BASE, LIBRARY, SMOL, Hub
+from hub_server import BASE, LIBRARY, SMOL, Hub, command
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +92,7 @@ def alora(env):
     """Runs the command in a process of its own: exit code, standard output, standard error."""
 
     def alora(*argv, **more: str):
-        code = "from alora_gguf.cli import main; raise SystemExit(main())"
-        done = subprocess.run([sys.executable, "-c", code, *map(str, argv)], env={**env, **more}, capture_output=True, text=True, check=False)
+        done = subprocess.run(command(*argv), env={**env, **more}, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
     return alora

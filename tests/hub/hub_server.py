@@ -1,8 +1,10 @@
 """A hub on the loopback interface: a folder `owner/repo/files`, served as huggingface_hub asks for it."""
 
+import contextlib
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,12 +14,18 @@ from urllib.parse import unquote, urlsplit
 LIBRARY, BASE, SMOL = "acme/library-r1.0", "acme/tiny-1b-GGUF", "acme/smol-GGUF"
 
 
+def command(*argv) -> list[str]:
+    """`alora` in a process of its own."""
+    return [sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", *map(str, argv)]
+
+
 class Hub:
     """Serves `root` while it is open.
 
     asked      every request, as `GET /path`
     info       changes what is said of a repository, a dict as huggingface_hub reads it
     cut        bytes of a file after which the connection is cut, by its name
+    etag       in place of a file's own, by its name
     changed    what is sent of a file instead of what it has, by its name
     broken     status of every answer, while it is set
     """
@@ -27,6 +35,7 @@ class Hub:
         self.asked: list[str] = []
         self.info: Callable[[dict], dict] = lambda info: info
         self.cut: dict[str, int] = {}
+        self.etag: dict[str, str] = {}
         self.changed: dict[str, bytes] = {}
         self.broken = 0
 
@@ -109,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.of.changed.get(name, path.read_bytes())
         etag = hashlib.sha256(path.read_bytes()).hexdigest() if len(data) > 5000 else _sha1(data)
         start = int(found[1]) if (found := re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))) else 0
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": self.of.commit(repo), "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{self.of.etag.get(name, etag)}"', "X-Repo-Commit": self.of.commit(repo), "Accept-Ranges": "bytes"}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self._answer(206 if start else 200, data[start:], headers, self.of.cut.get(name))
@@ -120,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body[:cut])
+            with contextlib.suppress(ConnectionError):  # whoever asked was killed
+                self.wfile.write(body[:cut])
         if cut is not None:
             self.close_connection = True
 

@@ -1,12 +1,13 @@
 """Bases and adapters from a hub: the right files and no others, once; and what is not believed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hub_server import BASE, LIBRARY, SMOL
+from hub_server import BASE, LIBRARY, SMOL, command
 
 FETCH_BASE = "from alora_gguf.hub.bases import base_file\nout(base_file(sys.argv[1]))"
 FETCH_ADAPTER = """
@@ -147,6 +148,25 @@ out([names, llama.model_path == path, sorted(llama._adapters)])
     assert python(code, f"hf:{SMOL}", f"hf:{LIBRARY}/answerability") == [["answerability", "again"], True, ["a", "answerability", "ours"]]
 
 
+def test_the_server_takes_the_same_names(hub, env):
+    argv = [
+        "serve",
+        "--model",
+        f"hf:{SMOL}",
+        "--adapter",
+        f"hf:{LIBRARY}/answerability",
+        "--adapter",
+        f"other=hf:{LIBRARY}/answerability@v1",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(command(*argv, "--ctx", "512"), env=env, stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    process.terminate()
+    process.communicate()
+    assert lines[0] == "alora: serving SmolLM2-135M-Instruct-Q4_K_M; answerability, other\n" and "listening" in lines[1]
+
+
 def test_show_and_convert_take_the_same_names(hub, alora, env, tmp_path):
     names = [f"hf:{LIBRARY}/answerability", "--base", f"hf:{SMOL}"]
     shown = alora("show", *names, "--diffable")
@@ -162,6 +182,43 @@ def test_show_and_convert_take_the_same_names(hub, alora, env, tmp_path):
     ):
         done = convert(*argv)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and said in done.stderr
+
+
+# what goes wrong on the way
+
+
+def test_several_at_once_get_the_same_and_the_right_files(hub, env, base):
+    show = command("show", f"hf:{LIBRARY}/answerability", "--base", f"hf:{SMOL}", "--diffable")
+    at_once = [subprocess.Popen(show, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = {process.communicate() for process in at_once}
+    alone = subprocess.run(show, env=env, capture_output=True, text=True, check=False)
+    assert said == {(alone.stdout, "")} and [process.returncode for process in (*at_once, alone)] == [0] * 4
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_who_is_killed_while_fetching_leaves_nothing_half(hub, alora, env, tmp_path, base_q4, sent):
+    process = subprocess.Popen(command("pull", f"hf:{SMOL}"), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "hf").rglob("*.incomplete")):
+        pass
+    process.send_signal(sent)
+    assert process.communicate() == ("", "") and process.returncode != 0
+    assert alora("list", "--json") == (0, "[]\n", "")
+    code, out, err = alora("pull", f"hf:{SMOL}")
+    assert (code, err) == (0, "") and Path(out.strip()).read_bytes() == base_q4.read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_nothing_half(hub, alora, env):
+    def full(*argv):
+        limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "-", *command(*argv)]
+        done = subprocess.run(limited, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        return done.stderr
+
+    show = ["show", f"hf:{LIBRARY}/answerability", "--base", f"hf:{SMOL}"]
+    assert f"from {hub.url}/{SMOL}, revision main, got: File too large; make room in " in full("pull", f"hf:{SMOL}")
+    assert alora("pull", show[1], show[3])[0] == 0
+    assert "make room" in full(*show)
+    assert alora(*show)[0] == 0
 
 
 # what is not believed
@@ -216,6 +273,22 @@ def test_other_bytes_than_the_hub_has_said_do_not_stay(hub, python):
     assert said.startswith("HubError: ") and "sha256" in said
     hub.changed.clear()
     assert Path(python(FETCH_BASE, f"hf:{BASE}")).read_bytes() == good
+
+
+@pytest.mark.parametrize("etag", ["../../../../escaped", "..", ""])
+def test_what_a_server_puts_elsewhere_is_not_read(hub, python, etag):
+    """huggingface_hub makes the name of a file of its ETag."""
+    hub.etag["tiny-1b-Q4_K_M.gguf"] = etag
+    for _ in range(2):
+        assert python(FETCH_BASE, f"hf:{BASE}").startswith("HubError: ")
+
+
+def test_a_client_of_the_server_names_nothing_on_the_hub(hub, tmp_path):
+    from alora_gguf.serve.adapter_files import AdapterFiles
+    from alora_gguf.serve.problem import Problem
+
+    with pytest.raises(Problem, match="expected a path in a folder that the server may load adapters from"):
+        AdapterFiles(None, [tmp_path]).load_allowed(Path(f"hf:{LIBRARY}/relevance"), "a")
 
 
 def test_what_was_cut_off_is_not_half_there(hub, python, base):

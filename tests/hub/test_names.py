@@ -7,7 +7,7 @@ import pytest
 
 from alora_gguf import Model, bundled_adapters
 from alora_gguf.cli import main
-from alora_gguf.errors import AdapterFileError, AloraError, ConversionError
+from alora_gguf.errors import AdapterFileError, AloraError, ConversionError, ModelLoadError
 from alora_gguf.hub.names import adapter_file, adapter_name
 
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
@@ -86,7 +86,15 @@ def test_the_package_is_not_asked_about_paths(answerability):
 
 
 def test_a_peft_folder_is_called_as_the_folder(bare, peft, monkeypatch):
-    assert bare.load_adapter(peft).name == adapter_name(peft) == adapter_name(f"{peft}/") == "answers-v1.0"
+    tensors = peft / "adapter_model.safetensors"
+    assert (
+        bare.load_adapter(peft).name
+        == bare.load_adapter(tensors).name
+        == adapter_name(tensors)
+        == adapter_name(peft)
+        == adapter_name(f"{peft}/")
+        == "answers-v1.0"
+    )
     monkeypatch.chdir(peft)
     assert bare.load_adapter(".", None).name == "answers-v1.0"
 
@@ -97,6 +105,17 @@ def test_a_bundled_adapter_for_another_base_is_refused(peft, tmp_path):
     base = tiny_peft.write_base(tmp_path / "base.gguf")
     with pytest.raises(ConversionError):
         adapter_file("answerability", lambda: base, bundled_adapters)
+
+
+def test_an_adapter_in_place_of_the_model_is_called_one(peft, answerability, tmp_path):
+    for path in (peft, answerability):
+        with pytest.raises(ModelLoadError, match="expected a base model, got an adapter"):
+            Model(path)
+    (tmp_path / "text.gguf").write_text("no model")
+    for path in (tmp_path / "text.gguf", tmp_path / "nothing", tmp_path):
+        with pytest.raises(ModelLoadError) as e:
+            Model(path)
+        assert "adapter" not in str(e.value).replace(str(path), "")
 
 
 def test_the_chat_takes_folders_and_names(chat, peft):
