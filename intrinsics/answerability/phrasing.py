@@ -5,6 +5,8 @@ those of the attributes are in `../wordings.toml`. `{e}` is the entity, `{v}` th
 question, `{p}` a passage.
 """
 
+from wording import BRIEFED, FRAMES, GENERIC, HANDED, PEOPLE, WORDINGS  # noqa: F401  phrased alike in all data
+
 # The value of the second can be guessed from the value of the first: no question about it is called unanswerable then.
 GIVES_AWAY = {("timezone", "country"), ("timezone", "longitude"), ("number", "symbol"), ("symbol", "number"), ("birthplace", "birth")}
 
