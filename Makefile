@@ -24,7 +24,7 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	    $(BIN)/alora chat --adapter $(ADAPTERS) --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
-test: lint types $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built
+test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built lint types
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 # below three minutes: no PyTorch, no browser, no second native build

@@ -68,7 +68,7 @@ class Rewriter(IntrinsicsRewriter):
             self._split = PunktSentenceTokenizer().tokenize
 
     def _transform(self, asked: Asked, /, **arguments: Any) -> Asked:
-        made: Asked = super()._transform(self._with_numbers(asked) if self.tags else asked, **arguments)
+        made: Any = super()._transform(self._with_numbers(asked) if self.tags else asked, **arguments)
         return made
 
     def _with_numbers(self, asked: Asked) -> Asked:

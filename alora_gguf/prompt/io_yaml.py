@@ -70,7 +70,9 @@ class IntrinsicIO:
         self.name: str | None = config.get("name")
         if not isinstance(self.name, str | None):
             raise self._refuse("name", "text", self.name)
-        form = {name: value for name, value in config.items() if name != "name"} if set(config) != {"name"} else dict.fromkeys(_REQUIRED)
+        form: dict[str, Any] = (
+            {name: value for name, value in config.items() if name != "name"} if set(config) != {"name"} else dict.fromkeys(_REQUIRED)
+        )
         try:
             self._rewriter = Rewriter(form)
             self._processor = ResultProcessor(form, self._rewriter.tags)
@@ -140,7 +142,7 @@ class IntrinsicIO:
         extra = {"documents": documents_of(documents)} if documents else {}
         try:
             request = Asked.model_validate({"messages": [_bare(m) for m in messages], "extra_body": extra})
-            made = self._rewriter.transform(request, **arguments)
+            made: Any = self._rewriter.transform(request, **arguments)  # an Asked again
         except ValidationError as e:
             wrong = e.errors()[0]
             at = f"{wrong['loc'][0]}[{wrong['loc'][1]}]" if len(wrong["loc"]) > 1 else "messages"
@@ -205,7 +207,11 @@ class IntrinsicIO:
     @property
     def likelihoods(self) -> list[tuple[list[Any], dict[Any, float]]]:
         """Where in the output labels become likelihoods, and what each label counts."""
-        return [(rule.input_path_expr, rule.categories_to_values or {}) for rule in self._processor.rules if rule.YAML_NAME == "likelihood"]
+        return [
+            (rule.input_path_expr, getattr(rule, "categories_to_values", None) or {})
+            for rule in self._processor.rules
+            if rule.YAML_NAME == "likelihood"
+        ]
 
     @property
     def _needs_last_message(self) -> bool:
