@@ -69,7 +69,7 @@ def main() -> int:
         alora = python.with_name("alora")
         print(run(alora, "--version"), end="")
         print(run(alora, "doctor"))
-        adapter = next((home / "venv" / "lib").glob("python*/site-packages/alora_gguf/pack/answerability"))
+        adapter = next((home / "venv" / "lib").glob("python*/site-packages/alora_gguf/adapters/answerability"))
         run(
             python.with_name("alora-convert"),
             adapter,
