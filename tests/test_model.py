@@ -116,7 +116,7 @@ def test_files_that_are_no_model_are_refused(base_q4, answerability, tmp_path):
     (tmp_path / "empty.gguf").touch()
     for path, said in (
         (tmp_path / "text.gguf", "magic"), (tmp_path / "cut.gguf", "corrupted or incomplete"), (tmp_path / "empty.gguf", "expected a GGUF model"),
-        (tmp_path / "nothing.gguf", "got nothing"), (tmp_path, "got a folder"), (answerability, "expected a GGUF model"),
+        (tmp_path / "nothing.gguf", "got nothing"), (tmp_path, "got a folder"), (answerability, "expected a base model, got an adapter"),
     ):  # fmt: skip
         with pytest.raises(ModelLoadError, match=said) as raised:
             Model(path)
