@@ -24,12 +24,16 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	    $(BIN)/alora chat --adapter $(ADAPTERS) --temperature 0 --max-tokens 60 < examples/demo.txt; \
 	fi
 
+# a worker takes up to 3 GB; each has modules of its own
+WORKERS ?= 2
+PYTEST   = $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
 test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built lint types
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # below three minutes: no PyTorch, no browser, no second native build
 test-fast: $(STAMPS)/fast-test-tools $(STAMPS)/installed $(STAMPS)/default-model
-	$(BIN)/pytest --fast $(PYTEST_ARGS)
+	$(PYTEST) --fast $(PYTEST_ARGS)
 
 lint: $(STAMPS)/lint-tools
 	$(BIN)/ruff check

