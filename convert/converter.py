@@ -21,7 +21,7 @@ from .base.hf_base import read_hf_base
 from .base.invocation import invocation_tokens
 from .base.locate import find_base
 from .gguf.file import STRING, GGUFFile
-from .gguf.tensor_types import OUTTYPES
+from .gguf.tensor_types import BY_GGML_TYPE, OUTTYPES
 from .gguf.writer import TensorHeader, write_gguf
 from .mapping.architectures import family_of
 from .mapping.place import place
@@ -37,7 +37,10 @@ from .peft.reslora import read_reslora
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none. notes: what is odd about the adapter."""
+    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none. notes: what is odd about the adapter.
+
+    io_yaml and invoked_after are those that are in the file, None where nobody wrote them.
+    """
 
     outfile: Path
     name: str
@@ -56,9 +59,12 @@ class Conversion:
     seconds: float
     written: bool
     notes: list[str] = field(default_factory=list)
+    invoked_after: str | None = None
+    io_yaml: str | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        """JSON's values, without the text of the io.yaml."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items() if key != "io_yaml"}
 
 
 def convert(
@@ -130,6 +136,8 @@ def convert(
         seconds=time.perf_counter() - start,
         written=not dry_run,
         notes=[*missing, *([] if changing else [_changes_nothing(adapters[0].path)])],
+        invoked_after=described.invoked_after,
+        io_yaml=described.io_yaml,
     )
 
 
@@ -148,7 +156,7 @@ def _read_adapter(folder: Path) -> PeftAdapter:
 def _watched(headers: Sequence[TensorHeader], data: Iterator[np.ndarray], changing: set[str]) -> Iterator[np.ndarray]:
     """The same data; `changing` gets the names of those that make a difference to the base: all but lora_a and zeros."""
     for header, values in zip(headers, data):
-        if not header.name.endswith(".lora_a") and values.any():
+        if not header.name.endswith(".lora_a") and not BY_GGML_TYPE[header.ggml_type].is_zero(values.reshape(-1)):
             changing.add(header.name)
         yield values
 
