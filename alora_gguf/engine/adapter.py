@@ -73,9 +73,8 @@ class Adapter:
     @cached_property
     def io(self) -> IntrinsicIO | None:
         """What its io.yaml says; None if there is none. Read when first asked for. Raises IoYamlError or AdapterFileError."""
-        beside = self.path.with_suffix(".io.yaml")
-        if self._io_yaml is not None or beside.is_file():
-            return IntrinsicIO.open(self._io_yaml or beside)
+        if self._io_yaml is not None or self._beside.is_file():
+            return IntrinsicIO.open(self._io_yaml or self._beside)
         text = self.metadata.io_yaml
         return None if text is None else IntrinsicIO.read(text, f"{self.path} (io.yaml)")
 
@@ -113,8 +112,18 @@ class Adapter:
 
     @property
     def is_activated(self) -> bool:
-        """Whether it has an invocation: only then can a conversation invoke it."""
+        """Whether it has an invocation, from which on it is active."""
         return bool(self.invocation_tokens)
+
+    @property
+    def is_intrinsic(self) -> bool:
+        """Whether a conversation can invoke it: it has an invocation, or an io.yaml that says how it is asked."""
+        return self.is_activated or self._io_yaml is not None or self._beside.is_file() or self.metadata.io_yaml is not None
+
+    @property
+    def description(self) -> str | None:
+        """What it is for, in a sentence; None if nobody wrote it. Raises AdapterFileError."""
+        return self.metadata.description
 
     @property
     def intrinsic(self) -> Intrinsic:
@@ -162,6 +171,10 @@ class Adapter:
         if self.ptr:
             native.alora_adapter_free(self.ptr)
             self.ptr, self.n_bytes = None, 0
+
+    @property
+    def _beside(self) -> Path:
+        return self.path.with_suffix(".io.yaml")
 
     def _stat_now(self) -> tuple[int, int, int]:
         try:
