@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..errors import AloraError
 from ..text import human_bytes, printable
@@ -16,8 +17,16 @@ from .gguf.tensor_types import OUTTYPES
 EXIT_ERROR = 2
 
 
-def main(argv: list[str] | None = None, *, find: Callable[[argparse.Namespace], None] = lambda args: None) -> int:
-    """Returns the exit code: 0, or 2 after one line on stderr. `find` makes paths of the other names in the arguments."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    find: Callable[[argparse.Namespace], None] = lambda args: None,
+    look: Callable[[Conversion], list[str]] = lambda done: [],
+) -> int:
+    """Returns the exit code: 0, or 2 after one line on stderr.
+
+    `find` makes paths of the other names in the arguments; `look` has more notes, of what the converter itself does not know.
+    """
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
@@ -32,6 +41,7 @@ def main(argv: list[str] | None = None, *, find: Callable[[argparse.Namespace], 
             io_yaml=args.io_yaml,
             progress=_progress(),
         )
+        done = replace(done, notes=[*done.notes, *look(done)])
     except AloraError as error:
         print(f"alora-convert: error: {printable(str(error), limit=2000)}", file=sys.stderr)
         return EXIT_ERROR

@@ -12,7 +12,7 @@ from ..text import complaint
 from ..versions import VERSION
 from .folders import cache_folder
 
-_READ = "adapter_*", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
+_READ = "adapter_*", "adapters.safetensors", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
 _CHUNK = 1 << 20
 
 

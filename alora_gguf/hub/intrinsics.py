@@ -42,6 +42,8 @@ def intrinsic_from(repository: Repository, bases: Sequence[str]) -> Path:
         got = ", ".join(file for file in repository.files if file.startswith(f"{prefix}adapter_model")) or "none"
         repository.refuse(f"{prefix}{TENSORS}", got, "only safetensors are read of what others made")
     files = {prefix + file: most for file, most in MOST_BYTES.items() if prefix + file in repository.files}
+    if (card := f"{place.name}/README.md") in repository.files and place.base:  # the intrinsic's, for all of its bases
+        files[card] = MOST_BYTES["README.md"]
     return repository.fetch(files) / place.folder
 
 

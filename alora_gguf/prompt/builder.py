@@ -162,6 +162,8 @@ class PromptBuilder:
         """
         check_messages(messages)
         given = [m if with_thoughts else without_thoughts(m) for m in judged(messages, intrinsic.invoked_after, intrinsic.where)]
+        if not intrinsic.invocation and intrinsic.io is not None:
+            may_be_asked = may_be_asked and intrinsic.io.is_asked(given, documents_of(setting.documents))
         if may_be_asked or intrinsic.io is None:
             mark = self.control.mark(given, setting.documents, setting.variables)
             said, of = self.control.messages(given, mark), self._protected(setting, mark)

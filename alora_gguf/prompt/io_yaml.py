@@ -7,6 +7,7 @@ package's terms. No model is needed.
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
 }
 _KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs", "response_format"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
+_OWN = ("name", "description")  # beside what granite-common knows
 _REQUIRED = ("model", "response_format", "transformations")
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for
@@ -59,7 +61,7 @@ class IntrinsicRequest:
 class IntrinsicIO:
     """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in.
 
-    name: of the intrinsic, None where the file does not say it.
+    name: of the intrinsic, and description: what it is for; None where the file does not say it.
     """
 
     def __init__(self, config: dict[str, Any], where: str):
@@ -68,11 +70,11 @@ class IntrinsicIO:
 
         self.where = where
         self.name: str | None = config.get("name")
-        if not isinstance(self.name, str | None):
-            raise self._refuse("name", "text", self.name)
-        form: dict[str, Any] = (
-            {name: value for name, value in config.items() if name != "name"} if set(config) != {"name"} else dict.fromkeys(_REQUIRED)
-        )
+        self.description: str | None = config.get("description")
+        for key, value in (("name", self.name), ("description", self.description)):
+            if not isinstance(value, str | None):
+                raise self._refuse(key, "text", value)
+        form = {name: value for name, value in config.items() if name not in _OWN} or dict.fromkeys(_REQUIRED)
         try:
             self._rewriter = Rewriter(form)
             self._processor = ResultProcessor(form, self._rewriter.tags)
@@ -193,6 +195,19 @@ class IntrinsicIO:
             raise ResultError(
                 complaint(self.where, what, expected, got, "give it more max_tokens if it was cut, else train the adapter with this io.yaml")
             ) from e
+
+    def is_asked(self, messages: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, str]] = ()) -> bool:
+        """Whether this is a request that rewrite() made already, as granite-common's clients send it: by its last message's words.
+
+        Of an aLoRA the invocation tells that; this is for an ordinary LoRA. An instruction of fields alone could be anything.
+        """
+        last = text_of(messages[-1]) if messages else ""
+        if self.instruction is not None:
+            parts = ((re.escape(words), name) for words, name, _, _ in string.Formatter().parse(self.instruction))
+            return re.fullmatch("".join(words + (".*" if name is not None else "") for words, name in parts), last, re.DOTALL) is not None
+        numbered = {_LAST: [last], "documents": [d["text"] for d in documents], "all_but_last_message": [text_of(m) for m in messages[:1]]}
+        first = [(tag, numbered[source][0]) for source, tag in self.tags.items() if numbered.get(source)]
+        return any(text.startswith(f"<{tag}0>") for tag, text in first)
 
     @property
     def instruction(self) -> str | None:

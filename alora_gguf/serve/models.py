@@ -31,10 +31,12 @@ async def model(service: Service, request: Request) -> Response:
 def _model(service: Service, name: str) -> dict[str, Any]:
     """`parent` is the base of an adapter, as vLLM names it.
 
-    `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's.
+    `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's. `description`: what
+    it is for, None where nobody wrote it.
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
         return {**about, "parent": None, "max_model_len": service.model.engine.context.n_ctx}
     adapter = service.model.adapter(name)
-    return {**about, "parent": service.names[0], "intrinsic": adapter.is_activated, "invoked_after": adapter.metadata.invoked_after}
+    more = {"intrinsic": adapter.is_intrinsic, "invoked_after": adapter.metadata.invoked_after, "description": adapter.description}
+    return {**about, "parent": service.names[0], **more}

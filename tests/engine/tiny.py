@@ -10,7 +10,15 @@ INVOCATIONS = {"A": [901, 902], "B": [903]}
 
 
 def random_adapter(
-    base: Path, out: Path, invocation: list[int], seed: int, targets=("attn_q", "ffn_down"), rank: int = 4, invoked_after: str | None = None
+    base: Path,
+    out: Path,
+    invocation: list[int],
+    seed: int,
+    targets=("attn_q", "ffn_down"),
+    rank: int = 4,
+    invoked_after: str | None = None,
+    description: str | None = None,
+    io_yaml: str | None = None,
 ) -> Path:
     """A LoRA that changes the logits much; with an invocation, an activated one."""
     reader = _reader(base)
@@ -23,6 +31,10 @@ def random_adapter(
         writer.add_key_value("adapter.alora.invocation_tokens", invocation, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
     if invoked_after:
         writer.add_string("alora.invoked_after", invoked_after)
+    if description:
+        writer.add_description(description)
+    if io_yaml:
+        writer.add_string("alora.io_yaml", io_yaml)
     for tensor in reader.tensors:
         if tensor.name.startswith("blk.") and tensor.name.split(".")[2] in targets and tensor.name.endswith(".weight"):
             n_in, n_out = (int(n) for n in tensor.shape)

@@ -23,6 +23,7 @@ parameters: {max_completion_tokens: 12}
 sentence_boundaries: ~
 """
 ENDLESS = {"structured_outputs": {"grammar": 'root ::= "on " root'}, "max_tokens": 1500}
+ABOUT = {"asked": "Says <b>whether</b> it is so."}
 HOSTILE = "<img src=x onerror=document.pwned=1><script>document.pwned=1</script>"
 
 
@@ -36,7 +37,7 @@ def site(tiny_base, tmp_path_factory):
     for seed, (name, invocation, role) in enumerate(
         [("asked", [901, 902], "user"), ("answered", [903], "assistant"), ("plain", [], None), ("more/late", [904], None)]
     ):
-        random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed, invoked_after=role)
+        random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed, invoked_after=role, description=ABOUT.get(name))
     (folder / "asked.io.yaml").write_text(IO_YAML)
     args = [arg for name in ("asked", "answered", "plain") for arg in ("--adapter", folder / f"{name}.gguf")]
     with running(
@@ -145,6 +146,8 @@ def test_cards_are_under_the_message_that_they_judge(open_page):
     talk = open_page()
     expect(talk.button("asked")).to_be_disabled()
     assert not talk.button("plain").count()  # not an intrinsic
+    titles = [talk.button(name).get_attribute("title") for name in ("asked", "answered")]
+    assert titles == ["Says <b>whether</b> it is so.\nJudges your last message", "Judges the model's last answer"]
     text, _, _ = talk.ask("Is it raining?")
     _, result, _ = talk.invoke("asked")
     card = talk.message("user").get_by_role("listitem").filter(has_text="asked")
