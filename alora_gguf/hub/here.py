@@ -13,8 +13,8 @@ from ..errors import AloraError, HubError
 from ..text import printable
 from .bases import bases_in
 from .folders import cache_folder
+from .fit import places_in
 from .hf_name import HubName, is_hub_name, parse_hub_name
-from .intrinsics import places_in
 from .repository import commit_of, hub_cache, remove_file
 
 _QUANT = re.compile(r"(?:^|[-._/])((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|BF16|F16|F32|MXFP4\w*))\.gguf$", re.IGNORECASE)
