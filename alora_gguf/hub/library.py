@@ -111,7 +111,5 @@ def _indexed(folder: Path) -> Iterator[tuple[Path, Place]]:
         raise AdapterFileError(complaint(path, "index", "adapters with adapter_name and io_config", f"{type(e).__name__}: {e}", "correct it")) from e
     for name, beside, technology in found:
         if beside.is_relative_to(folder) and (beside / CONFIG).is_file():
-            inside = beside.relative_to(folder).as_posix()
-            parts = inside.split("/")
-            base = next((part for part in parts[1:] if part not in TECHNOLOGIES), "")
-            yield beside, Place(inside, name, base, technology if technology in TECHNOLOGIES else "lora")
+            place = _place(folder, beside, {})
+            yield beside, place._replace(name=name, technology=technology if technology in TECHNOLOGIES else place.technology)
