@@ -32,9 +32,17 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """`parent` is the base of an adapter, as vLLM names it.
 
     `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's.
+    `source` is where on the hub it came from, repository and commit; None: not from there, or not known.
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
         return {**about, "parent": None, "max_model_len": service.model.engine.context.n_ctx}
     adapter = service.model.adapter(name)
-    return {**about, "parent": service.names[0], "intrinsic": adapter.is_activated, "invoked_after": adapter.metadata.invoked_after}
+    known = adapter.metadata
+    return {
+        **about,
+        "parent": service.names[0],
+        "intrinsic": adapter.is_activated,
+        "invoked_after": known.invoked_after,
+        "source": {"repository": known.repository, "revision": known.revision} if known.repository else None,
+    }
