@@ -6,6 +6,7 @@ from .base.gguf_base import Base
 from .gguf.file import ARRAY, FLOAT32, STRING, UINT32
 from .gguf.writer import Key
 from .peft.card import Card
+from .peft.published import judged_by_name
 
 FORMAT_VERSION = 1
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
@@ -71,7 +72,7 @@ def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, car
         base_organization=base.organization,
         description=card.description,
         license=card.license,
-        invoked_after=card.invoked_after,
+        invoked_after=card.invoked_after or judged_by_name(card.io_yaml),
         io_yaml=card.io_yaml,
         repository=card.repository,
         revision=card.revision,

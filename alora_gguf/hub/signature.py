@@ -158,7 +158,13 @@ def _signer(path: Path, raw: bytes, version: str) -> str:
         names: Any = bundle.signing_certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         signer = ", ".join(str(name.value) for name in names)
     except Exception as e:  # its errors have no class in common
-        _refuse(path, "signature", f"one that sigstore {version} verifies", f"{type(e).__name__}: {e}", "update sigstore, whose keys may be old, or do not use this")
+        _refuse(
+            path,
+            "signature",
+            f"one that sigstore {version} verifies",
+            f"{type(e).__name__}: {e}",
+            "update sigstore, whose keys may be old, or do not use this",
+        )
     finally:
         logger.setLevel(before)
     return f"signed by {printable(signer)}, as sigstore {version} verifies; whether that is who you trust is for you to say"

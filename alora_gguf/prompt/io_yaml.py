@@ -7,6 +7,7 @@ package's terms. No model is needed.
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,6 +170,20 @@ class IntrinsicIO:
             own_words=self._own_words(arguments, rewritten),
             completion=made,
         )
+
+    def is_asked(self, messages: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, str]] = ()) -> bool:
+        """Whether this is a request that rewrite() made already, as granite-common's clients send it: by its last message's words.
+
+        Where an invocation stands in the instruction that tells it too. An instruction of fields alone could be anything.
+        """
+        last = text_of(messages[-1]) if messages else ""
+        if self.instruction is not None:
+            parts = [(words, name) for words, name, _, _ in string.Formatter().parse(self.instruction)]
+            pattern = "".join(re.escape(words) + (".*" if name is not None else "") for words, name in parts)
+            return any(words.strip() for words, _ in parts) and re.fullmatch(pattern, last, re.DOTALL) is not None
+        numbered = {_LAST: [last], "documents": [d["text"] for d in documents], "all_but_last_message": [text_of(m) for m in messages[:1]]}
+        first = [(tag, numbered[source][0]) for source, tag in self.tags.items() if numbered.get(source)]
+        return any(text.startswith(f"<{tag}0>") for tag, text in first)
 
     def result(self, request: IntrinsicRequest, text: str, logprobs: Sequence[Any] = ()) -> Any:
         """What the output `text` means: a value of JSON's types; without response_format and transformations the text itself.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-for folder in ("hub", "prompt"):
-    sys.path.insert(0, str(Path(__file__).parent.parent / folder))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "prompt"))
 
 from hub_server import BASE, LIBRARY, SMOL, Hub, environment, run_alora, run_python
 

@@ -45,10 +45,11 @@ with Model(base, n_ctx=4096, **precise) as model:
             chat.documents = documents
             given = {} if called else arguments.get(adapter.name, {})
             fork = chat.fork(adapter, chat.messages, arguments=given)
+            later = chat.fork(adapter, [*chat.messages, {"role": "assistant", "content": "14 euros."}], arguments=given)
             [reply] = chat.invoke_all([adapter.name], arguments=given, logprobs=True, max_tokens=24).values()  # texts without an end are an error
             said[f"{name} {called}"] = {
                 "prompt": fork.tokens[:fork.n_prompt], "start": fork.activations[0].start, "tokens": reply.tokens,
-                "logprobs": [one.logprob for one in reply.logprobs], "result": reply.result, "cached": reply.usage.cached_tokens,
+                "judges_questions": later.tokens == fork.tokens, "logprobs": [one.logprob for one in reply.logprobs], "result": reply.result, "cached": reply.usage.cached_tokens,
             }
     chat = model.conversation(messages=judged["answerability"][:-1])
     chat.documents = documents
@@ -136,6 +137,7 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
     tokens, start = reference_prompt(granite, asked.messages, asked.template_arguments["documents"], granite.invocation(name))
     assert granite.tokenizer.decode(made["prompt"]) == granite.tokenizer.decode(tokens)
     assert (made["prompt"], made["start"]) == (tokens, start)
+    assert made["judges_questions"] == (JUDGED[name] == CHAT)
     compared(base, f"{name}-alora", granite, tokens, made)
     result = made["result"]
     match name:
