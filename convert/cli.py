@@ -16,9 +16,16 @@ from .gguf.tensor_types import OUTTYPES
 EXIT_ERROR = 2
 
 
-def main(argv: list[str] | None = None, *, find: Callable[[argparse.Namespace], None] = lambda args: None) -> int:
-    """Returns the exit code: 0, or 2 after one line on stderr. `find` makes paths of the other names in the arguments."""
-    args = _parser().parse_args(argv)
+def main(
+    argv: list[str] | None = None,
+    *,
+    find: Callable[[argparse.Namespace], None] = lambda args: None,
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> int:
+    """Returns the exit code: 0, or 2 after one line on stderr. `find` makes paths of the other names in the arguments; `add_options` adds its options."""
+    parser = _parser()
+    add_options(parser)
+    args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
         find(args)

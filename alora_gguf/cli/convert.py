@@ -4,10 +4,12 @@ import argparse
 
 from ..convert import cli
 from ..errors import HubError
+from . import hub
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.main(argv, find=find)
+    with hub.telling():
+        return cli.main(argv, find=find, add_options=hub.add_option)
 
 
 def find(args: argparse.Namespace) -> None:

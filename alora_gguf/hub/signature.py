@@ -23,6 +23,7 @@ MOST_BYTES = 1_000_000
 _STATEMENT = "application/vnd.in-toto+json"
 _RESOURCES, _SUBJECTS = "https://model_signing/signature/v1.0", "https://model_signing/Digests/v0.1"  # where the files are
 _HASHES: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
+_ISSUER = "1.3.6.1.4.1.57264.1.1"  # who vouched for the signer, in Fulcio's certificates
 _CHUNK = 1 << 20
 _log = logging.getLogger("alora_gguf.hub")
 
@@ -72,6 +73,8 @@ def _check(path: Path, files: Sequence[str], version: str | None) -> str:
         _compare(path, file, about)
     left_out = ", ".join(file for file in files if not of[file])
     says = f"{SIGNATURE} has the digests of its files{f', but not of {left_out}' if left_out else ''}"
+    if not json.loads(raw).get("verificationMaterial", {}).get("tlogEntries"):
+        return f"{says}; who signed it was not verified: it has no entry in Sigstore's log, as what is signed with a key of one's own"
     if version is None:
         return f"{says}; who signed it was not verified: pip install sigstore, which can"
     return f"{says}; {_signer(path, raw, version)}"
@@ -110,13 +113,13 @@ def _compare(path: Path, file: str, claims: Sequence[Claim]) -> None:
     n_bytes = (path.parent / file).stat().st_size
     for claim in sorted(claims, key=lambda claim: claim.start):
         end = n_bytes if claim.end is None else claim.end
-        hasher = _HASHES.get(claim.algorithm.partition("-sharded")[0])
-        if hasher is None:
-            _refuse(path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm)
+        algorithm = claim.algorithm.partition("-sharded")[0]
+        if algorithm not in _HASHES:
+            _refuse(path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm, "do not use this, or compare it yourself and remove model.sig")
         if claim.start != at or end < at or end > n_bytes:
             _refuse(path, file, f"its bytes from {at} on", f"those from {claim.start} to {end} of {n_bytes}")
         at = end
-        if (digest := _digest(path.parent / file, claim.start, end, hasher())) != claim.digest:
+        if (digest := _digest(path.parent / file, claim.start, end, _HASHES[algorithm]())) != claim.digest:
             _refuse(path, file, f"{claim.algorithm} {claim.digest}, which was signed", digest, f"fetch it again: remove {path.parent / file}")
     if claims and at != n_bytes:
         _refuse(path, file, f"all of its {n_bytes} bytes", f"{at}")
@@ -154,9 +157,12 @@ def _signer(path: Path, raw: bytes, version: str) -> str:
     logger.setLevel(logging.ERROR)  # it warns of what is meant here: no requests, no signer that was named
     try:
         bundle = Bundle.from_json(raw)
-        Verifier.production(offline=True).verify_dsse(bundle, UnsafeNoOp())
-        names: Any = bundle.signing_certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        signer = ", ".join(str(name.value) for name in names)
+        _, signed = Verifier.production(offline=True).verify_dsse(bundle, UnsafeNoOp())
+        if signed != base64.b64decode(json.loads(raw)["dsseEnvelope"]["payload"]):  # what was compared with the files
+            raise ValueError("another payload is signed")
+        extensions: Any = bundle.signing_certificate.extensions
+        signer = ", ".join(str(name.value) for name in extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        issuer = extensions.get_extension_for_oid(x509.ObjectIdentifier(_ISSUER)).value.value.decode()
     except Exception as e:  # its errors have no class in common
         _refuse(
             path,
@@ -167,7 +173,7 @@ def _signer(path: Path, raw: bytes, version: str) -> str:
         )
     finally:
         logger.setLevel(before)
-    return f"signed by {printable(signer)}, as sigstore {version} verifies; whether that is who you trust is for you to say"
+    return f"signed by {printable(signer)}, known to {printable(issuer)}, as sigstore {version} verifies; whether you trust them is yours to say"
 
 
 def _refuse(path: Path, what: str, expected: str, got: str, action: str = "do not use this") -> NoReturn:
