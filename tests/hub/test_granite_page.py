@@ -1,17 +1,15 @@
 """docs/granite.md: each of its commands, on a hub with tiny Granites of random weights. Compared is what does not depend on weights."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-import time
 
 import pytest
 import torch  # noqa: F401  these tests need it
 from hub_server import Hub, command, environment
-from tiny_granite import CORE, GRANITES, INTRINSICS, RAG
+from tiny_granite import GRANITES, INTRINSICS
 
 FOUR = "answerability", "query_rewrite", "query_clarification", "uncertainty"
 MODEL = f"hf:{GRANITES['granite-4.1-3b'].repo}:Q4_K_M"
