@@ -122,8 +122,8 @@ class PublishedGranite:
                 torch.manual_seed(zlib.crc32(adapter.encode()))
                 for key, parameter in model.named_parameters():
                     if f".{adapter}." in key:
-                        torch.nn.init.normal_(parameter.data, std=0.05 if intrinsic.targets == LINEAR else 0.2)  # so that each changes something
-                        parameter.data = parameter.data.half().float()  # and loses nothing as F16, which is the converter's default
+                        torch.nn.init.normal_(parameter.data, std=0.05 if intrinsic.targets == LINEAR else 0.6 / len(intrinsic.targets))
+                        parameter.data = parameter.data.half().float()  # it loses nothing as F16, which is the converter's default
         return model.eval()
 
     def technologies(self, name: str) -> list[str]:

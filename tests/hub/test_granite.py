@@ -50,6 +50,7 @@ with Model(base, n_ctx=4096, **precise) as model:
             said[f"{name} {called}"] = {
                 "prompt": fork.tokens[:fork.n_prompt], "start": fork.activations[0].start, "tokens": reply.tokens,
                 "judges_questions": later.tokens == fork.tokens, "logprobs": [one.logprob for one in reply.logprobs], "result": reply.result, "cached": reply.usage.cached_tokens,
+                "problems": adapter.problems(model.vocab),
             }
     chat = model.conversation(messages=judged["answerability"][:-1])
     chat.documents = documents
@@ -137,6 +138,8 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
     tokens, start = reference_prompt(granite, asked.messages, asked.template_arguments["documents"], granite.invocation(name))
     assert granite.tokenizer.decode(made["prompt"]) == granite.tokenizer.decode(tokens)
     assert (made["prompt"], made["start"]) == (tokens, start)
+    odd = {"requirement-check": "instruction: expected the tokens", "citations": "sentence_boundaries: expected the conversation as it is"}
+    assert [odd[name] in problem for problem in made["problems"]] == [True] * (name in odd)
     assert made["judges_questions"] == (JUDGED[name] == CHAT)
     compared(base, f"{name}-alora", granite, tokens, made)
     result = made["result"]
