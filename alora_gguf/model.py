@@ -191,7 +191,9 @@ class Model:
         loaded, errors = [], []
         for name, file in found.items():
             if name in taken:
-                _log.warning("%s", f"{printable(os.fspath(library))}: {printable(name)}: expected a name of its own, got one that is taken; it is left out")
+                _log.warning(
+                    "%s", f"{printable(os.fspath(library))}: {printable(name)}: expected a name of its own, got one that is taken; it is left out"
+                )
                 continue
             try:
                 loaded.append(self.load_adapter(file(), name))

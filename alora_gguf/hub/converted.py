@@ -50,7 +50,9 @@ def folder_name(path: Path) -> str:
 def _key(folder: Path, base: Path) -> str:
     files = sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()})
     contents = remembered(f"contents of {folder.resolve()}", files, lambda: _digest(files))
-    return hashlib.sha256("\n".join([VERSION, base_fingerprint(base), *map(str, source_from_path(folder.resolve())), contents]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([VERSION, base_fingerprint(base), *map(str, source_from_path(folder.resolve())), contents]).encode()).hexdigest()[
+        :32
+    ]
 
 
 def _digest(files: list[Path]) -> str:

@@ -106,7 +106,9 @@ def _indexed(folder: Path) -> Iterator[tuple[Path, Place]]:
     try:
         with open(path, "rb") as f:
             entries = json.loads(f.read(_MOST_OF_INDEX))["adapters"]
-        found = [(str(e["adapter_name"]), Path(os.path.normpath(folder / str(e["io_config"]))).parent, str(e.get("technology", "lora"))) for e in entries]
+        found = [
+            (str(e["adapter_name"]), Path(os.path.normpath(folder / str(e["io_config"]))).parent, str(e.get("technology", "lora"))) for e in entries
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise AdapterFileError(complaint(path, "index", "adapters with adapter_name and io_config", f"{type(e).__name__}: {e}", "correct it")) from e
     for name, beside, technology in found:

@@ -115,7 +115,9 @@ def _compare(path: Path, file: str, claims: Sequence[Claim]) -> None:
         end = n_bytes if claim.end is None else claim.end
         algorithm = claim.algorithm.partition("-sharded")[0]
         if algorithm not in _HASHES:
-            _refuse(path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm, "do not use this, or compare it yourself and remove model.sig")
+            _refuse(
+                path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm, "do not use this, or compare it yourself and remove model.sig"
+            )
         if claim.start != at or end < at or end > n_bytes:
             _refuse(path, file, f"its bytes from {at} on", f"those from {claim.start} to {end} of {n_bytes}")
         at = end
@@ -164,7 +166,13 @@ def _signer(path: Path, raw: bytes, version: str) -> str:
         signer = ", ".join(str(name.value) for name in extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
         issuer = extensions.get_extension_for_oid(x509.ObjectIdentifier(_ISSUER)).value.value.decode()
     except Exception as e:  # its errors have no class in common
-        _refuse(path, "signature", f"one that sigstore {version} verifies", f"{type(e).__name__}: {e}", "update sigstore, whose keys may be old, or do not use this")
+        _refuse(
+            path,
+            "signature",
+            f"one that sigstore {version} verifies",
+            f"{type(e).__name__}: {e}",
+            "update sigstore, whose keys may be old, or do not use this",
+        )
     finally:
         logger.setLevel(before)
     return f"signed by {printable(signer)}, known to {printable(issuer)}, as sigstore {version} verifies; whether you trust them is yours to say"

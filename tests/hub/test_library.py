@@ -1,7 +1,6 @@
 """Libraries of intrinsics: all that is for the open base, from the hub or a folder, and what is said of the rest."""
 
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -67,7 +66,11 @@ def test_all_that_is_for_the_base_is_loaded_an_alora_before_a_lora(hub, python, 
 def test_the_chat_from_nothing_and_again_without_a_network(hub, alora, skills):
     command = ["chat", "--model", f"hf:{SMOL}", "--intrinsics", f"hf:{SKILLS}", "--ctx", "512", "--prompt", PASSAGE, "--no-answer"]
     code, out, err = alora(*command, "--invoke", "answerability")
-    steps = [f"alora: hf:{SKILLS}: {name}, {i} of 3: {what}" for i, name in enumerate(("answerability", "certainty", "citations"), 1) for what in ("fetching", "converting")]
+    steps = [
+        f"alora: hf:{SKILLS}: {name}, {i} of 3: {what}"
+        for i, name in enumerate(("answerability", "certainty", "citations"), 1)
+        for what in ("fetching", "converting")
+    ]
     assert (code, err.splitlines()) == (0, steps) and out.startswith("answerability: ")
     asked = len(hub.asked)
     assert alora(*command, "--invoke", "answerability", "--offline") == (0, out, "") and len(hub.asked) == asked
@@ -153,7 +156,10 @@ def test_mellea_s_index_names_the_adapters_that_have_weights(python, repo, base_
     shutil.copytree(repo / "tests" / "adapters" / "answerability", root / "io_configs" / "first")
     (root / "io_configs" / "second").mkdir()
     (root / "io_configs" / "second" / "io.yaml").write_text("name: second\n")
-    index = [{"adapter_name": name, "io_config": f"io_configs/{folder}/io.yaml", "technology": "alora"} for name, folder in (("judge", "first"), ("second", "second"), ("out", "../.."))]
+    index = [
+        {"adapter_name": name, "io_config": f"io_configs/{folder}/io.yaml", "technology": "alora"}
+        for name, folder in (("judge", "first"), ("second", "second"), ("out", "../.."))
+    ]
     (root / "adapter_index.json").write_text(json.dumps({"adapters": index}))
     assert set(python(LOAD, base_q4, root)) == {"judge"}
     for text in ("", "[]", '{"adapters": 3}', '{"adapters": [{"adapter_name": "a"}]}', "{" * 10_000):
@@ -209,7 +215,10 @@ def test_where_names_fit_no_base_its_size_decides_if_that_is_clear(hub, python, 
     made = "from pathlib import Path\nfrom alora_gguf.convert import read_adapter_metadata\nfrom alora_gguf.hub.library import intrinsics_of\nout([read_adapter_metadata(make()).invocation_tokens for make in intrinsics_of(sys.argv[2], Path(sys.argv[1])).values()])"
     for library in ("hf:acme/by-size", root):
         assert python(made, base, library) == [[5]]
-    assert {file.split("/")[1] for file in hub.fetched} <= {"llama-1b", "llama-3b"} and "relevance/llama-3b/alora/adapter_config.json" not in hub.fetched
+    assert {file.split("/")[1] for file in hub.fetched} <= {
+        "llama-1b",
+        "llama-3b",
+    } and "relevance/llama-3b/alora/adapter_config.json" not in hub.fetched
     shutil.copytree(root / "relevance" / "llama-1b", root / "relevance" / "llama-1c")
     for library in ("hf:acme/by-size", root):
         assert "got those for llama-1b, llama-1c, llama-3b, qwen-1b" in python(made, base, library)
@@ -223,5 +232,7 @@ def test_names_of_several_bases_are_told_apart_by_size(hub, python, tmp_path):
     of_others = {name.replace("layers.1", "layers.3"): values for name, values in tiny_peft.adapter_tensors().items()}
     tiny_peft.write_adapter(root / "relevance" / "tiny-llama" / "alora", of_others, alora_invocation_tokens=[6])
     base = tiny_peft.write_base(tmp_path / "mine.gguf")  # calls itself Tiny Llama
-    code = "from alora_gguf.hub.names import adapter_source\nfrom pathlib import Path\nout(adapter_source(sys.argv[2], lambda: Path(sys.argv[1]), dict))"
+    code = (
+        "from alora_gguf.hub.names import adapter_source\nfrom pathlib import Path\nout(adapter_source(sys.argv[2], lambda: Path(sys.argv[1]), dict))"
+    )
     assert python(code, base, "hf:acme/by-size/relevance").endswith("relevance/mine/alora")
