@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ..text import printable
@@ -22,7 +22,7 @@ def add_intrinsics(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_intrinsics(args: argparse.Namespace, model, taken: Container[str] = ()) -> None:
+def load_intrinsics(args: argparse.Namespace, model, taken: Iterable[str]) -> None:
     """Raises AloraError."""
     for library in args.intrinsics:
         model.load_intrinsics(library, taken={*model.adapters, *taken})

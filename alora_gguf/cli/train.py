@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     from ..train.settings import Settings, read_config
 
     given = {
-        name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line", "offline")
+        name: value
+        for name, value in vars(args).items()
+        if value is not None and name not in ("run", "gguf", "restart", "data", "command_line", "offline")
     }
     if "invocation" in given:
         given["invocation"] = given["invocation"].replace("\\n", "\n")  # which shells cannot be asked to type

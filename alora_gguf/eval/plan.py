@@ -51,7 +51,9 @@ class Plan:
         def file(given: Path | None, find: Callable[..., Path]) -> Path | None:
             return find(given, lambda: base or default_model(), bundled_adapters) if given is not None and is_hub_name(given) else given
 
-        return replace(self, base=base, alora=file(self.alora, adapter_file), lora=file(self.lora, adapter_file), peft=file(self.peft, adapter_source))
+        return replace(
+            self, base=base, alora=file(self.alora, adapter_file), lora=file(self.lora, adapter_file), peft=file(self.peft, adapter_source)
+        )
 
     def is_positive(self, output: Any) -> bool:
         if isinstance(self.positive, dict) and isinstance(output, dict):

@@ -16,8 +16,8 @@ from ..convert import base_fingerprint, read_adapter_metadata
 from ..errors import AloraError, HubError
 from ..text import printable
 from .bases import bases_in
-from .folders import cache_folder
 from .fit import OpenBase, places_in
+from .folders import cache_folder
 from .hf_name import PREFIX, HubName, is_hub_name, parse_hub_name
 from .repository import commit_of, hub_cache, remove_file
 

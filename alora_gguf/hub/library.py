@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import PathLike
@@ -23,6 +24,7 @@ from .repository import Repository
 INDEX = "adapter_index.json"  # Mellea's
 _DEEPEST = 4  # folders between a library and an adapter
 _MOST_OF_INDEX = 1_000_000
+_NAME = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 _log = logging.getLogger("alora_gguf.hub")
 
 Made = Callable[[], Path]
@@ -112,6 +114,8 @@ def _indexed(folder: Path) -> Iterator[tuple[Path, Place]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise AdapterFileError(complaint(path, "index", "adapters with adapter_name and io_config", f"{type(e).__name__}: {e}", "correct it")) from e
     for name, beside, technology in found:
+        if not _NAME.fullmatch(name):  # it becomes a file's
+            raise AdapterFileError(complaint(path, "adapter_name", "letters, digits, and . _ - between them", name, "correct it"))
         if beside.is_relative_to(folder) and (beside / CONFIG).is_file():
             place = _place(folder, beside, {})
             yield beside, place._replace(name=name, technology=technology if technology in TECHNOLOGIES else place.technology)

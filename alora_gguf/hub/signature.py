@@ -115,7 +115,9 @@ def _compare(path: Path, file: str, claims: Sequence[Claim]) -> None:
         end = n_bytes if claim.end is None else claim.end
         algorithm = claim.algorithm.partition("-sharded")[0]
         if algorithm not in _HASHES:
-            _refuse(path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm, "do not use this, or compare it yourself and remove model.sig")
+            _refuse(
+                path, file, f"a digest by {' or '.join(_HASHES)}", claim.algorithm, "do not use this, or compare it yourself and remove model.sig"
+            )
         if claim.start != at or end < at or end > n_bytes:
             _refuse(path, file, f"its bytes from {at} on", f"those from {claim.start} to {end} of {n_bytes}")
         at = end

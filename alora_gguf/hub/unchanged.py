@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .folders import cache_folder
 
-_SETTLED = 2e9  # ns: a file that changed a moment ago can change again without looking different
+_TICK = 50_000_000  # ns: a file that changed less ago can change again without looking different
+_COARSE_TICK = 2_000_000_000  # the same where times are whole seconds
 
 
 def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
@@ -29,11 +30,19 @@ def remembered(what: str, files: Iterable[Path], compute: Callable[[], str]) -> 
             return kept["value"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
-    began = time.time_ns()
+    wait = _settled([stat for _, stat in stats]) - time.time_ns()
+    if 0 < wait <= _TICK:
+        time.sleep(wait / 1e9)
     value = compute()
-    if all(max(stat.st_mtime_ns, stat.st_ctime_ns) < began - _SETTLED for _, stat in stats):
+    if wait <= _TICK:
         _keep(path, json.dumps({"state": state, "value": value}))
     return value
+
+
+def _settled(stats: Iterable[os.stat_result]) -> int:
+    """The time, in ns, from which on every change of these files shows."""
+    changed = ((max(stat.st_mtime_ns, stat.st_ctime_ns), stat.st_mtime_ns % 1_000_000_000 == 0) for stat in stats)
+    return max((time + (_COARSE_TICK if is_coarse else _TICK) for time, is_coarse in changed), default=0)
 
 
 def _keep(path: Path, text: str) -> None:

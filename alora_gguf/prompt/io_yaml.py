@@ -171,20 +171,6 @@ class IntrinsicIO:
             completion=made,
         )
 
-    def is_asked(self, messages: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, str]] = ()) -> bool:
-        """Whether this is a request that rewrite() made already, as granite-common's clients send it: by its last message's words.
-
-        Where an invocation stands in the instruction that tells it too. An instruction of fields alone could be anything.
-        """
-        last = text_of(messages[-1]) if messages else ""
-        if self.instruction is not None:
-            parts = [(words, name) for words, name, _, _ in string.Formatter().parse(self.instruction)]
-            pattern = "".join(re.escape(words) + (".*" if name is not None else "") for words, name in parts)
-            return any(words.strip() for words, _ in parts) and re.fullmatch(pattern, last, re.DOTALL) is not None
-        numbered = {_LAST: [last], "documents": [d["text"] for d in documents], "all_but_last_message": [text_of(m) for m in messages[:1]]}
-        first = [(tag, numbered[source][0]) for source, tag in self.tags.items() if numbered.get(source)]
-        return any(text.startswith(f"<{tag}0>") for tag, text in first)
-
     def result(self, request: IntrinsicRequest, text: str, logprobs: Sequence[Any] = ()) -> Any:
         """What the output `text` means: a value of JSON's types; without response_format and transformations the text itself.
 
@@ -209,6 +195,19 @@ class IntrinsicIO:
             raise ResultError(
                 complaint(self.where, what, expected, got, "give it more max_tokens if it was cut, else train the adapter with this io.yaml")
             ) from e
+
+    def is_asked(self, messages: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, str]] = ()) -> bool:
+        """Whether this is a request that rewrite() made already, as granite-common's clients send it: by its last message's words.
+
+        Of an aLoRA the invocation tells that; this is for an ordinary LoRA. An instruction of fields alone could be anything.
+        """
+        last = text_of(messages[-1]) if messages else ""
+        if self.instruction is not None:
+            parts = ((re.escape(words), name) for words, name, _, _ in string.Formatter().parse(self.instruction))
+            return re.fullmatch("".join(words + (".*" if name is not None else "") for words, name in parts), last, re.DOTALL) is not None
+        numbered = {_LAST: [last], "documents": [d["text"] for d in documents], "all_but_last_message": [text_of(m) for m in messages[:1]]}
+        first = [(tag, numbered[source][0]) for source, tag in self.tags.items() if numbered.get(source)]
+        return any(text.startswith(f"<{tag}0>") for tag, text in first)
 
     @property
     def instruction(self) -> str | None:

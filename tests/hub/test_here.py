@@ -73,9 +73,14 @@ def test_list_says_what_fits_which_base_here(hub, alora, listed, base, tmp_path)
     alora("show", "certainty")  # that comes along, for the embedded model
     fits = lambda here: {name: about["fits"] for (name, _, _), about in here.items() if "fits" in about}
     here = listed()
-    assert {name for name in fits(here)} == {f"hf:{LIBRARY}/relevance", f"hf:{LIBRARY}/answerability", "relevance", "certainty"}
+    assert set(fits(here)) == {f"hf:{LIBRARY}/relevance", f"hf:{LIBRARY}/answerability", "relevance", "certainty"}
     assert not any(kind == "converted" and name == "adapter" for name, kind, _ in here)
-    assert fits(here) == {f"hf:{LIBRARY}/relevance": [], f"hf:{LIBRARY}/answerability": ["the embedded model"], "relevance": [], "certainty": ["the embedded model"]}
+    assert fits(here) == {
+        f"hf:{LIBRARY}/relevance": [],
+        f"hf:{LIBRARY}/answerability": ["the embedded model"],
+        "relevance": [],
+        "certainty": ["the embedded model"],
+    }
     alora("pull", f"hf:{BASE}")
     here = listed()
     assert fits(here)["relevance"] == fits(here)[f"hf:{LIBRARY}/relevance"] == [f"hf:{BASE}:Q4_K_M"]

@@ -1,7 +1,6 @@
 """Libraries of intrinsics: all that is for the open base, from the hub or a folder, and what is said of the rest."""
 
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -163,6 +162,10 @@ def test_mellea_s_index_names_the_adapters_that_have_weights(python, repo, base_
     ]
     (root / "adapter_index.json").write_text(json.dumps({"adapters": index}))
     assert set(python(LOAD, base_q4, root)) == {"judge"}
+    for name in ("../../escaped", "a/b", "", "..", "a\n", "x" * 200):
+        index[0]["adapter_name"] = name
+        (root / "adapter_index.json").write_text(json.dumps({"adapters": index}))
+        assert "adapter_index.json: adapter_name: expected letters" in python(CHOOSE, base_q4, root)
     for text in ("", "[]", '{"adapters": 3}', '{"adapters": [{"adapter_name": "a"}]}', "{" * 10_000):
         (root / "adapter_index.json").write_text(text)
         said = python(CHOOSE, base_q4, root)

@@ -2,19 +2,17 @@
 
 import builtins
 import os
+import time
 
 import pytest
 
-from alora_gguf.hub import unchanged
 from alora_gguf.hub.converted import as_gguf
 from alora_gguf.hub.unchanged import remembered
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Two files that have not changed for a while: nobody can set the time of a file's last change back."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(unchanged, "_SETTLED", -1e12)
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     return [tmp_path / "a", tmp_path / "b"]
@@ -51,9 +49,19 @@ def test_it_is_computed_again_for_anything_else(files, counted, tmp_path):
     assert counted([a])[1] == n + 1 and counted([a, b])[1] == n + 2
 
 
-def test_a_file_that_changed_a_moment_ago_is_not_believed(files, counted, monkeypatch):
-    monkeypatch.setattr(unchanged, "_SETTLED", 1e15)
-    assert [counted() for _ in range(2)] == [("ab", 1), ("ab", 2)]
+def test_changes_that_do_not_show_are_not_missed(files, counted, monkeypatch):
+    """On a file system whose times are whole seconds."""
+    os.utime(files[0], ns=(0, 1_000_000_000))
+    assert counted()[1] == 1 and counted()[1] == 2  # its last change was a moment ago, and the next could be as long ago
+    later = time.time_ns() + 3_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    assert counted()[1] == 3 and counted()[1] == 3
+
+
+def test_what_changes_right_after_it_was_looked_at_is_seen(files, counted):
+    for text in "xyzxyzxyz":
+        files[0].write_text(text)
+        assert counted()[0] == f"{text}b"
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"3", b"\xff", b'{"state": [], "value": "x"}', b"[" * 100_000])

@@ -11,7 +11,7 @@ import yaml
 for folder in ("prompt", "."):
     sys.path.insert(0, str(Path(__file__).parents[1] / folder))
 
-from published import ANSWERABILITY, ATTRIBUTION, CITATIONS, CLARIFICATION, RELEVANCE, REQUIREMENT, REWRITE
+from published import ANSWERABILITY, ATTRIBUTION, CITATIONS, CLARIFICATION, RELEVANCE, REQUIREMENT, REWRITE  # noqa: E402
 
 BASE = "SmolLM2-135M-Instruct.Q4_1"
 QUESTION, ANSWER = "What does a ticket for the ferry cost?", "A ticket costs 14 euros. Children pay half."
@@ -107,8 +107,16 @@ PUBLISHED = {
 }  # fmt: skip
 OURS = {
     "guardian-core": (GUARDIAN, "alora", "<guardian>"),
-    "policy-guardrails": (LABEL.replace("NAME", "policy-guardrails").replace("KEY", "label").replace("TEXT", "Policy: {policy_text}"), "alora", "<guardian>"),
-    "factuality-detection": (LABEL.replace("NAME", "factuality-detection").replace("KEY", "score").replace("TEXT", "Is it false?"), "alora", "<guardian>"),
+    "policy-guardrails": (
+        LABEL.replace("NAME", "policy-guardrails").replace("KEY", "label").replace("TEXT", "Policy: {policy_text}"),
+        "alora",
+        "<guardian>",
+    ),
+    "factuality-detection": (
+        LABEL.replace("NAME", "factuality-detection").replace("KEY", "score").replace("TEXT", "Is it false?"),
+        "alora",
+        "<guardian>",
+    ),
     "factuality-correction": (CORRECTION, "alora", "<guardian>"),
     "hallucination_detection": (HALLUCINATION, "lora", None),
 }
@@ -177,7 +185,9 @@ def asked(*said):
 def test_all_of_the_library_is_served(served, library):
     models = {model["id"]: model for model in served.call("GET", "/v1/models")[2]["data"]}
     assert set(models) == {BASE, *PUBLISHED, *OURS}
-    assert {name for name, about in models.items() if about.get("intrinsic")} == {name for name, (_, kind, _) in {**PUBLISHED, **OURS}.items() if kind == "alora"}
+    assert {name for name, about in models.items() if about.get("intrinsic")} == {
+        name for name, (_, kind, _) in {**PUBLISHED, **OURS}.items() if kind == "alora"
+    }
 
 
 def test_rag(backend, model):
@@ -188,7 +198,10 @@ def test_rag(backend, model):
     assert rag.check_answerability(QUESTION, DOCUMENTS, asked(), backend) == invoke("answerability", question, documents=DOCUMENTS)["answerability"]
     before = [{"role": "user", "content": "Is there a ferry?"}, {"role": "assistant", "content": "Yes, to Saint Maren."}]
     context = asked(*(m["content"] for m in before))
-    assert rag.rewrite_question("And its price?", context, backend) == invoke("query_rewrite", [*before, {"role": "user", "content": "And its price?"}])["rewritten_question"]
+    assert (
+        rag.rewrite_question("And its price?", context, backend)
+        == invoke("query_rewrite", [*before, {"role": "user", "content": "And its price?"}])["rewritten_question"]
+    )
     assert rag.clarify_query(QUESTION, DOCUMENTS, asked(), backend) == invoke("query_clarification", question, documents=DOCUMENTS)["clarification"]
     for found, more in (
         (rag.find_citations(ANSWER, DOCUMENTS, asked(QUESTION), backend), {"citation_text", "citation_begin"}),
@@ -227,7 +240,9 @@ def test_guardian(backend, model):
     said = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     invoke = lambda name, **more: model.conversation(messages=said).invoke(name, **more).result
     given = {"criteria": guardian.CRITERIA_BANK["harm"], "scoring_schema": guardian.SCORING_SCHEMA_BANK["assistant_response"]}
-    assert guardian.guardian_check(asked(QUESTION, ANSWER), backend, "harm") == pytest.approx(invoke("guardian-core", **given)["guardian"]["score"], abs=0.02)
+    assert guardian.guardian_check(asked(QUESTION, ANSWER), backend, "harm") == pytest.approx(
+        invoke("guardian-core", **given)["guardian"]["score"], abs=0.02
+    )
     policy = "Prices are never named."
     assert guardian.policy_guardrails(asked(QUESTION, ANSWER), backend, policy) == invoke("policy-guardrails", policy_text=policy)["label"]
     assert guardian.factuality_detection(asked(QUESTION, ANSWER), backend) == invoke("factuality-detection")["score"]
