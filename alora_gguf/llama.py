@@ -124,7 +124,7 @@ class Llama(llama_cpp.Llama):
         asked = self._named(adapter)
         before = self.chat_handler
         defaults: dict[str, Any] = {}
-        if asked.is_activated:
+        if asked.is_intrinsic:
             if before is not None:
                 raise PromptError(
                     f"adapter {adapter!r}: expected the model's own chat template, to put its invocation in, got a chat_handler; "

@@ -156,7 +156,7 @@ class Model:
         Raises AdapterFileError, AdapterMismatchError, ConversionError, HubError or IoYamlError.
         """
         self.check_open()
-        adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
+        adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml, self.engine.prompts)
         adapter.read()  # here, so that the loop is not kept waiting for it
 
         def load() -> None:
@@ -172,7 +172,7 @@ class Model:
     ) -> Adapter:
         """Names an adapter like load_adapter, but the file is read by the first call that needs it."""
         self.check_open()
-        adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml)
+        adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml, self.engine.prompts)
         self.adapters.add(adapter)
         return adapter
 

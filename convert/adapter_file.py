@@ -14,6 +14,7 @@ from .gguf.tensor_types import BY_GGML_TYPE, F32, TensorType
 
 SIDES = ("lora_a", "lora_b", "lora_bias", "lora_magnitude")
 AGAIN = "convert the adapter again"
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,16 @@ class AdapterFile:
     def read(self, tensor: AdapterTensor) -> np.ndarray:
         """float32 in numpy's order, the reverse of ne: lora_a [r, n_in], lora_b [n_out, r]."""
         return tensor.type.decode(self.file.tensor_data(tensor.info, tensor.n_bytes), tensor.ne[::-1])
+
+    def changes_nothing(self) -> bool:
+        """Whether it leaves the base as it is, because every lora_b and bias is zero. Of other adapters only the first bytes are read."""
+        return all(pair.magnitude is None and all(self._is_zero(tensor) for tensor in (pair.b, pair.bias) if tensor) for pair in self.pairs)
+
+    def _is_zero(self, tensor: AdapterTensor) -> bool:
+        """Looked for some blocks at a time."""
+        step, n = MIB // tensor.type.block_bytes * tensor.type.block_bytes, tensor.n_bytes
+        parts = (self.file.tensor_data(tensor.info, min(step, n - skip), skip) for skip in range(0, n, step))
+        return all(tensor.type.is_zero(part) for part in parts)
 
     def _metadata(self) -> AdapterMetadata:
         file = self.file

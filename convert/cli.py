@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..errors import AloraError
 from ..text import human_bytes, printable
@@ -20,9 +21,14 @@ def main(
     argv: list[str] | None = None,
     *,
     find: Callable[[argparse.Namespace], None] = lambda args: None,
+    look: Callable[[Conversion], list[str]] = lambda done: [],
     add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> int:
-    """Returns the exit code: 0, or 2 after one line on stderr. `find` makes paths of the other names in the arguments; `add_options` adds its options."""
+    """Returns the exit code: 0, or 2 after one line on stderr.
+
+    `find` makes paths of the other names in the arguments; `look` has more notes, of what the converter itself does not know;
+    `add_options` adds its options.
+    """
     parser = _parser()
     add_options(parser)
     args = parser.parse_args(argv)
@@ -39,6 +45,7 @@ def main(
             io_yaml=args.io_yaml,
             progress=_progress(),
         )
+        done = replace(done, notes=[*done.notes, *look(done)])
     except AloraError as error:
         print(f"alora-convert: error: {printable(str(error), limit=2000)}", file=sys.stderr)
         return EXIT_ERROR

@@ -21,21 +21,26 @@ from .base.hf_base import read_hf_base
 from .base.invocation import invocation_tokens
 from .base.locate import find_base
 from .gguf.file import STRING, GGUFFile
-from .gguf.tensor_types import OUTTYPES
+from .gguf.tensor_types import BY_GGML_TYPE, OUTTYPES
 from .gguf.writer import TensorHeader, write_gguf
 from .mapping.architectures import family_of
 from .mapping.place import place
+from .mapping.targets import check_targets
 from .peft.adapter import PeftAdapter, read_peft_adapter
 from .peft.card import read_card
 from .peft.chain import common_invocation, summed_alpha, summed_updates
 from .peft.layout import adapter_folder
+from .peft.mlx import is_mlx, read_mlx
 from .peft.reslora import CONFIG as RESLORA
 from .peft.reslora import read_reslora
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none. notes: what is odd about the adapter."""
+    """What a conversion made. n_bytes is the outfile's size, 0 in a dry run, which writes none. notes: what is odd about the adapter.
+
+    io_yaml and invoked_after are those that are in the file, None where nobody wrote them.
+    """
 
     outfile: Path
     name: str
@@ -54,9 +59,12 @@ class Conversion:
     seconds: float
     written: bool
     notes: list[str] = field(default_factory=list)
+    invoked_after: str | None = None
+    io_yaml: str | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        """JSON's values, without the text of the io.yaml."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items() if key != "io_yaml"}
 
 
 def convert(
@@ -95,7 +103,9 @@ def convert(
     saved = common_invocation(adapters) if invocation is None else (None, None)
     tokens = invocation_tokens(base_model, config.path, invocation, *saved)
     alpha = summed_alpha(adapters)
-    plans = make_plans(place(summed_updates(adapters), base_model), base_model, alpha, outtype)
+    placed = place(summed_updates(adapters), base_model)
+    missing = [note for one in adapters for note in check_targets(one, base_model)]
+    plans = make_plans(placed, base_model, alpha, outtype)
     tensors = [tensor for plan in plans for tensor in plan.tensors]
     card = read_card(adapters[0].path, None if io_yaml is None else Path(io_yaml))
     described = metadata.describe_adapter(alpha, tokens, base_model, card)
@@ -125,28 +135,28 @@ def convert(
         n_bytes=n_bytes,
         seconds=time.perf_counter() - start,
         written=not dry_run,
-        notes=[]
-        if changing
-        else [
-            complaint(
-                adapters[0].path,
-                "lora_B",
-                "weights that change something",
-                "zeros alone",
-                "train it, or save it after training; it answers as the base does",
-            )
-        ],
+        notes=[*missing, *([] if changing else [_changes_nothing(adapters[0].path)])],
+        invoked_after=described.invoked_after,
+        io_yaml=described.io_yaml,
+    )
+
+
+def _changes_nothing(folder: Path) -> str:
+    return complaint(
+        folder, "lora_B", "weights that change something", "zeros alone", "train it, or save it after training; it answers as the base does"
     )
 
 
 def _read_adapter(folder: Path) -> PeftAdapter:
-    return read_reslora(folder) if (folder / RESLORA).exists() else read_peft_adapter(folder)
+    if (folder / RESLORA).exists():
+        return read_reslora(folder)
+    return read_mlx(folder) if is_mlx(folder) else read_peft_adapter(folder)
 
 
 def _watched(headers: Sequence[TensorHeader], data: Iterator[np.ndarray], changing: set[str]) -> Iterator[np.ndarray]:
     """The same data; `changing` gets the names of those that make a difference to the base: all but lora_a and zeros."""
     for header, values in zip(headers, data):
-        if not header.name.endswith(".lora_a") and values.any():
+        if not header.name.endswith(".lora_a") and not BY_GGML_TYPE[header.ggml_type].is_zero(values.reshape(-1)):
             changing.add(header.name)
         yield values
 

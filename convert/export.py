@@ -18,9 +18,9 @@ from .base.locate import find_base
 from .lazy import Lazy, zeros
 from .mapping.dora import with_magnitude
 from .mapping.restore import restore
-from .peft.adapter import PREFIX
 from .peft.parameters import fold, wrapped
 from .peft.safetensors_file import write_safetensors
+from .peft.tensor_names import PREFIX
 from .update import EMBEDDING, EXPERTS, MATRIX, ROWS, Placed, Update
 
 

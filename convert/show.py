@@ -28,6 +28,7 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
         "name": known.name,
         "kind": known.kind,
         "architecture": known.architecture,
+        "description": known.description,
         "alpha": known.alpha,
         "invocation_tokens": known.invocation_tokens,
         "invocation_text": known.invocation_text,
@@ -42,7 +43,9 @@ def describe(path: str | PathLike[str]) -> dict[str, Any]:
 def render(description: dict[str, Any]) -> str:
     """A page of text without control characters, whatever the file's strings hold."""
     d = description
-    lines = [f"{printable(d['name'])} ({d['kind']}, {printable(d['architecture'])})", ""]
+    lines = [f"{printable(d['name'])} ({d['kind']}, {printable(d['architecture'])})"]
+    lines += [printable(d["description"], limit=300)] if d["description"] else []
+    lines.append("")
     lines += [f"  {printable(key):<{_width(d['metadata'])}}  {_shown(key, value)}" for key, value in d["metadata"].items()]
     header = ("module", "layers", "rank", "scale", "lora_a", "lora_b", "type", "size")
     rows = [

@@ -186,6 +186,8 @@ def variants(answerability: Path, base_q4: Path, tmp_path_factory) -> dict[str, 
         shutil.copytree(REPO / "tests" / "adapters" / "answerability", folder, dirs_exist_ok=True)
         config = json.loads((folder / "adapter_config.json").read_text())
         (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+        if name == "plain":
+            (folder / "io.yaml").unlink()  # with one it is an intrinsic
         files[name] = folder / f"{name}.gguf"
         convert(folder, files[name], base=base_q4)
     return files

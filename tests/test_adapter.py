@@ -75,7 +75,7 @@ def test_a_file_name_that_is_no_unicode(shared, variants, tmp_path):
 
 def test_an_ordinary_lora_cannot_be_invoked_but_computes(shared):
     with shared.conversation() as chat:
-        with pytest.raises(NoInvocationError, match="adapter 'plain': expected invocation tokens, got an ordinary LoRA"):
+        with pytest.raises(NoInvocationError, match="adapter 'plain': expected invocation tokens or an io.yaml, got an ordinary LoRA"):
             chat.invoke("plain")
     base, plain = shared.logits([([5, 6, 7], None), ([5, 6, 7], "plain")])
     assert (base != plain).any(axis=-1).all()

@@ -132,7 +132,7 @@ def test_c(intrinsic, checkout, base_q4, variants, model):
         ("nothing.gguf", "answerability", "x", "nothing.gguf: expected a GGUF model"),
         ("base", "nothing.gguf", "x", "nothing.gguf: expected a GGUF file, got: No such file or directory"),
         ("base", "base", "x", "this is not a LoRA adapter"),
-        ("base", "plain", "x", "expected invocation tokens, got an ordinary LoRA"),
+        ("base", "plain", "x", "expected invocation tokens or an io.yaml, got an ordinary LoRA"),
         ("base", "answerability", "so " * 2000, "text: expected at most 1920 tokens, got"),
         ("base", "answerability", "so " * 40000, "expected a known chat template, and a shorter text"),
     ],

@@ -89,7 +89,7 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     from ..terminal.screen import Screen
 
     screen = Screen(sys.stdout)
-    chat = Chat(begin, model.restore, list(model.adapters), screen, **sampling)
+    chat = Chat(begin, model.restore, {name: adapter.description for name, adapter in model.adapters.items()}, screen, **sampling)
     if is_interactive():
         commands = [f"/{name}" for name in (*model.adapters, "all")] if model.adapters else []
         screen.line(

@@ -2,14 +2,23 @@
 
 import argparse
 
-from ..convert import cli
+from ..convert import Conversion, cli
 from ..errors import HubError
 from . import hub
 
 
 def main(argv: list[str] | None = None) -> int:
     with hub.telling():
-        return cli.main(argv, find=find, add_options=hub.add_option)
+        return cli.main(argv, find=find, look=look, add_options=hub.add_option)
+
+
+def look(done: Conversion) -> list[str]:
+    """What is odd about its io.yaml on the base's vocabulary."""
+    if done.io_yaml is None:
+        return []
+    from ..doctor.oddities import look_at
+
+    return look_at(done.io_yaml, "io.yaml", done.invocation_tokens, done.invoked_after, None if done.base.is_dir() else done.base)
 
 
 def find(args: argparse.Namespace) -> None:

@@ -332,7 +332,8 @@ class Conversation:
         options       as in SamplingParams; any other name is an argument of the instruction too
 
         It is greedy, of 64 tokens, or of 512 that follow the JSON schema in io.yaml, unless io.yaml or `options` say
-        otherwise. With an io.yaml the reply has a `result`. Raises UnknownAdapterError, NoInvocationError, PromptError,
+        otherwise. With an io.yaml the reply has a `result`. An ordinary LoRA with an io.yaml is asked so too: nothing of the
+        conversation can come from the base's cells, so `usage` counts all of the prompt, until it is asked again. Raises UnknownAdapterError, NoInvocationError, PromptError,
         ContextFullError, SequenceLimitError, and ResultError if the text is not what io.yaml makes a result of.
         """
         t_start = time.perf_counter()
@@ -569,10 +570,11 @@ class Conversation:
             prompt.tokens,
             params,
             self._engine.vocab,
-            checkpoint=min(prompt.n_shared, prompt.start) or None,
+            checkpoint=(min(prompt.n_shared, prompt.start) if adapter.is_activated else prompt.n_shared) or None,
             background=background,
             cache_salt=self.cache_salt,
-            activations=[*self._activations(), Activation(adapter, prompt.start)],
+            # an ordinary LoRA takes the place of the one that the conversation is held with, as both are active from the first token on
+            activations=[*(self._activations() if adapter.is_activated else ()), Activation(adapter, prompt.start)],
             t_start=t_start,
             result_of=prompt.result_of,
         )

@@ -6,7 +6,6 @@ import platform
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
@@ -18,8 +17,8 @@ from ..errors import AloraError
 from ..runtime.folder import LIB_DIR
 from ..text import human_bytes, printable
 from ..versions import LLAMA_CPP, LLAMA_CPP_COMMIT, LLAMA_CPP_PYTHON, VERSION
+from .process import FOLDER, run_module
 
-_FOLDER = Path(__file__).resolve().parents[1]
 _SECONDS = 300
 _FLAGS = {  # /proc/cpuinfo's names of what ggml is compiled for on x86-64
     "SSE3": "pni",
@@ -44,7 +43,7 @@ def examine() -> dict[str, Any]:
     report: dict[str, Any] = {
         "package": {
             "version": VERSION,
-            "folder": str(_FOLDER),
+            "folder": str(FOLDER),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
         },
@@ -90,7 +89,7 @@ def _packages(report: dict[str, Any]) -> Iterator[str]:
     try:
         requirements = metadata.requires("alora_gguf") or []
     except metadata.PackageNotFoundError:
-        yield f"{_FOLDER}: expected an installed package, got its sources; pip install ."
+        yield f"{FOLDER}: expected an installed package, got its sources; pip install ."
         return
     for requirement in requirements:
         name, _, condition = requirement.partition(";")
@@ -144,12 +143,8 @@ def _library(report: dict[str, Any]) -> Iterator[str]:
 
 def _probe() -> tuple[list[dict[str, Any]], str | None]:
     """The lines of alora_gguf.doctor.probe, and how it ended if not well."""
-    env = dict(os.environ)
-    if "ALORA_LIB_PATH" in env:
-        env["ALORA_LIB_PATH"] = os.path.abspath(env["ALORA_LIB_PATH"])
-    command = [sys.executable, "-m", f"{__package__}.probe"]  # in the folder of this package, so that it is the one that is imported
     try:
-        done = subprocess.run(command, cwd=_FOLDER.parent, env=env, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = run_module(f"{__package__}.probe", seconds=_SECONDS)
         code, out, err = done.returncode, done.stdout, done.stderr
     except subprocess.TimeoutExpired as e:
         code, out, err = None, (e.stdout or b"").decode("utf-8", errors="replace"), ""

@@ -12,9 +12,8 @@ from os import PathLike
 from pathlib import Path
 
 from ..convert import AdapterFile, AdapterMetadata, read_adapter_metadata
-from ..convert.adapter_file import AdapterTensor
 from ..errors import AdapterFileError, AdapterMismatchError, DecodeError
-from ..prompt.builder import Intrinsic
+from ..prompt.builder import Intrinsic, PromptBuilder
 from ..prompt.invocation import find_invocation
 from ..prompt.io_yaml import IntrinsicIO
 from ..prompt.problems import problems
@@ -34,16 +33,23 @@ class Adapter:
     ptr           its alora_adapter_id, None while it is not in memory
     fingerprint   gives that of the base model; None: whatever base it was made for
     io_yaml       file in place of the io.yaml beside or in the adapter
+    prompts       of the base, on whose vocabulary it is looked at once; None: it is not
     """
 
     def __init__(
-        self, path: str | PathLike[str], name: str | None, fingerprint: Callable[[], str] | None, io_yaml: str | PathLike[str] | None = None
+        self,
+        path: str | PathLike[str],
+        name: str | None,
+        fingerprint: Callable[[], str] | None,
+        io_yaml: str | PathLike[str] | None = None,
+        prompts: PromptBuilder | None = None,
     ):
         self.path = Path(path)
         self.name = name or self.path.stem
         self.ptr: int | None = None
         self.n_bytes = 0
         self._fingerprint = fingerprint
+        self._prompts = prompts
         self._io_yaml = None if io_yaml is None else Path(io_yaml)
         self._stat = self._stat_now()
         self.uid = _uid((os.path.realpath(path), self._stat))
@@ -67,19 +73,18 @@ class Adapter:
     @cached_property
     def io(self) -> IntrinsicIO | None:
         """What its io.yaml says; None if there is none. Read when first asked for. Raises IoYamlError or AdapterFileError."""
-        beside = self.path.with_suffix(".io.yaml")
-        if self._io_yaml is not None or beside.is_file():
-            return IntrinsicIO.open(self._io_yaml or beside)
+        if self._io_yaml is not None or self._beside.is_file():
+            return IntrinsicIO.open(self._io_yaml or self._beside)
         text = self.metadata.io_yaml
         return None if text is None else IntrinsicIO.read(text, f"{self.path} (io.yaml)")
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What is odd about it, each a line, and said on the logger "alora_gguf" when it is found. Read when first asked for."""
+        """What is odd about its answers, each a line. Read when first asked for; that and its problems are then said on the logger "alora_gguf"."""
         warnings = []
-        if _is_zero(self.path):
+        if AdapterFile(self.path).changes_nothing():
             warnings.append(f"adapter {self.name!r}: expected weights that change something, got lora_b that is all zero; the base answers")
-        for warning in warnings:
+        for warning in [*warnings, *(self.problems(self._prompts.vocab, self._prompts) if self._prompts else ())]:
             _log.warning("%s", warning)
         return warnings
 
@@ -107,17 +112,30 @@ class Adapter:
 
     @property
     def is_activated(self) -> bool:
-        """Whether it has an invocation: only then can a conversation invoke it."""
+        """Whether it has an invocation, from which on it is active."""
         return bool(self.invocation_tokens)
+
+    @property
+    def is_intrinsic(self) -> bool:
+        """Whether a conversation can invoke it: it has an invocation, or an io.yaml that says how it is asked."""
+        return self.is_activated or self._io_yaml is not None or self._beside.is_file() or self.metadata.io_yaml is not None
+
+    @property
+    def description(self) -> str | None:
+        """What it is for, in a sentence; None if nobody wrote it. Raises AdapterFileError."""
+        return self.metadata.description
 
     @property
     def intrinsic(self) -> Intrinsic:
         """What a prompt that invokes it takes from it."""
         return Intrinsic(self.invocation_tokens, self.io, self.metadata.invoked_after, f"intrinsic {self.name!r}")
 
-    def problems(self, vocab: Vocab) -> list[str]:
-        """What is odd about its io.yaml on the base's vocabulary, each a line. Raises IoYamlError or AdapterFileError."""
-        return problems(self.io, self.invocation_tokens, vocab) if self.io else []
+    def problems(self, vocab: Vocab, prompts: PromptBuilder | None = None) -> list[str]:
+        """What is odd about its io.yaml on the base's vocabulary, and with `prompts` in its chat template, each a line.
+
+        Raises IoYamlError or AdapterFileError.
+        """
+        return problems(self.io, self.invocation_tokens, vocab, prompts, self.metadata.invoked_after) if self.io else []
 
     def start_in(self, tokens: Sequence[int]) -> int | None:
         """The index from which on it is active in a prompt, as in PEFT; None if nowhere."""
@@ -154,6 +172,10 @@ class Adapter:
             native.alora_adapter_free(self.ptr)
             self.ptr, self.n_bytes = None, 0
 
+    @property
+    def _beside(self) -> Path:
+        return self.path.with_suffix(".io.yaml")
+
     def _stat_now(self) -> tuple[int, int, int]:
         try:
             stat = self.path.stat()
@@ -170,17 +192,3 @@ def _uid(file: tuple[str, tuple[int, int, int]]) -> int:
         if file not in _uids:
             _uids[file] = next(_numbers)
         return _uids[file]
-
-
-def _is_zero(path: Path) -> bool:
-    """Whether it changes nothing, because every lora_b and bias is zero. Of other adapters only the first bytes are read."""
-    file = AdapterFile(path)
-    return not any(pair.magnitude or any(_has_bits(file, tensor) for tensor in (pair.b, pair.bias) if tensor) for pair in file.pairs)
-
-
-def _has_bits(file: AdapterFile, tensor: AdapterTensor) -> bool:
-    """Looked for a MiB at a time. All types of tensors write zero as zero bytes."""
-    return any(file.file.tensor_data(tensor.info, min(_MIB, tensor.n_bytes - skip), skip).any() for skip in range(0, tensor.n_bytes, _MIB))
-
-
-_MIB = 1 << 20

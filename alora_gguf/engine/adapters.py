@@ -37,10 +37,10 @@ class Registry(Mapping[str, Adapter]):
     def intrinsic(self, name: str) -> Adapter:
         """The adapter of this name, if a conversation can invoke it. Raises UnknownAdapterError or NoInvocationError."""
         adapter = self[name]
-        if not adapter.is_activated:
+        if not adapter.is_intrinsic:
             raise NoInvocationError(
-                f"adapter {name!r}: expected invocation tokens, got an ordinary LoRA; "
-                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens"
+                f"adapter {name!r}: expected invocation tokens or an io.yaml, got an ordinary LoRA; "
+                "use an aLoRA, whose adapter_config.json has alora_invocation_tokens, or give the io.yaml that says how it is asked"
             )
         return adapter
 

@@ -15,7 +15,7 @@ from ..versions import VERSION
 from .folders import cache_folder
 from .unchanged import remembered
 
-_READ = "adapter_*", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
+_READ = "adapter_*", "adapters.safetensors", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
 _CHUNK = 1 << 20
 
 

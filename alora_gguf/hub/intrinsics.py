@@ -59,7 +59,7 @@ def fetch_place(repository: Repository, place: Place) -> Path:
     if prefix + TENSORS not in repository.files:
         got = ", ".join(file for file in repository.files if file.startswith(f"{prefix}adapter_model")) or "none"
         repository.refuse(f"{prefix}{TENSORS}", got, "only safetensors are read of what others made")
-    folder = repository.fetch({file: MOST_BYTES[file.removeprefix(prefix)] for file in files_of(repository, place)}) / place.folder
+    folder = repository.fetch({file: MOST_BYTES[file.rpartition("/")[2]] for file in files_of(repository, place)}) / place.folder
     return checked(folder, f"hf:{repository.name.repo}{f'/{place.name}' if place.folder else ''}")
 
 
@@ -70,9 +70,10 @@ def checked(folder: Path, called: str) -> Path:
 
 
 def files_of(repository: Repository, place: Place) -> list[str]:
-    """What is fetched of an adapter."""
+    """What is fetched of an adapter, and the card of the intrinsic, for all of its bases."""
     prefix = f"{place.folder}/" if place.folder else ""
-    return [prefix + file for file in MOST_BYTES if prefix + file in repository.files]
+    card = [f"{place.name}/README.md"] if place.base else []
+    return [file for file in (*(prefix + file for file in MOST_BYTES), *card) if file in repository.files]
 
 
 def _fitting(repository: Repository, places: Sequence[Place], base: OpenBase, what: str) -> list[Place]:

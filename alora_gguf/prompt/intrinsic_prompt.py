@@ -42,17 +42,20 @@ def intrinsic_prompt(
     generation prompt, or else is appended.
     place: where in the content of the last message the text of the invocation stands, and this text. Where it is tokenised as
     something else there (`>:` may be one token), its own tokens are put in its place, and the rest is tokenised around them.
+    Of an ordinary LoRA, which has no invocation, it is all of the prompt, with the adapter active from its first token on.
     render(messages, add_generation_prompt=...) gives the text. tokenize: as in text_tokens(), which gets known(text).
     Raises PromptError.
     """
     text = _conversation(messages[:n_conversation], render) if n_conversation < len(messages) else render(messages, add_generation_prompt=False)
     whole = render(messages, add_generation_prompt=True)
     if not whole.startswith(text):  # a template that writes the conversation otherwise when something follows
-        if n_conversation == len(messages):
+        if n_conversation == len(messages) and invocation:
             return _appended(text, text_tokens(text, tokenize, known(text)), invocation)
         text = ""
     conversation = text_tokens(text, tokenize, known(text)) if text or n_conversation == len(messages) else []
     tokens = text_tokens(whole, tokenize, [(text, conversation)] if text else known(whole))
+    if not invocation:
+        return IntrinsicPrompt(tokens, 0, text, len(conversation))
     start = find_invocation(tokens, invocation)
     if n_conversation < len(messages):
         if start is None or start < len(conversation):

@@ -28,6 +28,7 @@ _SAMPLING = {  # parameters of a request, and SamplingParams' names for them
 }
 _KNOWN = {*_SAMPLING, "model", "logprobs", "top_logprobs", "response_format"}  # a likelihood gets its logprobs without being asked
 _KNOWN_EXTRA = {*_SAMPLING, "chat_template_kwargs", "structured_outputs"}
+_OWN = ("name", "description")  # beside what granite-common knows
 _REQUIRED = ("model", "response_format", "transformations")
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for
@@ -61,7 +62,7 @@ class IntrinsicRequest:
 class IntrinsicIO:
     """One io.yaml. `where` names it in errors, `arguments` are the fields of its instruction that a caller fills in.
 
-    name: of the intrinsic, None where the file does not say it.
+    name: of the intrinsic, and description: what it is for; None where the file does not say it.
     """
 
     def __init__(self, config: dict[str, Any], where: str):
@@ -70,11 +71,11 @@ class IntrinsicIO:
 
         self.where = where
         self.name: str | None = config.get("name")
-        if not isinstance(self.name, str | None):
-            raise self._refuse("name", "text", self.name)
-        form: dict[str, Any] = (
-            {name: value for name, value in config.items() if name != "name"} if set(config) != {"name"} else dict.fromkeys(_REQUIRED)
-        )
+        self.description: str | None = config.get("description")
+        for key, value in (("name", self.name), ("description", self.description)):
+            if not isinstance(value, str | None):
+                raise self._refuse(key, "text", value)
+        form = {name: value for name, value in config.items() if name not in _OWN} or dict.fromkeys(_REQUIRED)
         try:
             self._rewriter = Rewriter(form)
             self._processor = ResultProcessor(form, self._rewriter.tags)

@@ -7,20 +7,49 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PromptError
 from ..text import complaint
+from .builder import Intrinsic
 from .invocation import find_invocation
 from .io_yaml import IntrinsicIO
 
 if TYPE_CHECKING:
     from ..runtime.vocab import Vocab
+    from .builder import PromptBuilder
 
 _KEY = re.compile(r'"(\w+)"\s*:')  # as an instruction shows the JSON that it wants
 
 
-def problems(io: IntrinsicIO, invocation: Sequence[int], vocab: Vocab) -> list[str]:
-    """Each a line; none, where nothing is odd. invocation: empty for an ordinary LoRA."""
-    found = [*_of_invocation(io, invocation, vocab), *_of_labels(io, vocab), *_of_keys(io), *_of_history(io)]
-    return [complaint(io.where, *said) for said in found]
+def problems(
+    io: IntrinsicIO, invocation: Sequence[int], vocab: Vocab | None, prompts: PromptBuilder | None = None, invoked_after: str | None = None
+) -> list[str]:
+    """Each a line; none, where nothing is odd.
+
+    invocation: empty for an ordinary LoRA. vocab: None leaves out what is odd on a vocabulary alone. prompts: those of the model
+    with its chat template, which may write the invocation; invoked_after: the role whose messages it judges, None for any.
+    """
+    found = [*_of_keys(io), *_of_history(io)]
+    if vocab is not None:
+        found = [*_of_invocation(io, invocation, vocab), *_of_labels(io, vocab), *found]
+    return [*(_of_prompt(io, invocation, prompts, invoked_after) if prompts else ()), *(complaint(io.where, *said) for said in found)]
+
+
+def _of_prompt(io: IntrinsicIO, invocation: Sequence[int], prompts: PromptBuilder, invoked_after: str | None) -> list[str]:
+    """Whether its invocation is in a prompt that it makes, be it by the chat template."""
+    if io.instruction is None or not invocation:
+        return []
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]
+    given = messages if invoked_after in ("user", None) else [*messages[:-1], {**messages[-1], "role": invoked_after}]
+    given = messages[:-1] if invoked_after == "assistant" else given
+    try:
+        prompts.chat(given)
+    except PromptError:  # the base's template is none, or not for this
+        return []
+    try:
+        prompts.intrinsic(given, Intrinsic(invocation, io, None, io.where), arguments=dict.fromkeys(io.arguments, "x"))
+    except PromptError as e:
+        return [str(e)]
+    return []
 
 
 def _of_invocation(io: IntrinsicIO, invocation: Sequence[int], vocab: Vocab) -> Iterator[tuple[str, ...]]:

@@ -31,7 +31,8 @@ async def model(service: Service, request: Request) -> Response:
 def _model(service: Service, name: str) -> dict[str, Any]:
     """`parent` is the base of an adapter, as vLLM names it.
 
-    `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's.
+    `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's. `description`: what
+    it is for, None where nobody wrote it.
     `source` is where on the hub it came from, repository and commit; None: not from there, or not known.
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
@@ -42,7 +43,8 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     return {
         **about,
         "parent": service.names[0],
-        "intrinsic": adapter.is_activated,
+        "intrinsic": adapter.is_intrinsic,
         "invoked_after": known.invoked_after,
+        "description": adapter.description,
         "source": {"repository": known.repository, "revision": known.revision} if known.repository else None,
     }

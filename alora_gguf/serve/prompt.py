@@ -30,14 +30,16 @@ class Prepared:
 def chat_prompt(model: Model, messages: Sequence[Message], adapter: Adapter | None, setting: Setting, arguments: Mapping[str, Any]) -> Prepared:
     """The prompt of a chat. An intrinsic begins at its invocation behind the conversation: in the last message, as granite-common
     writes it, in the generation prompt, or appended. Where an io.yaml has an instruction and the invocation is not there yet, the
-    instruction is added here, with its `arguments`. Raises PromptError.
+    instruction is added here, with its `arguments`. An ordinary LoRA that has an io.yaml is asked so too, unless the last message
+    is its instruction already. Raises PromptError.
     """
-    if adapter is None or not adapter.is_activated:
+    if adapter is None or not adapter.is_intrinsic:
         prompt, active = model.engine.prompts.chat(messages, setting), [Activation(adapter, 0)] if adapter else []
         return Prepared(prompt, active, warnings=adapter.warnings if adapter else [])
     prompt = model.engine.prompts.intrinsic(messages, adapter.intrinsic, setting, arguments=arguments, may_be_asked=True)
     assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
-    return Prepared(prompt, [Activation(adapter, prompt.start)], min(prompt.start, prompt.n_shared) or None, is_said=False, warnings=adapter.warnings)
+    checkpoint = (min(prompt.start, prompt.n_shared) if adapter.is_activated else prompt.n_shared) or None
+    return Prepared(prompt, [Activation(adapter, prompt.start)], checkpoint, is_said=False, warnings=adapter.warnings)
 
 
 def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None, cache_salt: Hashable = None) -> Prepared:

@@ -67,7 +67,7 @@ class Service:
         self.gate.check(body.n or 1)  # before there is something for each
         defaults: dict[str, Any] = {}
         io = None
-        if adapter and adapter.is_activated and isinstance(body, Chat):
+        if adapter and adapter.is_intrinsic and isinstance(body, Chat):
             io = adapter.io
             defaults = {name: value for name, value in sampling_of(io).items() if name not in ("logprobs", "top_logprobs")}  # the client's
             defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)

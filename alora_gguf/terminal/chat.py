@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,21 @@ class Chat:
     """One chat.
 
     begin      makes a fresh conversation; restore: one of a file
-    adapters   the names that are commands
+    adapters   the names that are commands, and what each is for
     """
 
     def __init__(
-        self, begin: Callable[[], Conversation], restore: Callable[[Path], Conversation], adapters: Sequence[str], screen: Screen, **sampling
+        self,
+        begin: Callable[[], Conversation],
+        restore: Callable[[Path], Conversation],
+        adapters: Mapping[str, str | None],
+        screen: Screen,
+        **sampling,
     ):
         self._begin = begin
         self._restore = restore
         self._conversation = begin()
+        self._about = dict(adapters)
         self._adapters = list(adapters)
         self._screen = screen
         self._sampling = sampling
@@ -190,11 +196,11 @@ class Chat:
         self._screen.line("took back the last question", "dim")
 
     def _help(self) -> None:
-        rows = [(f"/{name}", "run this intrinsic on the conversation so far") for name in self._adapters]
+        rows = [(f"/{name}", about or "run this intrinsic on the conversation so far") for name, about in self._about.items()]
         rows += [(f"/{name} {COMMANDS[name][0]}".strip(), COMMANDS[name][1]) for name in self._own]
         width = max(len(usage) for usage, _ in rows)
         for usage, text in rows:
-            self._screen.line(f"{usage:<{width}}  {text}")
+            self._screen.entry(f"{usage:<{width}}  ", text)
         if not self._adapters:
             self._screen.line(NO_ADAPTERS)
         self._screen.line('A message of several lines: Alt-Enter, a backslash at the end of a line, or """ before and after it.')

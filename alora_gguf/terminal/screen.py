@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +13,7 @@ PROMPT, MORE = "> ", "  "  # before the first line of a message, and before its 
 Row = Sequence[str]
 
 _STYLES = {"bold": ("1", "22"), "dim": ("2", "22"), "error": ("31", "39"), "summary": ("36", "39")}  # SGR, on and off
+_LEAST = 20  # columns that a text is folded into
 _SECONDS = 0.08  # between two pictures of a table
 
 
@@ -33,6 +36,12 @@ class Screen:
 
     def line(self, text: str, style: str = "") -> None:
         self.write(f"{text}\n", style)
+
+    def entry(self, name: str, text: str) -> None:
+        """A name and what it means, which goes on below itself where the terminal ends."""
+        text = " ".join(harmless(text).split())
+        room = shutil.get_terminal_size().columns - len(name) if self._is_terminal else 0
+        self.line(name + f"\n{' ' * len(name)}".join(textwrap.wrap(text, room) if room >= _LEAST else [text]))
 
     def message(self, text: str) -> None:
         """A person's message, as if it were typed here."""

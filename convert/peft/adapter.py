@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConversionError
-from ...text import complaint
 from ..lazy import Lazy
 from ..update import EMBEDDING, EXPERTS, LINEAR, Update
 from .config import PeftConfig, read_config
 from .methods import fold_inner
 from .parameters import parameter_of, unfold
 from .tensor_files import TensorFiles, read_tensor_files
+from .tensor_names import PREFIX, adapter_names, peft_names, why_in_part, why_not
 
-PREFIX = "base_model.model."
 PARTS = {  # endings of the names of a module's tensors
     ".lora_A.weight": "lora_A",
     ".lora_B.weight": "lora_B",
@@ -30,7 +29,6 @@ PARTS = {  # endings of the names of a module's tensors
     ".lora_RA": "lora_RA",
     ".lora_RB": "lora_RB",
 }
-WHOLE_WEIGHT = "it is a whole weight, which GGUF adapters do not hold; save the adapter without modules_to_save and with save_embedding_layers=False"
 AGAIN = "save the adapter again"
 OTHER_CONFIG = "use the config that was saved with these tensors"
 
@@ -49,24 +47,28 @@ def read_peft_adapter(folder: Path) -> PeftAdapter:
 
     Raises ConversionError on a missing or malformed file, an option that cannot be converted, a
     tensor that is part of no pair, half a pair, shapes that disagree, or modules that the config
-    does not target.
+    does not target. What it targets and does not have is judged by mapping.targets, which knows the base.
     """
     config = read_config(folder / "adapter_config.json")
     files = read_tensor_files(folder)
+    if (in_part := why_in_part({name: lazy.shape for name, lazy in files.tensors.items()})) is not None:
+        raise files.complaint("file", *in_part)
     modules = _parts_by_module(files)
     updates = [_update(files, config, name, parts, modules) for name, parts in modules.items()]
-    if not updates:
-        raise files.complaint("file", "lora_A and lora_B tensors", "none", AGAIN)
-    _check_every_target_was_saved(files, config, updates)
     return PeftAdapter(folder, config, updates)
 
 
 def _parts_by_module(files: TensorFiles) -> dict[str, dict[str, Lazy]]:
     modules: dict[str, dict[str, Lazy]] = {}
-    for name, lazy in files.tensors.items():
+    adapters = adapter_names(files.tensors)
+    if len(adapters) > 1:
+        raise files.complaint("file", "one adapter", f"tensors of {', '.join(adapters)}", "save one of them with selected_adapters=[name]")
+    names = peft_names(files.tensors)
+    for given, lazy in files.tensors.items():
+        name = names[given]
         ending = next((ending for ending in PARTS if name.endswith(ending)), None)
-        if ending is None or not name.startswith(PREFIX):
-            raise lazy.complaint(f"{PREFIX}<module>.lora_A.weight or .lora_B.weight", "another name", WHOLE_WEIGHT)
+        if ending is None:
+            raise lazy.complaint(f"{PREFIX}<module>.lora_A.weight or .lora_B.weight", *why_not(given))
         parts = modules.setdefault(name[len(PREFIX) : -len(ending)], {})
         if PARTS[ending] in parts:
             raise lazy.complaint(f"one {PARTS[ending]} of its module", "two", AGAIN)
@@ -114,20 +116,3 @@ def _update(files: TensorFiles, config: PeftConfig, name: str, parts: dict[str, 
             raise vector.complaint(f"shape {list(b.shape[:1])} beside one matrix", list(vector.shape), AGAIN)
     module = name if parameter is None else parameter if kind == EXPERTS else parameter.removesuffix(".weight")
     return Update(module, kind, a, b, scaling, bias, magnitude, base_layer)
-
-
-def _check_every_target_was_saved(files: TensorFiles, config: PeftConfig, updates: list[Update]):
-    modules = config.target_modules if isinstance(config.target_modules, list) else []
-    targets = [("target_modules", name, name) for name in modules]
-    targets += [("target_parameters", name, name.removesuffix(".weight")) for name in config.target_parameters]
-    for option, target, module in targets:
-        if not any(update.module == module or update.module.endswith(f".{module}") for update in updates):
-            raise ConversionError(
-                complaint(
-                    config.path,
-                    f"option {option}, {target}",
-                    f"tensors of it in {files.path.name}",
-                    "none",
-                    f"{OTHER_CONFIG}, or take it out if the model has no such module",
-                )
-            )

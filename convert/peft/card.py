@@ -8,6 +8,7 @@ import yaml
 
 from ...errors import ConversionError
 from ...text import complaint
+from .description import card_sentence, shortened
 
 KINDS = ("lora", "alora")
 MAX_TEXT = 1_000_000  # bytes
@@ -35,23 +36,37 @@ class Card:
 def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
     """From README.md's front matter (model_name, license, description, invoked_after) and io.yaml, or another file in its place.
 
-    Raises ConversionError if one of the two is there but is not UTF-8 text of at most 1 MB (io.yaml: 100 KB, and
+    The description is io.yaml's, else the front matter's, else a sentence of the card, or of the intrinsic's in a hub layout. Raises ConversionError if one of the two is there but is not UTF-8 text of at most 1 MB (io.yaml: 100 KB, and
     YAML of a mapping), or if invoked_after is no role.
     """
-    fields = front_matter(_read_text(folder / "README.md") or "")
+    text = _read_text(folder / "README.md") or ""
+    fields = front_matter(text)
     invoked_after = fields.get("invoked_after")
     if invoked_after not in (None, *ROLES):
         raise ConversionError(complaint(folder / "README.md", "invoked_after", " or ".join(ROLES), invoked_after, "correct or remove it"))
     repository, revision = source_from_path(folder.resolve())
+    asked = _read_io_yaml(folder / "io.yaml") if io_yaml is None else _read_io_yaml(io_yaml, named=True)
+    told = (yaml.safe_load(asked) if asked else {}).get("description") or fields.get("description")
     return Card(
         name=fields.get("model_name") or name_from_path(folder.resolve()),
         license=fields.get("license"),
-        description=fields.get("description"),
+        description=shortened(told) if isinstance(told, str) else card_sentence(text) or _of_intrinsic(folder),
         invoked_after=invoked_after,
-        io_yaml=_read_io_yaml(folder / "io.yaml") if io_yaml is None else _read_io_yaml(io_yaml, named=True),
+        io_yaml=asked,
         repository=repository,
         revision=revision,
     )
+
+
+def _of_intrinsic(folder: Path) -> str | None:
+    """A sentence of the card two folders up, which is the intrinsic's in the hub's layouts; what is no text there is not read."""
+    parts = folder.resolve().parts
+    if len(parts) < 4 or not {parts[-1], parts[-2]} & {*KINDS}:
+        return None
+    try:
+        return card_sentence(_read_text(folder.resolve().parents[1] / "README.md") or "")
+    except ConversionError:
+        return None
 
 
 def name_from_path(path: Path) -> str:

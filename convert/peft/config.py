@@ -93,10 +93,10 @@ def read_config(path: Path) -> PeftConfig:
     return PeftConfig(
         path=path,
         r=check("r", 8, "a positive integer", _is_rank),
-        lora_alpha=check("lora_alpha", 8, "a finite number", _is_number),
+        lora_alpha=check("lora_alpha", 8, "a finite number", is_number),
         use_rslora=check("use_rslora", False, "true or false", _is_bool),
         rank_pattern=check("rank_pattern", {}, "patterns and positive integers", _is_patterns(_is_rank)),
-        alpha_pattern=check("alpha_pattern", {}, "patterns and finite numbers", _is_patterns(_is_number)),
+        alpha_pattern=check("alpha_pattern", {}, "patterns and finite numbers", _is_patterns(is_number)),
         target_modules=check("target_modules", None, "module names or one pattern", _is_modules),
         exclude_modules=check("exclude_modules", None, "module names or one pattern", _is_modules),
         layers_to_transform=_as_list(check("layers_to_transform", None, "layer indices", _is_layers)),
@@ -165,7 +165,7 @@ def _is_rank(value) -> bool:
     return _is_int(value) and 0 < value < 2**31
 
 
-def _is_number(value) -> bool:
+def is_number(value) -> bool:
     return type(value) in (int, float) and abs(value) < 3e38  # adapter.lora.alpha is an F32
 
 

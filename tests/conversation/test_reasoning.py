@@ -134,7 +134,7 @@ def test_a_chat_shows_the_thought_before_the_answer(opened, says):
     out = io.StringIO()
     with opened(PLAIN) as model:
         says(model, f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}")
-        chat = Chat(model.conversation, model.restore, [], Screen(out))
+        chat = Chat(model.conversation, model.restore, {}, Screen(out))
         chat.run(["Is it open?"])
     assert out.getvalue().startswith(f"{THOUGHT}\n\n{ANSWER}\n")
 

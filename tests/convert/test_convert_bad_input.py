@@ -187,7 +187,7 @@ def test_no_tensors(tiny, tmp_path, refusal):
         ("base_model.model.model.layers.0.self_attn.q_proj.lora_RA", "NoRA"),
         ("base_model.model.lm_head.weight", "whole weight"),
         ("base_model.model.model.norm.modules_to_save.weight", "whole weight"),
-        ("model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model."),
+        ("model.layers.0.self_attn.q_proj.lora_A.weight", "two"),  # it is there with the prefix too
         ("base_model.model.lm_head.base_layer.weight", "base_layer only"),
     ],
 )
@@ -213,9 +213,17 @@ def test_modules_that_the_config_does_not_target(tiny, tmp_path, refusal):
     assert "layers.1" in refusal(tiny.write_adapter(tmp_path / "c", layers_to_transform=0))
 
 
-def test_targets_that_the_file_does_not_hold(tiny, tmp_path, refusal):
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], r".*\.self_attn\.(q|v)_proj", "all-linear"])
+def test_a_module_that_the_base_has_and_the_file_does_not(targets, tiny, tmp_path, refusal):
     tensors = tiny.adapter_tensors(modules=["self_attn.q_proj"])
-    assert "target_modules, v_proj" in refusal(tiny.write_adapter(tmp_path / "a", tensors, target_modules=["q_proj", "v_proj"]))
+    line = refusal(tiny.write_adapter(tmp_path / "a", tensors, target_modules=targets))
+    assert "module model.layers.0.self_attn." in line and "expected its tensors" in line
+
+
+@pytest.mark.parametrize("targets", [["q_proj"], r".*\.self_attn\.q_proj"])
+def test_a_layer_that_the_base_has_and_the_file_does_not(targets, tiny, tmp_path, refusal):
+    tensors = {name: values for name, values in tiny.adapter_tensors(modules=["self_attn.q_proj"]).items() if ".layers.1." not in name}
+    assert "module model.layers.1.self_attn.q_proj" in refusal(tiny.write_adapter(tmp_path / "a", tensors, target_modules=targets))
 
 
 @pytest.mark.parametrize("new", ["layers.7", "layers.x", "layers.-1", "blocks.0", "layers.00"])

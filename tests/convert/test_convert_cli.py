@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from alora_gguf.convert import cli
@@ -121,13 +122,15 @@ def test_nothing_heavy_is_imported(tiny, base, tmp_path):
     assert done.stdout == "[] False\n"
 
 
-def test_an_adapter_that_changes_nothing_is_noted(tiny, base, tmp_path, capsys):
-    """As one that was saved before its training: it converts, and says so."""
-    zeros = {name: tensor.clip(0, 0) if ".lora_B." in name else tensor for name, tensor in tiny.adapter_tensors().items()}
-    folder = tiny.write_adapter(tmp_path / "zeros", zeros)
-    assert cli.main([str(folder), str(tmp_path / "out.gguf"), "--base", str(base)]) == 0
-    assert "note       " in (said := capsys.readouterr().out) and "lora_B: expected weights that change something, got zeros alone" in said
-    assert cli.main([str(folder), str(tmp_path / "out.gguf"), "--base", str(base), "--json", "--dry-run"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
-    assert cli.main([str(tiny.write_adapter(tmp_path / "a")), str(tmp_path / "out.gguf"), "--base", str(base), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["notes"] == []
+@pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("value", [0.0, -0.0, 1e-4])
+def test_an_adapter_that_changes_nothing_is_noted(value, outtype, tiny, base, tmp_path, capsys):
+    """As one that was saved before its training: it converts, and says so. What is small is something."""
+    from alora_gguf.convert import AdapterFile
+
+    tensors = {name: np.full_like(v, value) if ".lora_B." in name else v for name, v in tiny.adapter_tensors(r=32).items()}
+    folder = tiny.write_adapter(tmp_path / "zeros", tensors, r=32)
+    assert cli.main([str(folder), str(tmp_path / "out.gguf"), "--base", str(base), "--outtype", outtype]) == 0
+    said = capsys.readouterr().out
+    assert ("note       " in said and "lora_B: expected weights that change something, got zeros alone" in said) == (not value)
+    assert AdapterFile(tmp_path / "out.gguf").changes_nothing() == (not value)

@@ -161,10 +161,27 @@ def test_several_adapters_in_a_folder_are_named(plain, tmp_path, refusal):
 
 
 def test_an_adapter_elsewhere_in_a_folder_is_not_guessed(plain, tmp_path, refusal):
-    shutil.copytree(plain[0], tmp_path / "runs" / "checkpoint-100")
-    assert "got none; name the folder" in refusal(tmp_path / "runs")
+    runs = tmp_path / "runs"
+    shutil.copytree(plain[0], runs / "checkpoint-500")
+    assert "got none here, but in checkpoint-500; name that folder" in refusal(runs)
+    for name in ("checkpoint-1000", "reward", "old/a"):
+        shutil.copytree(plain[0], runs / name)
+    assert "but in checkpoint-500, checkpoint-1000, old/a, reward; name one of these folders" in refusal(runs)
+    for i in range(20):
+        shutil.copytree(plain[0], runs / "more" / str(i))
+    assert "and 14 more; name one" in refusal(runs)
     (tmp_path / "file").write_text("")
     assert "got a file" in refusal(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    assert "got none; name the folder" in refusal(tmp_path / "empty")
+
+
+def test_the_tensors_of_a_folder_are_the_folder(plain, base, tmp_path, refusal):
+    folder, expected = plain
+    assert converted(folder / "adapter_model.safetensors", base, tmp_path) == expected
+    shutil.copy(folder / "adapter_model.safetensors", tmp_path / "alone.safetensors")
+    assert "got a file" in refusal(tmp_path / "alone.safetensors")
+    assert "got nothing" in refusal(folder / "other.safetensors")
 
 
 # -- invocations -------------------------------------------------------------------------------------

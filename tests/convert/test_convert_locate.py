@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alora_gguf.convert import ConversionError
-from alora_gguf.convert.base.locate import find_base
+from alora_gguf.convert.base.locate import find_base, unquantised
 
 CONFIG = Path("adapter_config.json")
 
@@ -69,3 +69,47 @@ def test_embedded_default_by_its_name(name, cache):
 def test_not_found_says_how_to_name_it(name, cache):
     with pytest.raises(ConversionError, match="name the base model's GGUF with --base"):
         find_base(None, name, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "unsloth/Llama-3.2-1B-Instruct"),
+        ("unsloth/llama-3.2-1b-instruct-unsloth-bnb-4bit", "unsloth/llama-3.2-1b-instruct"),
+        ("mlx-community/Qwen3-8B-4bit-DWQ", "mlx-community/Qwen3-8B"),
+        ("who/Model-7B-GPTQ-Int4", "who/Model-7B"),
+        ("who/Model-7B-AWQ", "who/Model-7B"),
+        ("who/Model-7B-quantized.w8a8", "who/Model-7B"),
+        ("who/Model-FP8-dynamic", "who/Model"),
+        ("ibm-granite/granite-4.1-3b", "ibm-granite/granite-4.1-3b"),
+        ("who/bits", "who/bits"),
+        ("4bit", "4bit"),
+    ],
+)
+def test_names_of_quantised_copies(name, plain):
+    assert unquantised(name) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("unsloth/Tiny-1B-bnb-4bit", "models--unsloth--Tiny-1B-GGUF"),
+        ("unsloth/Tiny-1B-bnb-4bit", "models--unsloth--Tiny-1B"),
+        ("unsloth/Tiny-1B-bnb-4bit", "models--unsloth--Tiny-1B-bnb-4bit-GGUF"),
+        ("unsloth/Tiny-1B-unsloth-bnb-4bit", "models--unsloth--Tiny-1B-GGUF"),
+    ],
+)
+def test_a_quantised_copy_is_its_owners_model(name, folder, cache):
+    cached = model(cache / folder / "snapshots" / "abc" / "m.gguf")
+    assert find_base(None, name, CONFIG) == cached
+
+
+def test_models_of_the_same_name_by_others_are_named_and_not_taken(cache):
+    for folder in ("models--bartowski--Tiny-1B-GGUF", "models--QuantFactory--tiny_1b.GGUF", "models--who--Tiny-1B-Base-GGUF", "datasets--a--Tiny-1B"):
+        model(cache / folder / "snapshots" / "abc" / "m.gguf")
+    model(cache / "models--empty--Tiny-1B-GGUF" / "snapshots" / "abc" / "README.md")
+    with pytest.raises(ConversionError) as caught:
+        find_base(None, "unsloth/Tiny-1B-bnb-4bit", CONFIG)
+    line = str(caught.value)
+    assert "of the same name QuantFactory/tiny_1b.GGUF, bartowski/Tiny-1B-GGUF; if it is the same model" in line
+    assert line.endswith("with --base: hf:QuantFactory/tiny_1b.GGUF")

@@ -376,7 +376,7 @@ def test_what_a_person_sees_of_a_result(model):
 
 def test_in_the_chat_and_as_json(model, judge, capfd):
     out = io.StringIO()
-    Chat(lambda: model.conversation(messages=QUESTION), model.restore, ["judge"], Screen(out)).run(["/judge", "/all"])
+    Chat(lambda: model.conversation(messages=QUESTION), model.restore, {"judge": None}, Screen(out)).run(["/judge", "/all"])
     first, _, _, second, _ = out.getvalue().splitlines()
     assert second.startswith("judge") and second.endswith(f"  {first}")
     assert first.startswith(("answerable, answerability likelihood 0.", "unanswerable, answerability likelihood 0."))

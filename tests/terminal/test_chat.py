@@ -39,7 +39,7 @@ def talk(shared):
         chat = Chat(
             lambda: kept(shared.conversation(system="Be brief.")),
             lambda path: kept(shared.restore(path)),
-            adapters,
+            dict.fromkeys(adapters) if not isinstance(adapters, dict) else adapters,
             screen,
             temperature=0,
             max_tokens=max_tokens,
@@ -79,6 +79,11 @@ def test_help_lists_every_command(talk):
     text = talk("/help")
     names = re.findall(r"^(/\S+)", text, re.MULTILINE)
     assert names == ["/answerability", "/other", *(f"/{name}" for name in COMMANDS)]
+
+
+def test_help_says_what_each_is_for(talk):
+    text = talk("/help", adapters={"answerability": "Says whether\x1b[2J a question can be answered.", "other": None})
+    assert "/answerability  Says whether[2J a question can be answered.\n/other          run this intrinsic on the conversation so far\n" in text
 
 
 def test_without_adapters_the_help_says_how_to_get_one(talk):

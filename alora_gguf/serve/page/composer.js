@@ -36,7 +36,8 @@ export class Composer {
     for (const { button } of this.buttons) button.remove();
     this.buttons = intrinsics.map((about) => {
       const judges = { user: "your last message", assistant: "the model's last answer" }[about.invoked_after] ?? "the last message";
-      const button = element("button", { type: "button", className: "intrinsic", disabled: true, title: `Judges ${judges}` }, about.id);
+      const title = [about.description, `Judges ${judges}`].filter(Boolean).join("\n");
+      const button = element("button", { type: "button", className: "intrinsic", disabled: true, title }, about.id);
       button.onclick = () => this.onIntrinsic(about);
       this.group.append(button);
       return { about, button };

@@ -15,7 +15,7 @@ export function useKey(given) {
   sessionStorage.setItem("alora-key", key);
 }
 
-/** What the server serves: {id, parent, intrinsic, invoked_after} each, the base first. */
+/** What the server serves: {id, parent, intrinsic, invoked_after, description} each, the base first. */
 export async function models() {
   return (await (await ask("v1/models")).json()).data;
 }
