@@ -32,6 +32,7 @@ ANSWERED = [*CHAT, {"role": "assistant", "content": "A seat costs 14 euros. Dogs
 ARGUMENTS = {"context_relevance": {"document_content": "A seat costs 14 euros."}, "requirement-check": {"requirement": "It is short."}}
 JUDGED = {name: ANSWERED if name in ("citations", "uncertainty", "requirement-check") else CHAT for name in INTRINSICS}
 CASES = [(base, name) for base in ALL_BASES for name, intrinsic in INTRINSICS.items() if base in intrinsic.alora]
+LORA_ONLY = [(base, name) for base in ALL_BASES for name, i in INTRINSICS.items() if base in i.lora and base not in i.alora]
 
 WHOLE_WAY = """
 from alora_gguf import Model
@@ -84,10 +85,10 @@ def said(hub, tmp_path_factory):
     def said(base):
         env = environment(hub, tmp_path_factory.mktemp("home"))
         model = f"hf:{GRANITES[base].repo}"
-        names = [INTRINSICS[name].hub_name for of, name in CASES if of == base]
+        names = [INTRINSICS[name].hub_name for of, name in [*CASES, *LORA_ONLY] if of == base]
         code, paths, err = run_alora(env, "pull", model, *names)
         assert (code, err) == (0, "") and [Path(path).parts[-3:] for path in paths.splitlines()[1:]] == [
-            (name.rpartition("/")[2], base, "alora") for name in names
+            (name.rpartition("/")[2], base, "lora" if (base, name.rpartition("/")[2]) in LORA_ONLY else "alora") for name in names
         ]
         asked = len(hub.asked)
         given = [model, names, JUDGED, DOCUMENTS, ARGUMENTS, str(stub), PRECISE]
@@ -154,6 +155,15 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
             assert 0 <= result["requirement_check"]["score"] <= 1
         case _:  # texts, which random weights hardly end
             assert result is None or result.keys() <= {"rewritten_question", "clarification"}
+
+
+@pytest.mark.parametrize("base, name", LORA_ONLY)
+def test_an_intrinsic_that_is_an_ordinary_lora_is_active_from_the_first_token_on(base, name, said, granites):
+    granite, made = granites[base], said(base)[1][f"{INTRINSICS[name].hub_name} "]
+    asked = IntrinsicIO.read(INTRINSICS[name].io, name).rewrite(JUDGED[name], DOCUMENTS, **ARGUMENTS.get(name, {}))
+    tokens, _ = reference_prompt(granite, asked.messages, asked.template_arguments["documents"], granite.invocation(name))
+    assert (made["prompt"], made["start"], made["cached"]) == (tokens, 0, 0)
+    compared(base, f"{name}-lora", granite, tokens, made)
 
 
 @pytest.mark.parametrize("base, name", CASES)
