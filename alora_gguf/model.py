@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -20,8 +22,9 @@ from .engine.engine import Engine
 from .engine.forward import logits
 from .engine.request import Request
 from .engine.stream import Stream, drain
-from .errors import ModelLoadError, PromptError
+from .errors import AloraError, ClosedError, ModelLoadError, PromptError
 from .hub.bases import base_file, is_adapter
+from .hub.library import intrinsics_of
 from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
@@ -31,6 +34,9 @@ from .runtime.library import log_to_stderr
 from .runtime.loading import check_number, load
 from .runtime.sampling import SamplingParams
 from .runtime.vocab import Vocab
+from .text import printable
+
+_log = logging.getLogger("alora_gguf.hub")
 
 
 class Model:
@@ -169,6 +175,36 @@ class Model:
         adapter = Adapter(*self._file(path, name), None if force else self.engine.fingerprint, io_yaml, self.engine.prompts)
         self.adapters.add(adapter)
         return adapter
+
+    def load_intrinsics(self, library: str | PathLike[str], *, taken: Container[str] = ()) -> list[Adapter]:
+        """Loads all adapters of a library that are for this base, each by its name there: of its forms aLoRA before LoRA.
+
+        `library` is `hf:owner/repo[@revision]`, or a folder with adapters in `<name>/<base>/<alora|lora>`,
+        `<name>/<alora|lora>/<base>` or `<name>`. What is not here is fetched, and converted once.
+
+        One that cannot be loaded is a line on the logger "alora_gguf.hub", and so is one whose name is in
+        `taken`; the others are loaded. Raises HubError, AdapterFileError or ConversionError if there is no
+        library or nothing of it is for this base, and the first adapter's error if all of them fail.
+        """
+        self.check_open()
+        found = intrinsics_of(library, self.path)
+        loaded, errors = [], []
+        for name, file in found.items():
+            if name in taken:
+                _log.warning(
+                    "%s", f"{printable(os.fspath(library))}: {printable(name)}: expected a name of its own, got one that is taken; it is left out"
+                )
+                continue
+            try:
+                loaded.append(self.load_adapter(file(), name))
+            except ClosedError:
+                raise
+            except AloraError as e:
+                errors.append(e)
+                _log.warning("%s", printable(f"{os.fspath(library)}: {name}: left out: {e}", 1000))
+        if errors and not loaded:
+            raise errors[0]
+        return loaded
 
     def _file(self, path: str | PathLike[str], name: str | None) -> tuple[Path, str]:
         """A GGUF adapter, and its name."""

@@ -72,6 +72,8 @@ class AdapterMetadata:
     license: str | None
     invoked_after: str | None
     io_yaml: str | None
+    repository: str | None
+    revision: str | None
     n_tensors: int
     n_bytes: int
 
@@ -134,6 +136,8 @@ class AdapterFile:
             license=file.get(keys.LICENSE, STRING),
             invoked_after=file.get(keys.INVOKED_AFTER, STRING),
             io_yaml=file.get(keys.IO_YAML, STRING),
+            repository=file.get(keys.REPOSITORY, STRING),
+            revision=file.get(keys.REVISION, STRING),
             n_tensors=len(file.tensors),
             n_bytes=file.n_bytes,
         )

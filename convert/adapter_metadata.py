@@ -6,6 +6,7 @@ from .base.gguf_base import Base
 from .gguf.file import ARRAY, FLOAT32, STRING, UINT32
 from .gguf.writer import Key
 from .peft.card import Card
+from .peft.published import judged_by_name
 
 FORMAT_VERSION = 1
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
@@ -17,6 +18,8 @@ DESCRIPTION = "general.description"
 LICENSE = "general.license"
 FILE_TYPE = "general.file_type"
 QUANTIZATION = "general.quantization_version"
+REPOSITORY = "general.source.huggingface.repository"
+REVISION = "alora.source.revision"
 BASE_COUNT = "general.base_model.count"
 BASE_NAME = "general.base_model.0.name"
 BASE_ORGANIZATION = "general.base_model.0.organization"
@@ -51,6 +54,8 @@ class Description:
     license: str | None
     invoked_after: str | None
     io_yaml: str | None
+    repository: str | None = None
+    revision: str | None = None
 
 
 def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, card: Card) -> Description:
@@ -67,8 +72,10 @@ def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, car
         base_organization=base.organization,
         description=card.description,
         license=card.license,
-        invoked_after=card.invoked_after,
+        invoked_after=card.invoked_after or judged_by_name(card.io_yaml),
         io_yaml=card.io_yaml,
+        repository=card.repository,
+        revision=card.revision,
     )
 
 
@@ -80,6 +87,7 @@ def adapter_keys(adapter: Description, file_type: int, tool_version: str) -> lis
         Key(NAME, STRING, adapter.name),
         Key(DESCRIPTION, STRING, adapter.description),
         Key(LICENSE, STRING, adapter.license),
+        Key(REPOSITORY, STRING, adapter.repository),
         Key(BASE_COUNT, UINT32, 1 if adapter.base_name else None),
         Key(BASE_NAME, STRING, adapter.base_name),
         Key(BASE_ORGANIZATION, STRING, adapter.base_organization if adapter.base_name else None),
@@ -95,5 +103,6 @@ def adapter_keys(adapter: Description, file_type: int, tool_version: str) -> lis
         Key(FINGERPRINT, STRING, adapter.fingerprint),
         Key(INVOKED_AFTER, STRING, adapter.invoked_after),
         Key(IO_YAML, STRING, adapter.io_yaml),
+        Key(REVISION, STRING, adapter.revision),
     ]
     return [key for key in keys if key.value is not None]

@@ -22,12 +22,16 @@ def main(
     *,
     find: Callable[[argparse.Namespace], None] = lambda args: None,
     look: Callable[[Conversion], list[str]] = lambda done: [],
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> int:
     """Returns the exit code: 0, or 2 after one line on stderr.
 
-    `find` makes paths of the other names in the arguments; `look` has more notes, of what the converter itself does not know.
+    `find` makes paths of the other names in the arguments; `look` has more notes, of what the converter itself does not know;
+    `add_options` adds its options.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    add_options(parser)
+    args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so nothing half-written stays
     try:
         find(args)

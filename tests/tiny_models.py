@@ -139,14 +139,14 @@ TINY_MODELS = {
 }
 
 
-def make_model(name: str):
-    """The model in float32, its weights random and large enough that every part of it matters."""
+def make_model(name: str, **config):
+    """The model in float32, its weights random and large enough that every part of it matters. `config` overrides or adds fields of its own."""
     import torch
     import transformers
 
     tiny = TINY_MODELS[name]
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(tiny.model_type, **tiny.config)
+    config = transformers.AutoConfig.for_model(tiny.model_type, **tiny.config | config)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():

@@ -45,7 +45,8 @@ def convert_models(jobs: list[dict]) -> None:
 
     A job: `model`, a folder of save_pretrained; `gguf`, the outfile; `hparams`, what replaces values of
     config.json; and options of upstream's converter (fuse_qkv, fuse_gate_up_exps). Tokens are those of tiny_vocabulary(): upstream knows
-    tokenizers by the hash of what they do, and a made-up one has none.
+    tokenizers by the hash of what they do, and a made-up one has none. With `pre`, llama.cpp's name of how text is split into words, they
+    are those of the folder's tokenizer, a byte-level BPE.
     """
     folder = upstream_source()
     done = subprocess.run(
@@ -83,9 +84,10 @@ def _child(folder: str) -> None:
     for job in json.load(sys.stdin):
         model, out = Path(job.pop("model")), Path(job.pop("gguf"))
         hparams = ModelBase.load_hparams(model, False) | job.pop("hparams")
+        pre = job.pop("pre", None)
         cls = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
-        cls.set_vocab = set_vocab
-        cls(model, gguf.LlamaFileType.ALL_F32, out, hparams=hparams, **job).write()
+        ours = {"set_vocab": set_vocab} if pre is None else {"set_vocab": cls._set_vocab_gpt2, "get_vocab_base_pre": lambda self, _, pre=pre: pre}
+        type(cls.__name__, (cls,), {"model_arch": cls.model_arch, **ours})(model, gguf.LlamaFileType.ALL_F32, out, hparams=hparams, **job).write()
 
 
 if __name__ == "__main__":

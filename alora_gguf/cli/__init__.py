@@ -8,7 +8,7 @@ import sys
 from ..errors import AloraError
 from ..text import printable
 from ..versions import VERSION, inside
-from . import bench, chat, doctor, eval, export, listing, pull, rm, rpc, serve, show, train, verify
+from . import bench, chat, doctor, eval, export, hub, listing, pull, rm, rpc, serve, show, train, verify
 
 COMMANDS = chat, serve, pull, listing, rm, show, verify, export, train, eval, bench, doctor, rpc
 
@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # better a wrong character than no answer
     try:
-        status = args.run(args)
+        with hub.telling():
+            status = args.run(args)
         sys.stdout.flush()
         return status
     except AloraError as e:

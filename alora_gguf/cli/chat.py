@@ -25,6 +25,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
     hub.add_option(parser)
     parser.add_argument("--adapter", nargs="+", action="extend", default=[], help=f"adapters, each {hub.ADAPTER}; may be repeated")
+    hub.add_intrinsics(parser)
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             if name in (*model.adapters, *COMMANDS):
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path, name)
+        hub.load_intrinsics(args, model, COMMANDS)
         sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)

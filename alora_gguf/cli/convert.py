@@ -4,10 +4,12 @@ import argparse
 
 from ..convert import Conversion, cli
 from ..errors import HubError
+from . import hub
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cli.main(argv, find=find, look=look)
+    with hub.telling():
+        return cli.main(argv, find=find, look=look, add_options=hub.add_option)
 
 
 def look(done: Conversion) -> list[str]:

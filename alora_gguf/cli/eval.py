@@ -6,6 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from . import hub
+
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
@@ -16,7 +18,8 @@ def add_parser(commands) -> None:
             "with --out writes Markdown, JSON and a plot."
         ),
     )
-    parser.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters")
+    parser.add_argument("plan", nargs="+", help="TOML file: name, tests, prompted, adapters; base and adapters may be hf: names")
+    hub.add_option(parser)
     parser.add_argument(
         "--out", metavar="DIR", help="folder for intrinsics.md, .json and .png, which keep what other runs measured; needs the extra [bench]"
     )
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..eval.plan import Plan, read_plan
     from ..eval.report import table
 
-    plans = [_with_what_is_there(read_plan(Path(path))) for path in args.plan]
+    plans = [_with_what_is_there(read_plan(Path(path)).found()) for path in args.plan]
     before = read_page(Path(args.out)) if args.out else {}
     rows = {}
     for plan in plans:

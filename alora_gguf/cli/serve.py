@@ -23,6 +23,7 @@ def add_parser(commands) -> None:
     hub.add_option(parser)
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--adapter", metavar="[NAME=]ADAPTER", action="append", default=[], help=f"{hub.ADAPTER}; may be repeated")
+    hub.add_intrinsics(parser)
     parser.add_argument(
         "--adapters-from",
         metavar="DIR",
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 raise ServeError(
                     f"--adapter {path}: expected a name of its own, got {adapter.name!r}, which the base model has; give one as NAME=PATH"
                 )
+        hub.load_intrinsics(args, model, names)
         limits = Limits(
             n_running=min(args.parallel, model.engine.context.n_seq_max),
             n_waiting=args.queue,

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import TrainError
+from . import hub
 
 
 def add_parser(commands) -> None:
@@ -18,7 +19,8 @@ def add_parser(commands) -> None:
         ),
     )
     parser.add_argument("data", nargs="?", help="JSONL file of examples, or a TOML file with these options and `data`")
-    parser.add_argument("--base", metavar="GGUF", help="base model (default: the embedded SmolLM2-135M-Instruct)")
+    parser.add_argument("--base", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
+    hub.add_option(parser)
     parser.add_argument("--invocation", metavar="TEXT", help='what activates it, as "<|im_start|>certainty\\n" or "<certainty>"')
     parser.add_argument("-o", "--out", metavar="FOLDER", help="PEFT's folder to write")
     parser.add_argument("--gguf", metavar="FILE", help="convert it too")
@@ -29,7 +31,9 @@ def add_parser(commands) -> None:
     request.add_argument("--io", metavar="FILE", help="io.yaml of the intrinsic")
     request.add_argument("--instruction", metavar="TEXT", help='the same with an instruction alone, as "<certainty> {last_message}"')
     parser.add_argument("--invoked-after", metavar="ROLE", help="whose message it judges (default: that of all examples, if they agree)")
-    parser.add_argument("--start", metavar="FOLDER", help="begin with the weights of this PEFT folder (default: random ones)")
+    parser.add_argument(
+        "--start", metavar="FOLDER", help="begin with the weights of this PEFT folder, or of hf:owner/repo/name[@revision] (default: random ones)"
+    )
     parser.add_argument("--method", choices=["alora", "lora"], help="lora: an ordinary LoRA, to compare with (default: alora)")
     parser.add_argument("--rank", metavar="N", type=int, help="default: 32")
     parser.add_argument("--alpha", metavar="X", type=float, help="default: twice the rank")
@@ -50,11 +54,17 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .. import bundled_adapters, default_model
+    from ..hub.bases import base_file
+    from ..hub.hf_name import is_hub_name
+    from ..hub.names import adapter_source
     from ..train.heap import return_large_blocks
     from ..train.settings import Settings, read_config
 
     given = {
-        name: value for name, value in vars(args).items() if value is not None and name not in ("run", "gguf", "restart", "data", "command_line")
+        name: value
+        for name, value in vars(args).items()
+        if value is not None and name not in ("run", "gguf", "restart", "data", "command_line", "offline")
     }
     if "invocation" in given:
         given["invocation"] = given["invocation"].replace("\\n", "\n")  # which shells cannot be asked to type
@@ -66,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     for name, option in (("data", "a JSONL file"), ("invocation", "--invocation TEXT"), ("out", "-o FOLDER")):
         if name not in given:
             raise TrainError(f"{name}: expected {option}, got none; give it")
+    if is_hub_name(given.get("start", "")):
+        given["start"] = adapter_source(given["start"], lambda: base_file(given["base"]) if "base" in given else default_model(), bundled_adapters)
     settings = Settings(**given)
     return_large_blocks()
     try:

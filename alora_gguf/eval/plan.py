@@ -2,11 +2,16 @@
 
 import dataclasses
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..bundled import bundled_adapters, default_model
 from ..errors import EvalError
+from ..hub.bases import base_file
+from ..hub.hf_name import is_hub_name
+from ..hub.names import adapter_file, adapter_source
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,7 +21,7 @@ else:
 
 @dataclass(frozen=True)
 class Plan:
-    """Paths in the file are relative to it.
+    """Paths in the file are relative to it. Where models and adapters are expected, names on the hub will do.
 
     name         of the intrinsic
     tests        JSONL files by title, lines as `alora train` has them
@@ -38,6 +43,17 @@ class Plan:
     peft: Path | None = None
     lora: Path | None = None
     base: Path | None = None
+
+    def found(self) -> "Plan":
+        """The same with files for names on the hub, fetched and converted. Raises HubError, ConversionError."""
+        base = base_file(self.base) if self.base else None
+
+        def file(given: Path | None, find: Callable[..., Path]) -> Path | None:
+            return find(given, lambda: base or default_model(), bundled_adapters) if given is not None and is_hub_name(given) else given
+
+        return replace(
+            self, base=base, alora=file(self.alora, adapter_file), lora=file(self.lora, adapter_file), peft=file(self.peft, adapter_source)
+        )
 
     def is_positive(self, output: Any) -> bool:
         if isinstance(self.positive, dict) and isinstance(output, dict):
@@ -64,6 +80,6 @@ def read_plan(path: Path) -> Plan:
     here = path.parent
     fields["tests"] = {title: here / file for title, file in fields["tests"].items()}
     for name in ("prompted", "alora", "peft", "lora", "base"):
-        if name in fields:
+        if name in fields and not (name != "prompted" and is_hub_name(str(fields[name]))):
             fields[name] = here / fields[name]
     return Plan(**fields)

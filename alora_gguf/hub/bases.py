@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..convert.gguf.file import STRING, GGUFFile
 from ..errors import AdapterFileError
+from .fit import CONFIG
 from .hf_name import HubName, is_hub_name, parse_hub_name
 from .repository import Repository
 
-CONFIG = "adapter_config.json"
 QUANT = "Q4_K_M"  # if no other is named, as llama.cpp does
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _NO_BASE = re.compile(r"(?:.*/)?mmproj|.*\bimatrix\b", re.IGNORECASE)

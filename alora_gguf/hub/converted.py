@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
 from ..convert import adapter_folder, base_fingerprint, convert
+from ..convert.peft.card import name_from_path, source_from_path
 from ..errors import ConversionError
 from ..text import complaint
 from ..versions import VERSION
 from .folders import cache_folder
+from .unchanged import remembered
 
 _READ = "adapter_*", "adapters.safetensors", "reslora_*", "README.md", "io.yaml"  # what the converter reads of a folder
 _CHUNK = 1 << 20
 
 
-def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None) -> Path:
+def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None, *, on_convert: Callable[[], None] = lambda: None) -> Path:
     """`path` itself, or for a PEFT folder the GGUF adapter `name` (default: the folder's) that is made of it for the model `base`.
 
-    What is kept is known by the folder's contents, the base's fingerprint and this package's version.
-    Raises ConversionError.
+    What is kept is known by the folder's contents, where on the hub it is from, the base's fingerprint and this package's version.
+    `on_convert` is called before anything is converted. Raises ConversionError.
     """
     path = Path(path)
     if not path.is_dir():
@@ -29,6 +32,7 @@ def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None) -> P
     try:
         out = cache_folder() / "adapters" / _key(folder, base) / f"{name or folder_name(path)}.gguf"
         if not out.is_file():
+            on_convert()
             out.parent.mkdir(parents=True, exist_ok=True)
             convert(folder, out, base=base)
     except OSError as e:
@@ -40,14 +44,22 @@ def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None) -> P
 
 def folder_name(path: Path) -> str:
     """What an adapter is called that has no other name."""
-    return path.resolve().name
+    return name_from_path(path.resolve())
 
 
 def _key(folder: Path, base: Path) -> str:
-    digest = hashlib.sha256(f"{VERSION}\n{base_fingerprint(base)}\n".encode())
-    for file in sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()}):
+    files = sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()})
+    contents = remembered(f"contents of {folder.resolve()}", files, lambda: _digest(files))
+    return hashlib.sha256("\n".join([VERSION, base_fingerprint(base), *map(str, source_from_path(folder.resolve())), contents]).encode()).hexdigest()[
+        :32
+    ]
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
         digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
         with open(file, "rb") as f:
             while chunk := f.read(_CHUNK):
                 digest.update(chunk)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from ..convert import read_adapter_metadata
+from ..convert import base_fingerprint, read_adapter_metadata
 from ..errors import AloraError, HubError
 from ..text import printable
 from .bases import bases_in
+from .fit import OpenBase, places_in
 from .folders import cache_folder
-from .hf_name import HubName, is_hub_name, parse_hub_name
-from .intrinsics import places_in
+from .hf_name import PREFIX, HubName, is_hub_name, parse_hub_name
 from .repository import commit_of, hub_cache, remove_file
 
 _QUANT = re.compile(r"(?:^|[-._/])((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|BF16|F16|F32|MXFP4\w*))\.gguf$", re.IGNORECASE)
@@ -28,6 +32,8 @@ class Entry:
     name    as it is written in place of a path; a converted adapter's is that of its file
     base    what an adapter is for, "" if that is not known
     path    of the first file, or of the adapter's folder
+    source  of a converted adapter that came from the hub: repository and commit
+    fits    the bases here that it is for: by name, a converted one by fingerprint
     """
 
     kind: str
@@ -35,18 +41,29 @@ class Entry:
     base: str
     path: Path
     files: tuple[Path, ...]
+    source: str = ""
+    fits: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
         return sum(file.stat().st_size for file in self.files)
 
-    def as_dict(self) -> dict[str, str | int]:
-        return {"kind": self.kind, "name": self.name, "base": self.base, "path": str(self.path), "n_bytes": self.n_bytes}
+    def as_dict(self) -> dict[str, Any]:
+        about = {"kind": self.kind, "name": self.name, "base": self.base, "path": str(self.path), "n_bytes": self.n_bytes}
+        return about if self.kind == "base" else {**about, "fits": list(self.fits), **({"source": self.source} if self.source else {})}
 
 
-def entries() -> list[Entry]:
-    """All of them, by name."""
-    return sorted([*_fetched(), *_converted()], key=lambda entry: (entry.kind == "converted", entry.name, entry.base, entry.kind))
+def entries(others: Mapping[str, Path] = MappingProxyType({})) -> list[Entry]:
+    """All of them, by name. `others` are bases that adapters may fit beside those of the cache, by what to call them."""
+    converted = list(_converted())
+    found = [*_fetched(), *(entry for entry, _ in converted)]
+    bases = [_Base(name, path) for name, path in (*((entry.name, entry.path) for entry in found if entry.kind == "base"), *others.items())]
+    made = {entry.path: fingerprint for entry, fingerprint in converted}
+    fitted = [
+        replace(entry, fits=tuple(base.name for base in bases if base.fits(entry, made.get(entry.path)))) if entry.kind != "base" else entry
+        for entry in found
+    ]
+    return sorted(fitted, key=lambda entry: (entry.kind == "converted", entry.name, entry.base, entry.kind))
 
 
 def remove(name: str) -> int:
@@ -97,13 +114,41 @@ def _revision(folder: Path, commit: str) -> str:
     return next((name for name in ("main", *names) if commit_of(folder, name) == commit), commit)
 
 
-def _converted() -> Iterator[Entry]:
+def _converted() -> Iterator[tuple[Entry, str | None]]:
+    """Each with the fingerprint of its base."""
     for path in (cache_folder() / "adapters").glob("*/*.gguf"):
+        entry = Entry("converted", path.stem, "", path, (path,))
         try:
-            base = read_adapter_metadata(path).base_name or ""
+            known = read_adapter_metadata(path)
         except AloraError:  # of another version; it can go
-            base = ""
-        yield Entry("converted", path.stem, base, path, (path,))
+            yield entry, None
+            continue
+        source = f"{PREFIX}{known.repository}@{(known.revision or 'main')[:12]}" if known.repository else ""
+        yield replace(entry, base=known.base_name or "", source=source), known.fingerprint
+
+
+class _Base:
+    """A base that adapters may be for."""
+
+    def __init__(self, name: str, path: Path):
+        self.name, self._path = name, path
+
+    def fits(self, entry: Entry, fingerprint: str | None) -> bool:
+        if entry.kind == "converted":
+            return fingerprint is not None and fingerprint == self._fingerprint
+        return bool(entry.base) and self._open is not None and self._open.is_called(entry.base)
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        with contextlib.suppress(AloraError):
+            return base_fingerprint(self._path)
+        return None
+
+    @cached_property
+    def _open(self) -> OpenBase | None:
+        with contextlib.suppress(AloraError):
+            return OpenBase.of(self._path)
+        return None
 
 
 def _repository_of(path: Path) -> Path:

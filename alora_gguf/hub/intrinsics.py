@@ -2,98 +2,91 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from ..convert.gguf.file import STRING, GGUFFile
-from ..errors import ConversionError
-from .bases import CONFIG
+from .fit import CONFIG, OpenBase, Place, Size, fitting, places_in, size_of_adapter
 from .hf_name import HubName
 from .repository import Repository
+from .signature import MOST_BYTES as MOST_OF_SIGNATURE
+from .signature import SIGNATURE, check_signature
 
-TECHNOLOGIES = ("alora", "lora")  # the first that there is
 TENSORS = "adapter_model.safetensors"
-MOST_BYTES: dict[str, int | None] = {CONFIG: 1_000_000, TENSORS: 1 << 33, "io.yaml": 100_000, "README.md": 1_000_000}  # what is fetched, no more
+MOST_BYTES: dict[str, int | None] = {  # what is fetched, no more
+    CONFIG: 1_000_000,
+    TENSORS: 1 << 33,
+    "io.yaml": 100_000,
+    "README.md": 1_000_000,
+    SIGNATURE: MOST_OF_SIGNATURE,
+}
 
 
-class Place(NamedTuple):
-    """Where a repository has an adapter. base: the name of the model that it is for, "" if the layout has none."""
-
-    folder: str
-    name: str
-    base: str
-    technology: str
+def fetch_intrinsic(name: HubName, base: OpenBase) -> Path:
+    """The PEFT folder of an adapter for a base. Raises HubError."""
+    return intrinsic_from(Repository(name), base)
 
 
-def fetch_intrinsic(name: HubName, bases: Sequence[str]) -> Path:
-    """The PEFT folder of an adapter for a base that is called one of `bases`. Raises HubError."""
-    return intrinsic_from(Repository(name), bases)
-
-
-def intrinsic_from(repository: Repository, bases: Sequence[str]) -> Path:
+def intrinsic_from(repository: Repository, base: OpenBase) -> Path:
     """The same, of a repository. Raises HubError."""
-    if quant := repository.name.quant:
-        repository.refuse("an adapter, hf:owner/repo/name", f"a quantisation, {quant}", "correct the name")
-    place = choose(repository, bases)
-    prefix = f"{place.folder}/" if place.folder else ""
-    if prefix + TENSORS not in repository.files:
-        got = ", ".join(file for file in repository.files if file.startswith(f"{prefix}adapter_model")) or "none"
-        repository.refuse(f"{prefix}{TENSORS}", got, "only safetensors are read of what others made")
-    files = {prefix + file: most for file, most in MOST_BYTES.items() if prefix + file in repository.files}
-    if (card := f"{place.name}/README.md") in repository.files and place.base:  # the intrinsic's, for all of its bases
-        files[card] = MOST_BYTES["README.md"]
-    return repository.fetch(files) / place.folder
+    _check_no_base(repository)
+    return fetch_place(repository, choose(repository, base))
 
 
-def choose(repository: Repository, bases: Sequence[str]) -> Place:
-    """The adapter that is meant: for the base with the longest name that fits, aLoRA before LoRA. Raises HubError."""
+def choose(repository: Repository, base: OpenBase) -> Place:
+    """The adapter that is meant. Raises HubError."""
     places = places_in(repository.files, repository.name.repo)
     wanted = repository.name.name or repository.name.repo.rpartition("/")[2]
     if not (named := [place for place in places if place.name == wanted]):
         others = ", ".join(sorted({place.name for place in places}))
-        repository.refuse(f"an adapter {wanted!r}", f"{others or 'none'}", "name one as hf:owner/repo/name" if others else "name another repository")
-    fitting = [place for place in named if not place.base or any(_fits(place.base, base) for base in bases)]
-    if not fitting:
-        theirs = ", ".join(sorted({place.base for place in named}))
-        repository.refuse(
-            f"an adapter for {' or '.join(dict.fromkeys(bases)) or 'a base that is named'}", f"those for {theirs}", "take one of these as the base"
-        )
-    return min(fitting, key=lambda place: (-len(_words(place.base)), TECHNOLOGIES.index(place.technology), place))
+        action = "name one as hf:owner/repo/name, or take all with --intrinsics" if others else "name another repository"
+        repository.refuse(f"an adapter {wanted!r}", f"{others or 'none'}", action)
+    return _fitting(repository, named, base, "an adapter")[0]
 
 
-def places_in(files: Iterable[str], repo: str) -> list[Place]:
-    """The adapters of a repository: `<name>/<base>/<alora|lora>`, the older `<name>/<alora|lora>/<base>`, `<name>`, or the repository itself."""
-    places = []
-    for file in files:
-        folder, _, config = file.rpartition("/")
-        if config == CONFIG:
-            match folder.split("/"):
-                case [""]:
-                    places.append(Place("", repo.rpartition("/")[2], "", "lora"))
-                case [name]:
-                    places.append(Place(folder, name, "", "lora"))
-                case [name, base, technology] if technology in TECHNOLOGIES:
-                    places.append(Place(folder, name, base, technology))
-                case [name, technology, base] if technology in TECHNOLOGIES:
-                    places.append(Place(folder, name, base, technology))
-    return places
+def choose_all(repository: Repository, base: OpenBase) -> list[Place]:
+    """The adapters that are for the base, one of each name. Raises HubError if there are none."""
+    _check_no_base(repository)
+    if repository.name.name:
+        return [choose(repository, base)]
+    if not (places := places_in(repository.files, repository.name.repo)):
+        repository.refuse("a library of adapters", f"{len(repository.files)} other files", "name another repository")
+    return _fitting(repository, places, base, "adapters")
 
 
-def names_of_base(path: Path) -> list[str]:
-    """What a GGUF base may be called in a library: by its own name, its basename and size, its file, and its repository on the hub."""
-    names = [path.stem, *(folder.name.split("--")[-1] for folder in path.parents if folder.name.startswith("models--"))]
-    file = GGUFFile(path, ConversionError)
-    parts = [file.get(f"general.{key}", STRING) for key in ("basename", "size_label")]
-    return [name for name in (file.get("general.name", STRING), "-".join(part for part in parts if part), *names) if name]
+def fetch_place(repository: Repository, place: Place) -> Path:
+    """Its PEFT folder, with what its signature says compared with it. Raises HubError."""
+    prefix = f"{place.folder}/" if place.folder else ""
+    if prefix + TENSORS not in repository.files:
+        got = ", ".join(file for file in repository.files if file.startswith(f"{prefix}adapter_model")) or "none"
+        repository.refuse(f"{prefix}{TENSORS}", got, "only safetensors are read of what others made")
+    folder = repository.fetch({file: MOST_BYTES[file.rpartition("/")[2]] for file in files_of(repository, place)}) / place.folder
+    return checked(folder, f"hf:{repository.name.repo}{f'/{place.name}' if place.folder else ''}")
 
 
-def _fits(base: str, name: str) -> bool:
-    """Whether the words of one stand in the other, in a row."""
-    words, others = _words(base), _words(name)
-    return any(others[i : i + len(words)] == words for i in range(len(others) - len(words) + 1))
+def checked(folder: Path, called: str) -> Path:
+    """The folder itself, if its signature is not against it. Raises HubError."""
+    check_signature(folder, [file for file in MOST_BYTES if file != SIGNATURE and (folder / file).is_file()], called)
+    return folder
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+def files_of(repository: Repository, place: Place) -> list[str]:
+    """What is fetched of an adapter, and the card of the intrinsic, for all of its bases."""
+    prefix = f"{place.folder}/" if place.folder else ""
+    card = [f"{place.name}/README.md"] if place.base else []
+    return [file for file in (*(prefix + file for file in MOST_BYTES), *card) if file in repository.files]
+
+
+def _fitting(repository: Repository, places: Sequence[Place], base: OpenBase, what: str) -> list[Place]:
+    def size_of(place: Place) -> Size | None:
+        shapes = repository.shapes(f"{place.folder}/{TENSORS}")
+        return size_of_adapter(shapes) if shapes else None
+
+    if not (found := fitting(places, base, size_of)):
+        theirs = ", ".join(sorted({place.base for place in places}))
+        repository.refuse(f"{what} for {base}", f"those for {theirs}", "take one of these as the base")
+    return found
+
+
+def _check_no_base(repository: Repository) -> None:
+    if quant := repository.name.quant:
+        repository.refuse("an adapter, hf:owner/repo/name", f"a quantisation, {quant}", "correct the name")

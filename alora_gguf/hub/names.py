@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -9,10 +10,10 @@ from pathlib import Path
 
 from ..errors import AdapterFileError
 from ..text import printable
-from .bases import CONFIG
 from .converted import as_gguf, folder_name
+from .fit import CONFIG, OpenBase
 from .hf_name import is_hub_name, parse_hub_name
-from .intrinsics import fetch_intrinsic, names_of_base
+from .intrinsics import checked, fetch_intrinsic
 
 Bundled = Callable[[], Mapping[str, Path]]  # the adapters that the package has, by name
 
@@ -29,7 +30,7 @@ def adapter_name(given: str | PathLike[str]) -> str:
 def adapter_file(given: str | PathLike[str], base: Callable[[], Path], bundled: Bundled) -> Path:
     """The GGUF adapter for the model `base()` that `given` means, converted if it is none yet. Raises as adapter_source(), ConversionError."""
     source = adapter_source(given, base, bundled)
-    return as_gguf(source, base(), adapter_name(given)) if os.path.isdir(source) else source
+    return as_gguf(source, base(), _name_in(bundled, source) or adapter_name(given)) if os.path.isdir(source) else source
 
 
 def adapter_source(given: str | PathLike[str], base: Callable[[], Path], bundled: Bundled) -> Path:
@@ -39,14 +40,21 @@ def adapter_source(given: str | PathLike[str], base: Callable[[], Path], bundled
     AdapterFileError for a name that nobody has, HubError, and ConversionError if the base cannot be read.
     """
     if is_hub_name(given):
-        return fetch_intrinsic(parse_hub_name(given), names_of_base(base()))
+        return fetch_intrinsic(parse_hub_name(given), OpenBase.of(base()))
     name, path = os.fspath(given), _folder_of(Path(given))
     if os.path.exists(path) or not _is_name(name):
-        return path
+        return checked(path, os.fspath(path)) if os.path.isdir(path) else path
     known = bundled()
     if name not in known:
         raise AdapterFileError(f"adapter {printable(name)!r}: expected a file, a folder or one of {', '.join(known)}, got neither; check the name")
     return known[name]
+
+
+def _name_in(bundled: Bundled, folder: Path) -> str | None:
+    """Of an adapter that comes along, in whose folder others are called alike."""
+    with contextlib.suppress(AdapterFileError):
+        return next((name for name, path in bundled().items() if path == folder), None)
+    return None
 
 
 def _folder_of(path: Path) -> Path:

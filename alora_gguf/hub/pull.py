@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .bases import base_from, bases_in
+from .fit import OpenBase, places_in
 from .hf_name import is_hub_name, parse_hub_name
-from .intrinsics import intrinsic_from, names_of_base, places_in
+from .intrinsics import choose_all, fetch_place, intrinsic_from
 from .repository import Repository
 
 
@@ -25,23 +26,36 @@ class Pulled:
 
 
 def pull(names: Sequence[str], base: str | None) -> list[Pulled]:
-    """Fetches what is not here.
+    """Fetches what is not here; of a library without a name in it all that is for the base.
 
     base: what the adapters are for: a GGUF file, a name on the hub, or what a library calls it; else the bases among `names`,
     else the only one that the library has. Raises HubError, ConversionError.
     """
     repositories = [Repository(parse_hub_name(name)) for name in names]
     is_base = [not repository.name.name and bool(bases_in(repository.files)) for repository in repositories]
-    paths = {i: base_from(repository) for i, repository in enumerate(repositories) if is_base[i]}
-    called = [name for path in paths.values() for name in names_of_base(path)] if base is None else _called(base)
+    fetched = {i: [Pulled(str(repository.name), base_from(repository))] for i, repository in enumerate(repositories) if is_base[i]}
+    called = _together([OpenBase.of(pulled[0].path) for pulled in fetched.values()]) if base is None else _called(base)
     for i, repository in enumerate(repositories):
         if not is_base[i]:
-            theirs = {place.base for place in places_in(repository.files, repository.name.repo) if place.name == repository.name.name}
-            paths[i] = intrinsic_from(repository, called or (list(theirs) if len(theirs) == 1 else []))
-    return [Pulled(str(repository.name), paths[i]) for i, repository in enumerate(repositories)]
+            fetched[i] = _adapters(repository, called)
+    return [pulled for i in range(len(repositories)) for pulled in fetched[i]]
 
 
-def _called(base: str) -> list[str]:
+def _adapters(repository: Repository, base: OpenBase) -> list[Pulled]:
+    places = places_in(repository.files, repository.name.repo)
+    theirs = {place.base for place in places if repository.name.name in (None, place.name)}
+    if not base.names and len(theirs) == 1:
+        base = OpenBase(tuple(theirs))
+    if repository.name.name or any(not place.folder for place in places):
+        return [Pulled(str(repository.name), intrinsic_from(repository, base))]
+    return [Pulled(str(replace(repository.name, name=place.name)), fetch_place(repository, place)) for place in choose_all(repository, base)]
+
+
+def _together(bases: Sequence[OpenBase]) -> OpenBase:
+    return bases[0] if len(bases) == 1 else OpenBase(tuple(name for base in bases for name in base.names))
+
+
+def _called(base: str) -> OpenBase:
     if is_hub_name(base):
-        return [parse_hub_name(base).repo.rpartition("/")[2]]
-    return names_of_base(Path(base)) if os.path.isfile(base) else [base]
+        return OpenBase((parse_hub_name(base).repo.rpartition("/")[2],))
+    return OpenBase.of(Path(base)) if os.path.isfile(base) else OpenBase((base,))

@@ -9,10 +9,12 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, NoReturn
 
+from ..convert.peft.safetensors_file import SafetensorsFile
 from ..errors import HubError
 from ..text import human_bytes, printable
 from .hf_name import HubName
@@ -79,6 +81,24 @@ class Repository:
             if most is not None and path.stat().st_size > most:
                 self.refuse(f"at most {human_bytes(most)} of {file}", human_bytes(path.stat().st_size))
         return self.folder
+
+    def has(self, files: Iterable[str]) -> bool:
+        """Whether all of these are here."""
+        return all((self.folder / file).is_file() for file in files)
+
+    def shapes(self, file: str) -> dict[str, tuple[int, ...]] | None:
+        """Of the tensors of a safetensors file, by name; of one that is not here its header alone is asked for. None if that is not to be had."""
+        try:
+            if self.has([file]):
+                return {name: entry.shape for name, entry in SafetensorsFile(self.folder / file).entries.items()}
+            if self._reason:
+                return None
+            from huggingface_hub import HfApi
+
+            header = HfApi().parse_safetensors_file_metadata(self.name.repo, file, revision=self.commit)
+            return {str(name): tuple(map(int, info.shape)) for name, info in header.tensors.items()}
+        except Exception:  # as below; whoever needs it does without
+            return None
 
     def _fetch(self, file: str) -> None:
         from huggingface_hub import hf_hub_download

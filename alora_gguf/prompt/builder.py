@@ -162,7 +162,7 @@ class PromptBuilder:
         """
         check_messages(messages)
         given = [m if with_thoughts else without_thoughts(m) for m in judged(messages, intrinsic.invoked_after, intrinsic.where)]
-        if not intrinsic.invocation and intrinsic.io is not None:
+        if intrinsic.io is not None and not self._names(intrinsic.invocation, given):  # a generation prompt that invokes it says nothing of that
             may_be_asked = may_be_asked and intrinsic.io.is_asked(given, documents_of(setting.documents))
         if may_be_asked or intrinsic.io is None:
             mark = self.control.mark(given, setting.documents, setting.variables)
@@ -224,6 +224,11 @@ class PromptBuilder:
             found = make(named)
             made = made if found.is_appended else found
         return Prompt(made.tokens, made.text, start=made.start, n_shared=made.n_conversation), made.is_appended
+
+    def _names(self, invocation: Sequence[int], messages: Sequence[Message]) -> bool:
+        """Whether the text of the invocation stands in the last message."""
+        name = self.vocab.detokenize(invocation)
+        return bool(name and messages) and name in text_of(messages[-1])
 
     def _with_invocation(self, given: Sequence[Message], said: Sequence[Message], invocation: Sequence[int], mark: str) -> list[Message] | None:
         """The messages with the invocation in the last one as tokens, where it spells it: whoever asks by it says so there."""

@@ -33,6 +33,7 @@ _REQUIRED = ("model", "response_format", "transformations")
 _LAST = "last_message"
 _TOP = 10  # alternatives that granite-common asks for
 _MOST = 100_000  # characters of a file, and values in it
+_FIELDS = "text", "title", "doc_id"  # of granite-common's documents
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,10 @@ def sampling_of(asked: IntrinsicRequest | IntrinsicIO | None) -> dict[str, Any]:
 
 
 def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
-    """Documents as granite-common and chat templates take them. Raises PromptError."""
+    """Documents as granite-common and chat templates take them. Raises PromptError.
+
+    Their fields are in granite-common's order: some templates write them as JSON, and the base is to see what an intrinsic sees.
+    """
     if not isinstance(documents, Sequence | None) or isinstance(documents, str):
         raise PromptError(f"documents: expected a list of texts, got {documents!r:.80}")
     given = list(documents or ())
@@ -308,7 +312,8 @@ def documents_of(documents: Sequence[Mapping[str, str] | str] | None) -> list[di
     for i, document in enumerate(made):
         if not isinstance(document.get("text"), str):
             raise PromptError(f"documents[{i}]: expected a text, or a mapping with `text`, got {given[i]!r:.80}")
-    return [{"doc_id": str(i), **document} for i, document in enumerate(made, 1)]
+    numbered = [{**document, "doc_id": document.get("doc_id", str(i))} for i, document in enumerate(made, 1)]
+    return [{name: document[name] for name in (*(n for n in _FIELDS if n in document), *document)} for document in numbered]
 
 
 def judged(messages: Sequence[Message], role: str | None, where: str) -> list[Message]:

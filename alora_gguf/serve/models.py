@@ -33,10 +33,18 @@ def _model(service: Service, name: str) -> dict[str, Any]:
 
     `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's. `description`: what
     it is for, None where nobody wrote it.
+    `source` is where on the hub it came from, repository and commit; None: not from there, or not known.
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
         return {**about, "parent": None, "max_model_len": service.model.engine.context.n_ctx}
     adapter = service.model.adapter(name)
-    more = {"intrinsic": adapter.is_intrinsic, "invoked_after": adapter.metadata.invoked_after, "description": adapter.description}
-    return {**about, "parent": service.names[0], **more}
+    known = adapter.metadata
+    return {
+        **about,
+        "parent": service.names[0],
+        "intrinsic": adapter.is_intrinsic,
+        "invoked_after": known.invoked_after,
+        "description": adapter.description,
+        "source": {"repository": known.repository, "revision": known.revision} if known.repository else None,
+    }

@@ -30,7 +30,7 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "help": ("", "this list"),
     "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
 }
-NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, or with --adapter and a file, folder or name"
+NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if argument]
 
 

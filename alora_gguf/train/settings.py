@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainError
+from ..hub.hf_name import is_hub_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +27,7 @@ class Settings:
     """Raises TrainError for values that cannot be.
 
     data            JSONL file of examples; eval: others to choose the best checkpoint by, else `eval_share` of the data
-    base            GGUF model, None: the embedded one
+    base            GGUF model, or its name on the hub, None: the embedded one
     out             PEFT's folder to write
     name            what the intrinsic is called, None: the folder's name
     invocation      text whose tokens activate it; tokens are taken as they are
@@ -46,7 +47,7 @@ class Settings:
 
     data: Path
     out: Path
-    base: Path | None = None
+    base: Path | str | None = None
     eval: Path | None = None
     name: str | None = None
     invocation: str | list[int] = ""
@@ -75,7 +76,7 @@ class Settings:
     def __post_init__(self):
         for name in PATHS:
             value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
+            object.__setattr__(self, name, value if value is None or is_hub_name(value) else Path(value))
         object.__setattr__(self, "targets", tuple(self.targets))
         for name, right, expected in (
             ("invocation", bool(self.invocation), "text or tokens, not empty"),
@@ -126,7 +127,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, value in fields.items():
         if name not in known:
             raise TrainError(f"{path}: {name}: expected one of {', '.join(known)}, got {name!r}; correct it")
-        if name in PATHS:
+        if name in PATHS and not is_hub_name(value):
             fields[name] = path.parent / value
     return fields
 

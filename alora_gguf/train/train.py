@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from .. import bundled
 from ..convert import convert
 from ..errors import TrainError
+from ..hub.bases import base_file
+from ..hub.hf_name import is_hub_name, parse_hub_name
 from ..prompt.io_yaml import IntrinsicIO
 from ..runtime.vocab import Vocab, load_vocab
 from . import passes
@@ -101,7 +103,7 @@ class Task:
 
 def read_task(settings: Settings) -> Task:
     """Raises TrainError, with the line of the data that cannot be used."""
-    base = settings.base or bundled.default_model()
+    base = base_file(settings.base) if settings.base else bundled.default_model()
     lines, held = _lines(settings)
     io_text = _io_text(settings)
     io = IntrinsicIO.read(io_text, str(settings.io or "instruction")) if io_text is not None else None
@@ -110,13 +112,20 @@ def read_task(settings: Settings) -> Task:
         return Task(
             name=settings.name or settings.out.resolve().name,
             base=base,
-            base_name=bundled.NAME if settings.base is None else str(base),
+            base_name=_name_of(settings.base),
             invocation=prompts.invocation,
             invoked_after=settings.invoked_after or _common_role([*lines, *held]),
             io_text=io_text,
             train=[prompts.example(line) for line in lines],
             held=[prompts.example(line) for line in held],
         )
+
+
+def _name_of(base: Path | str | None) -> str:
+    """What the adapter's config calls it: on the hub its repository."""
+    if base is None:
+        return bundled.NAME
+    return parse_hub_name(base).repo if is_hub_name(base) else str(base)
 
 
 def _lines(settings: Settings) -> tuple[list[Line], list[Line]]:

@@ -20,7 +20,8 @@ ROLES = ("user", "assistant", "system", "tool")
 class Card:
     """Each is None where nobody wrote it, but for the name, which falls back to the folder's.
 
-    invoked_after: role of the messages that the intrinsic judges, None for any.
+    invoked_after: role of the messages that the intrinsic judges, None for any. repository, revision: `owner/repo` on the hub and
+    its commit, where the folder is in the hub's cache.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Card:
     description: str | None = None
     invoked_after: str | None = None
     io_yaml: str | None = None
+    repository: str | None = None
+    revision: str | None = None
 
 
 def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
@@ -41,6 +44,7 @@ def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
     invoked_after = fields.get("invoked_after")
     if invoked_after not in (None, *ROLES):
         raise ConversionError(complaint(folder / "README.md", "invoked_after", " or ".join(ROLES), invoked_after, "correct or remove it"))
+    repository, revision = source_from_path(folder.resolve())
     asked = _read_io_yaml(folder / "io.yaml") if io_yaml is None else _read_io_yaml(io_yaml, named=True)
     told = (yaml.safe_load(asked) if asked else {}).get("description") or fields.get("description")
     return Card(
@@ -49,6 +53,8 @@ def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
         description=shortened(told) if isinstance(told, str) else card_sentence(text) or _of_intrinsic(folder),
         invoked_after=invoked_after,
         io_yaml=asked,
+        repository=repository,
+        revision=revision,
     )
 
 
@@ -74,6 +80,12 @@ def name_from_path(path: Path) -> str:
     if len(parts) >= 3 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
         return parts[-3].split("--")[-1]
     return path.name or "adapter"
+
+
+def source_from_path(path: Path) -> tuple[str, str] | tuple[None, None]:
+    """`owner/repo` and commit of a folder in the hub's cache, which is in `models--<owner>--<repo>/snapshots/<commit>`."""
+    found = re.search(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})(?:/|$)", path.as_posix())
+    return (f"{found[1]}/{found[2]}", found[3]) if found else (None, None)
 
 
 def front_matter(text: str) -> dict[str, str]:

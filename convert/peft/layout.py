@@ -30,7 +30,7 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
         got = "a file" if os.path.exists(path) else "nothing"
         raise ConversionError(complaint(path, "adapter", "a folder written by PEFT's save_pretrained", got, "check the path"))
     try:
-        root = _snapshot(path)
+        root = snapshot_of(path)
         found = [root] if _is_adapter(root) else _below(root)
         others = [] if found else _elsewhere(root)
     except OSError as e:
@@ -53,7 +53,8 @@ def _is_adapter(folder: Path) -> bool:
     return any((folder / name).is_file() for name in CONFIGS)
 
 
-def _snapshot(folder: Path) -> Path:
+def snapshot_of(folder: Path) -> Path:
+    """Of a folder `models--<owner>--<name>` of the hub's cache the snapshot that refs/main names, of any other the folder. Raises ConversionError."""
     main = folder / "refs" / "main"
     if not (folder.name.startswith("models--") and main.is_file()):
         return folder

@@ -1,17 +1,17 @@
 """What the tests of the hub share: a hub on the loopback interface, and Python in a process that knows it."""
 
-import json
 import os
 import shutil
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "prompt"))
 
-from hub_server import BASE, LIBRARY, SMOL, Hub, command
+from hub_server import BASE, LIBRARY, SMOL, Hub, environment, run_alora, run_python
 
 
 @pytest.fixture(scope="session")
@@ -59,44 +59,27 @@ def base(hub):
     return hub.root / BASE / "tiny-1b-Q4_K_M.gguf"
 
 
+@pytest.fixture(scope="session")
+def granites(tmp_path_factory):
+    """Of tests/tiny_granite.py, by name."""
+    from real_templates import FOLDER
+    from tiny_granite import write_granites
+
+    if not FOLDER.is_dir():
+        pytest.skip(f"{FOLDER}: no templates; run `make test`")
+    return write_granites(tmp_path_factory.mktemp("granites"), FOLDER)
+
+
 @pytest.fixture
 def env(hub, tmp_path):
-    """Of a process whose hub that is, with caches of its own."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_OFFLINE"))}
-    folders = {"HF_HOME": str(tmp_path / "hf"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
-    return {
-        **inherited,
-        **folders,
-        "HF_ENDPOINT": hub.url,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    return environment(hub, tmp_path)
 
 
 @pytest.fixture
 def python(env):
-    """Runs code in a process of its own; returns what it gave to `out`, or the text of the AloraError that it raised."""
-
-    def python(code: str, *argv, **more: str):
-        whole = f"import json, sys\nfrom alora_gguf.errors import AloraError\nout = lambda x: print(json.dumps(x, default=str))\ntry:\n{_indented(code)}\nexcept AloraError as e:\n    out(f'{{type(e).__name__}}: {{e}}')\n"
-        done = subprocess.run([sys.executable, "-c", whole, *map(str, argv)], env={**env, **more}, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return python
+    return partial(run_python, env)
 
 
 @pytest.fixture
 def alora(env):
-    """Runs the command in a process of its own: exit code, standard output, standard error."""
-
-    def alora(*argv, **more: str):
-        done = subprocess.run(command(*argv), env={**env, **more}, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout, done.stderr
-
-    return alora
-
-
-def _indented(code: str) -> str:
-    return "\n".join(f"    {line}" for line in code.strip().splitlines())
+    return partial(run_alora, env)

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +19,29 @@ LIBRARY, BASE, SMOL = "acme/library-r1.0", "acme/tiny-1b-GGUF", "acme/smol-GGUF"
 def command(*argv) -> list[str]:
     """`alora` in a process of its own."""
     return [sys.executable, "-c", "from alora_gguf.cli import main; raise SystemExit(main())", *map(str, argv)]
+
+
+def environment(hub: "Hub", home: Path) -> dict[str, str]:
+    """Of a process whose hub that is, with caches of its own in `home`."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_OFFLINE"))}
+    folders = {"HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache"), "HOME": str(home)}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**inherited, **folders, **quiet, "HF_ENDPOINT": hub.url}
+
+
+def run_python(env: dict[str, str], code: str, *argv, **more: str):
+    """Runs code in a process of its own; returns what it gave to `out`, or the text of the AloraError that it raised."""
+    indented = "\n".join(f"    {line}" for line in code.strip().splitlines())
+    whole = f"import json, sys\nfrom alora_gguf.errors import AloraError\nout = lambda x: print(json.dumps(x, default=str))\ntry:\n{indented}\nexcept AloraError as e:\n    out(f'{{type(e).__name__}}: {{e}}')\n"
+    done = subprocess.run([sys.executable, "-c", whole, *map(str, argv)], env={**env, **more}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run_alora(env: dict[str, str], *argv, **more: str) -> tuple[int, str, str]:
+    """Runs the command in a process of its own: exit code, standard output, standard error."""
+    done = subprocess.run(command(*argv), env={**env, **more}, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 class Hub:

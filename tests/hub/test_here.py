@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hub_server import BASE, LIBRARY
 
+from alora_gguf import bundled_adapters
+
 FILES = ("README.md", "adapter_config.json", "adapter_model.safetensors")
 
 
@@ -62,6 +64,35 @@ def test_list_has_what_was_fetched_and_what_was_converted(hub, alora, listed, ba
         if kind != "converted":
             assert alora("pull", name, "--offline")[0] == 0
     assert len(hub.asked) == asked
+
+
+def test_list_says_what_fits_which_base_here(hub, alora, listed, base, tmp_path):
+    (tmp_path / "tiny-1b.gguf").symlink_to(base)
+    alora("pull", f"hf:{LIBRARY}/relevance", f"hf:{LIBRARY}/answerability", "--base", "tiny-1b smollm2-135m-instruct")
+    alora("show", f"hf:{LIBRARY}/relevance", "--base", tmp_path / "tiny-1b.gguf")
+    alora("show", "certainty")  # that comes along, for the embedded model
+    fits = lambda here: {name: about["fits"] for (name, _, _), about in here.items() if "fits" in about}
+    here = listed()
+    assert set(fits(here)) == {f"hf:{LIBRARY}/relevance", f"hf:{LIBRARY}/answerability", "relevance", "certainty"}
+    assert not any(kind == "converted" and name == "adapter" for name, kind, _ in here)
+    assert fits(here) == {
+        f"hf:{LIBRARY}/relevance": [],
+        f"hf:{LIBRARY}/answerability": ["the embedded model"],
+        "relevance": [],
+        "certainty": ["the embedded model"],
+    }
+    alora("pull", f"hf:{BASE}")
+    here = listed()
+    assert fits(here)["relevance"] == fits(here)[f"hf:{LIBRARY}/relevance"] == [f"hf:{BASE}:Q4_K_M"]
+    [source] = [about["source"] for about in here.values() if "source" in about]
+    assert source == f"hf:{LIBRARY}@{hub.commit(LIBRARY)[:12]}"
+    text = alora("list")[1]
+    assert f"fits hf:{BASE}:Q4_K_M" in text and "fits the embedded model" in text and f"from {source}" in text
+
+
+def test_bundled_adapters_are_listed_by_their_names(alora, listed):
+    alora("chat", "--demo", "--ctx", "256", "--prompt", "Hello", "--no-answer")
+    assert [name for name, kind, _ in listed() if kind == "converted"] == list(bundled_adapters())
 
 
 def test_rm_removes_what_was_named_and_leaves_the_rest(hub, alora, listed, base, tmp_path):

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import gguf
 import pytest
+import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from real_templates import FOLDER, each_template, said, source_of
@@ -170,6 +171,27 @@ def test_the_last_message_may_invoke_the_adapter_that_is_asked(vocab, builder, j
     assert prompt.tokens == [*builder.chat(early, add_generation_prompt=False).tokens, *judge.invocation]
     chosen = builder.intrinsic(asked, judge, arguments={}, may_be_asked=True)  # its io.yaml is then left alone
     assert chosen.result_of is None and chosen.tokens[chosen.start :][: len(judge.invocation)] == judge.invocation
+
+
+FORMS = {  # an io.yaml's fields, arguments, and what its request has beside the conversation
+    "an instruction": ({"instruction": "Is {claim} right?"}, {"claim": "this"}, "Is this right?"),
+    "a schema": ({"response_format": {"enum": ["yes", "no"]}}, {}, None),
+    "numbers": ({"sentence_boundaries": {"last_message": "r"}}, {}, None),
+}
+
+
+@pytest.mark.parametrize("fields, arguments, instruction", FORMS.values(), ids=FORMS)
+def test_a_generation_prompt_that_invokes_does_not_say_that_the_io_yaml_was_applied(vocab, builder, fields, arguments, instruction):
+    """The request is made here, unless its client made it: then it is left alone."""
+    io = IntrinsicIO.read(yaml.safe_dump({"model": None, "response_format": None, "transformations": None, **fields}), "io.yaml")
+    judge = Intrinsic(vocab.tokenize("<|im_start|>assistant\n"), io)
+    chat = said("user: a", "assistant: b", "user: Is it open? Now?")
+    plain = builder.intrinsic(chat, judge, arguments=arguments, may_be_asked=True)
+    assert plain.tokens == builder.intrinsic(chat, judge, arguments=arguments).tokens and plain.result_of is not None
+    assert plain.asked.messages[-1]["content"] == (instruction or plain.asked.messages[-1]["content"])
+    sent = builder.intrinsic(plain.asked.messages, judge, may_be_asked=True)
+    assert sent.tokens == plain.tokens and sent.start == plain.start == len(plain.tokens) - len(judge.invocation)
+    assert (sent.result_of is None) == ("response_format" not in fields)  # which leaves no trace, and does no harm twice
 
 
 CHECK = "model: ~\nresponse_format: ~\ntransformations: ~\ninstruction: '{before}<check>.{claim}'\n"

@@ -97,6 +97,19 @@ def test_the_converter_embeds_it_and_export_writes_it_back(folder, judge, base_q
     assert read_adapter_metadata(tmp_path / "again.gguf").invoked_after == "user"
 
 
+@pytest.mark.parametrize(
+    ("name", "role"), [("answerability", "user"), ("context_relevance", "user"), ("uncertainty", None), ("[answerability]", None)]
+)
+def test_published_intrinsics_about_a_question_judge_questions(folder, base_q4, tmp_path, name, role):
+    """Their cards do not say it; what a card says comes first."""
+    shutil.copytree(folder, tmp_path / "published")
+    (tmp_path / "published" / "io.yaml").write_text(f"name: {name}\n{LIKELIHOOD}")
+    for card, wanted in (("", role), ("---\ninvoked_after: assistant\n---\n", "assistant")):
+        (tmp_path / "published" / "README.md").write_text(card)
+        convert(tmp_path / "published", tmp_path / "published.gguf", base=base_q4)
+        assert read_adapter_metadata(tmp_path / "published.gguf").invoked_after == wanted
+
+
 def test_another_file_in_its_place(folder, base_q4, tmp_path):
     (tmp_path / "other.yaml").write_text(HEAD)
     convert(folder, tmp_path / "out.gguf", base=base_q4, io_yaml=tmp_path / "other.yaml")

@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+from itertools import permutations
 
 import nltk
 import pytest
@@ -176,6 +177,15 @@ def test_documents_have_numbers_unless_they_have_ids():
     asked = io_of(PLAIN | {"docs_as_message": "string", "instruction": "Judge."}).rewrite(HELLO, ["It rains."])
     assert asked.messages[0] == {"role": "user", "content": "You have access to the following documents:\n\n[Document 1]\nIt rains."}
     assert (asked.n_conversation, asked.template_arguments) == (3, {})
+
+
+@pytest.mark.parametrize("names", permutations(("text", "title", "doc_id")))
+def test_the_base_sees_documents_as_an_intrinsic_does(names):
+    """In a template that writes them as JSON, too: else nothing of a conversation could be used again."""
+    given = [{name: f"the {name}" for name in names}, {name: name for name in names if name != "doc_id"}, "It rains."]
+    asked = io_of(PLAIN).rewrite(HELLO, given)
+    assert json.dumps(documents_of(given)) == json.dumps(asked.template_arguments["documents"])
+    assert list(documents_of([{"page": 7, **given[0]}])[0]) == ["text", "title", "doc_id", "page"]
 
 
 def test_parameters_are_this_packages():

@@ -164,6 +164,27 @@ parameters:
   max_completion_tokens: 15
   temperature: 0.0
 """
+UNCERTAINTY = """
+name: uncertainty
+model: ~
+response_format: |
+  {
+    "type": "object",
+    "properties": {"score": {"type": "string", "enum": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]}},
+    "required": ["score"],
+    "additionalProperties": false
+  }
+transformations:
+  - type: likelihood
+    categories_to_values: {"0": 0.05, "1": 0.15, "2": 0.25, "3": 0.35, "4": 0.45, "5": 0.55, "6": 0.65, "7": 0.75, "8": 0.85, "9": 0.95}
+    input_path: ["score"]
+  - {type: project, input_path: [], retained_fields: {score: "certainty"}}
+instruction: "<certainty>"
+parameters:
+  max_completion_tokens: 15
+  temperature: 0.0
+sentence_boundaries: ~
+"""
 ATTRIBUTION = """
 name: context-attribution
 model: ~
@@ -222,7 +243,7 @@ CASES = {
     "query_clarification": (CLARIFICATION, "query_clarification"),
     "query_rewrite": (REWRITE, "query_rewrite"),
     "requirement_check": (REQUIREMENT, "requirement_check"),
-    "uncertainty": ("uncertainty", "uncertainty"),
+    "uncertainty": (UNCERTAINTY, "uncertainty"),
     "gpt_oss_answerability": (FOR_GPT_OSS, "answerable"),
     "gpt_oss_citations": (CITATIONS + "docs_as_message: json\nlogprobs_workaround: true\n", "citations"),
 }
@@ -242,8 +263,6 @@ def case(folder, name):
     text, given = CASES[name]
     if "\n" not in text:
         text = (folder / "io" / f"{text}.yaml").read_text()
-    if name == "uncertainty":  # the request was made by one that has an instruction; the file in io/ is otherwise the same
-        text = text.replace("instruction: ~", 'instruction: "<certainty>"')
     arguments = folder / "args" / f"{name}.json"
     return text, read(folder, "inputs", given), json.loads(arguments.read_text()) if arguments.is_file() else {}
 
