@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -34,12 +35,27 @@ def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None, *, o
         if not out.is_file():
             on_convert()
             out.parent.mkdir(parents=True, exist_ok=True)
-            convert(folder, out, base=base)
+            _convert(folder, out, base)
     except OSError as e:
         raise ConversionError(
             complaint(e.filename or path, "adapter", "files that can be read and written", e.strerror or e, "check the path")
         ) from e
     return out
+
+
+def _convert(folder: Path, out: Path, base: Path) -> None:
+    """What another process has put there meanwhile stays: it may be in use. Raises OSError, ConversionError."""
+    made = out.with_name(f".{out.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        convert(folder, made, base=base)
+        try:
+            os.link(made, out)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(made, out)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def folder_name(path: Path) -> str:

@@ -49,8 +49,9 @@ class OpenBase:
         repositories = [folder.name.split("--")[-1] for folder in path.parents if folder.name.startswith("models--")]
         names = (file.get("general.name", STRING), "-".join(part for part in parts if part), path.stem, *repositories)
         architecture = file.get("general.architecture", STRING, "")
-        size = [file.get(f"{architecture}.{key}", UINT32) for key in ("block_count", "embedding_length")]
-        return cls(tuple(name for name in names if name), architecture, Size(*size) if all(size) else None)
+        size = [file.metadata.get(f"{architecture}.{key}") for key in ("block_count", "embedding_length")]
+        known = [value for kind, value in filter(None, size) if kind == UINT32]
+        return cls(tuple(name for name in names if name), architecture, Size(*known) if len(known) == 2 else None)
 
     def is_called(self, base: str) -> bool:
         """Whether its words stand in one of the names, in a row."""

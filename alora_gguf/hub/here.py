@@ -79,7 +79,8 @@ def remove(name: str) -> int:
             if entry.kind == "converted":
                 n_bytes += file.stat().st_size
                 file.unlink()
-                file.parent.rmdir()
+                if not any(file.parent.glob("*.gguf")):
+                    shutil.rmtree(file.parent)  # with what a process that was killed left there
             elif file.is_symlink() or file.exists():  # two names may have it
                 n_bytes += remove_file(file, _repository_of(file))
     for folder in {_repository_of(entry.path) for entry in found if entry.kind != "converted"}:

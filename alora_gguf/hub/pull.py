@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..text import printable
 from .bases import base_from, bases_in
-from .fit import OpenBase, places_in
+from .fit import OpenBase, Place, places_in
 from .hf_name import is_hub_name, parse_hub_name
-from .intrinsics import choose_all, fetch_place, intrinsic_from
+from .intrinsics import choose_all, fetch_place, files_of, intrinsic_from
 from .repository import Repository
+
+_log = logging.getLogger("alora_gguf.hub")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,14 @@ def _adapters(repository: Repository, base: OpenBase) -> list[Pulled]:
         base = OpenBase(tuple(theirs))
     if repository.name.name or any(not place.folder for place in places):
         return [Pulled(str(repository.name), intrinsic_from(repository, base))]
-    return [Pulled(str(replace(repository.name, name=place.name)), fetch_place(repository, place)) for place in choose_all(repository, base)]
+    chosen = choose_all(repository, base)
+    return [_pulled(repository, place, f"{i} of {len(chosen)}") for i, place in enumerate(chosen, 1)]
+
+
+def _pulled(repository: Repository, place: Place, which: str) -> Pulled:
+    if not repository.has(files_of(repository, place)):
+        _log.info("%s: %s, %s: fetching", repository.name, printable(place.name), which)
+    return Pulled(str(replace(repository.name, name=place.name)), fetch_place(repository, place))
 
 
 def _together(bases: Sequence[OpenBase]) -> OpenBase:

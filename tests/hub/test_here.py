@@ -105,7 +105,11 @@ def test_rm_removes_what_was_named_and_leaves_the_rest(hub, alora, listed, base,
     assert alora("rm", f"hf:{BASE}", f"hf:{LIBRARY}/relevance")[0] == 0
     assert listed() == {} and not list((tmp_path / "hf").rglob("*.gguf")) and not list((tmp_path / "hf" / "hub").glob("models--*"))
     alora("show", f"hf:{LIBRARY}/relevance", "--base", base)
-    assert alora("rm", "relevance")[0] == 0 and {kind for _, kind, _ in listed()} == {"alora"}
+    [made] = (tmp_path / "cache").rglob("relevance.gguf")
+    (made.parent / "another.gguf").write_bytes(made.read_bytes())
+    (made.parent / ".another.gguf.0123.tmp").write_bytes(b"of one that was killed")
+    assert alora("rm", "relevance")[0] == 0 and {name for name, kind, _ in listed() if kind == "converted"} == {"another"}
+    assert alora("rm", "another")[0] == 0 and {kind for _, kind, _ in listed()} == {"alora"} and not made.parent.exists()
 
 
 @pytest.mark.parametrize("name", ["hf:acme/none", f"hf:{BASE}:Q2_K", "nobody", "hf:", "..", "hf:acme/../x", f"hf:{BASE}@v1"])

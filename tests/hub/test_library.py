@@ -173,14 +173,49 @@ def test_mellea_s_index_names_the_adapters_that_have_weights(python, repo, base_
 
 
 def test_pull_fetches_all_that_are_for_the_base(hub, alora, skills):
-    code, out, _ = alora("pull", f"hf:{SKILLS}", "--base", FAMILY, "--json")
+    code, out, err = alora("pull", f"hf:{SKILLS}", "--base", FAMILY, "--json")
     pulled = json.loads(out)
+    assert err.splitlines() == [
+        f"alora: hf:{SKILLS}: {name}, {i} of 3: fetching" for i, name in enumerate(("answerability", "certainty", "citations"), 1)
+    ]
+    assert alora("pull", f"hf:{SKILLS}", "--base", FAMILY, "--json") == (0, out, "")
     assert code == 0 and [one["name"] for one in pulled] == [f"hf:{SKILLS}/{name}" for name in ("answerability", "certainty", "citations")]
     assert all((Path(one["path"]) / "adapter_config.json").is_file() for one in pulled)
     code, out, err = alora("pull", f"hf:{SKILLS}")
     assert (code, out, err.count("\n")) == (2, "", 1) and f"expected adapters for a base that is named, got those for {FAMILY}, tiny-1b" in err
     code, out, _ = alora("pull", f"hf:{SMOL}", f"hf:{SKILLS}")
     assert code == 0 and len(out.splitlines()) == 4
+
+
+def test_two_processes_at_once_get_the_same_adapters(env, python, skills, base_q4):
+    import subprocess
+
+    from hub_server import command
+
+    chat = command("chat", "--intrinsics", f"hf:{SKILLS}", "--ctx", "256", "--prompt", PASSAGE, "--no-answer", "--invoke", "answerability")
+    at_once = [subprocess.Popen(chat, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate() for process in at_once]
+    assert [process.returncode for process in at_once] == [0, 0], said
+    assert said[0][0] == said[1][0] != ""
+    assert not [line for _, err in said for line in err.splitlines() if not line.endswith((": fetching", ": converting"))]
+    assert len(python(LOAD, base_q4, f"hf:{SKILLS}", HF_HUB_OFFLINE="1")) == 3
+
+
+@pytest.mark.parametrize("at", ["fetching", "converting"])
+def test_who_is_killed_on_the_way_leaves_nothing_half(hub, alora, env, skills, at):
+    import subprocess
+
+    from hub_server import command
+
+    chat = ["chat", "--intrinsics", f"hf:{SKILLS}", "--ctx", "256", "--prompt", PASSAGE, "--no-answer", "--invoke", "answerability"]
+    process = subprocess.Popen(command(*chat), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().rstrip().endswith(at):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    code, out, err = alora(*chat)
+    assert code == 0 and out.startswith("answerability: ") and "left out" not in err
+    assert alora(*chat, "--offline") == (0, out, "")
 
 
 def test_the_server_takes_libraries_and_says_where_they_are_from(hub, env, skills, snapshot):
