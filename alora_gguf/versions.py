@@ -1,6 +1,7 @@
 """What this is, and the llama.cpp that is inside. native/source.py, the Makefile and the wheel's metadata read it here."""
 
 VERSION = "0.1.0"
+CONVERTER = 2  # one more whenever the converter makes another file of the same folder: what was kept is made again
 
 # llama-cpp-python, whose source distribution has the llama.cpp that native/source.py builds, and whose structs mirror it
 LLAMA_CPP_PYTHON = "0.3.36"

@@ -12,7 +12,7 @@ from ..convert import adapter_folder, base_fingerprint, convert
 from ..convert.peft.card import name_from_path, source_from_path
 from ..errors import ConversionError
 from ..text import complaint
-from ..versions import VERSION
+from ..versions import CONVERTER, VERSION
 from .folders import cache_folder
 from .unchanged import remembered
 
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 def as_gguf(path: str | PathLike[str], base: Path, name: str | None = None, *, on_convert: Callable[[], None] = lambda: None) -> Path:
     """`path` itself, or for a PEFT folder the GGUF adapter `name` (default: the folder's) that is made of it for the model `base`.
 
-    What is kept is known by the folder's contents, where on the hub it is from, the base's fingerprint and this package's version.
+    What is kept is known by the folder's contents, where on the hub it is from, the base's fingerprint, and the versions of this package and of its converter.
     `on_convert` is called before anything is converted. Raises ConversionError.
     """
     path = Path(path)
@@ -66,9 +66,8 @@ def folder_name(path: Path) -> str:
 def _key(folder: Path, base: Path) -> str:
     files = sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()})
     contents = remembered(f"contents of {folder.resolve()}", files, lambda: _digest(files))
-    return hashlib.sha256("\n".join([VERSION, base_fingerprint(base), *map(str, source_from_path(folder.resolve())), contents]).encode()).hexdigest()[
-        :32
-    ]
+    known_by = [VERSION, CONVERTER, base_fingerprint(base), *source_from_path(folder.resolve()), contents]
+    return hashlib.sha256("\n".join(map(str, known_by)).encode()).hexdigest()[:32]
 
 
 def _digest(files: list[Path]) -> str:

@@ -7,7 +7,6 @@ package's terms. No model is needed.
 from __future__ import annotations
 
 import json
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -200,12 +199,12 @@ class IntrinsicIO:
     def is_asked(self, messages: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, str]] = ()) -> bool:
         """Whether this is a request that rewrite() made already, as granite-common's clients send it: by its last message's words.
 
-        Of an aLoRA the invocation tells that; this is for an ordinary LoRA. An instruction of fields alone could be anything.
+        This is for an ordinary LoRA, and where the invocation is the generation prompt, which every request has; elsewhere the
+        invocation tells it. An instruction of fields alone could be anything.
         """
         last = text_of(messages[-1]) if messages else ""
         if self.instruction is not None:
-            parts = ((re.escape(words), name) for words, name, _, _ in string.Formatter().parse(self.instruction))
-            return re.fullmatch("".join(words + (".*" if name is not None else "") for words, name in parts), last, re.DOTALL) is not None
+            return _is_filled_in(last, self.instruction)
         numbered = {_LAST: [last], "documents": [d["text"] for d in documents], "all_but_last_message": [text_of(m) for m in messages[:1]]}
         first = [(tag, numbered[source][0]) for source, tag in self.tags.items() if numbered.get(source)]
         return any(text.startswith(f"<{tag}0>") for tag, text in first)
@@ -329,6 +328,25 @@ def judged(messages: Sequence[Message], role: str | None, where: str) -> list[Me
 
 def _refused(where: str | Path, what: str, expected: str, got: Any) -> IoYamlError:
     return IoYamlError(complaint(where, what, expected, got, "correct it"))
+
+
+def _is_filled_in(text: str, instruction: str) -> bool:
+    """Whether something in the place of each field makes the text: each of its words stands behind those before it."""
+    words = [""]
+    for literal, name, _, _ in string.Formatter().parse(instruction):
+        words[-1] += literal
+        words += [""] if name is not None else []
+    if len(words) == 1:
+        return text == words[0]
+    first, *middle, last = words
+    at, end = len(first), len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for word in middle:
+        if (found := text.find(word, at, end)) < 0:
+            return False
+        at = found + len(word)
+    return True
 
 
 def _is_more(value: Any, n_most: int) -> bool:

@@ -13,6 +13,7 @@ from reference import PRECISE
 from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict, find_invocation
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
+from alora_gguf.prompt.io_yaml import _is_filled_in
 from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
 from alora_gguf.terminal.chat import Chat
 from alora_gguf.terminal.screen import Screen
@@ -384,3 +385,20 @@ def test_in_the_chat_and_as_json(model, judge, capfd):
     verdict = json.loads(capfd.readouterr().out)["invocations"]["judge"]
     assert json.loads(verdict["text"]) in ("answerable", "unanswerable")
     assert 0 <= verdict["result"]["answerability_likelihood"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "is_it"),
+    [
+        ("<certainty>", "<certainty>", True),
+        ("<certainty>", "<certainty> ", False),
+        ("Is {a} so, or {b}?", "Is it so, or not, or so?", True),
+        ("Is {a} so, or {b}?", "Is it so?", False),
+        ("{{{a}}} and {b}", "{x} and ", True),
+        ("{a} and {b}", "x and", False),
+        ("ab{a}ba", "aba", False),
+        ("x{a}" * 40 + "y", "x" * 50_000, False),  # in no time: a client of the server writes the text
+    ],
+)
+def test_a_request_is_known_by_the_instructions_words(instruction, text, is_it):
+    assert _is_filled_in(text, instruction) is is_it
