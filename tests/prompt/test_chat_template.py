@@ -181,7 +181,7 @@ def test_objects_reach_a_template_as_plain_data(messages, theirs):
         {"documents": {}},
         {"x": Role.USER, "y": np.int32(1), "z": {2: (None, object())}},
     ],
-    ids=str,
+    ids=lambda variables: str(variables).partition(" object at")[0],
 )
 def test_variables_are_taken_and_refused_as_by_transformers(variables, theirs):
     source = "{{ tools }}{{ documents }}{{ x }}{{ y }}{{ z }}"
