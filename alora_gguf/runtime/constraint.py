@@ -32,7 +32,7 @@ _MOST_COMPILED = 32
 _STACK = 64 << 20  # bytes: llguidance calls itself for each rule of a chain
 _LIMITS = {"max_lexer_states": 50_000, "verbose_errors": False}  # a state takes some 2 KB
 _AS_DUMPED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # as json.dumps writes
-FLEXIBLE = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}  # a schema's x-guidance where a text may have space between words
+FLEXIBLE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}  # a schema's x-guidance where a text may have space between words
 _EXPECTED = {
     "json_schema": "one that can be enforced",
     "grammar": "GBNF with a rule `root`, or Lark with a rule `start`",
@@ -255,7 +255,7 @@ def _check_times(name: str, text: str) -> None:
         else:
             last = 1.0
             sizes[-1] += last
-        if max(sizes) > _TIMES + len(text):
+        if sizes[-1] > _TIMES + len(text):
             raise PromptError(f"{name}: expected at most {_TIMES} repetitions, got more; ask for fewer")
 
 
@@ -266,6 +266,8 @@ def _lark_of(choices: Sequence[str]) -> str:
 def _refused(name: str, expected: str, got: str) -> PromptError:
     """llguidance's own words, where they are no keyword's."""
     if keys := re.match(r"Unimplemented keys: \[(.*?)\]", got):
-        return PromptError(f"{name}: expected keywords that can be enforced, got {printable(keys[1])}; leave them out")
+        return PromptError(f"{name}: expected keywords that can be enforced, got {printable(keys[1].replace(chr(34), chr(39)))}; leave them out")
+    if got.startswith("oneOf constraints"):
+        return PromptError(f"{name}: expected keywords that can be enforced, got 'oneOf' of schemas that overlap; write anyOf")
     first = next((line for line in got.splitlines() if line.strip()), "") or "no reason given"
     return PromptError(f"{name}: expected {expected}, got: {printable(first)}")
