@@ -25,8 +25,8 @@ from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import template_of
 from .prompt.io_yaml import IntrinsicRequest, sampling_of
 from .runtime import native  # loads our library, before llama_cpp could load another
-from .runtime.context import check
 from .runtime.constraint import Constraint
+from .runtime.context import check
 from .runtime.lifetime import Lifetime
 from .runtime.vocab import Vocab
 

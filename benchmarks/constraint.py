@@ -79,7 +79,12 @@ def masks(model: Model) -> None:
     made = model.vocab.constraints.constraint("json_schema", SCHEMA)
     took: dict[str, list[float]] = {"mask": [], "allowed": [], "accept": [], "forced": []}
     for token in model.vocab.tokenize_more('{"name": "' + "the word " * 60 + '", "size": 12, "tags": ["a", "b"]}', special=False):
-        for name, call in (("mask", made.allowed), ("allowed", lambda: made.allows(token)), ("forced", lambda: made.forced(32)), ("accept", lambda: made.accept(token))):
+        for name, call in (
+            ("mask", made.allowed),
+            ("allowed", lambda: made.allows(token)),
+            ("forced", lambda: made.forced(32)),
+            ("accept", lambda: made.accept(token)),
+        ):
             began = time.perf_counter()
             call()
             took[name].append((time.perf_counter() - began) * 1e6)

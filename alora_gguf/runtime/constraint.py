@@ -20,6 +20,7 @@ from .schema import enforceable
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
     from .vocab import Vocab
 
@@ -29,9 +30,9 @@ KINDS = "json_schema", "grammar", "regex", "choice"
 _MOST = 100_000  # characters of a constraint
 _TIMES = 10_000  # repetitions that expressions ask for: what they force is written out
 _MOST_COMPILED = 32
+_MOST_STATES = 50_000  # of a lexer, some 2 KB each
 _STACK = 64 << 20  # bytes: llguidance calls itself for each rule of a chain
-_LIMITS = {"max_lexer_states": 50_000, "verbose_errors": False}  # a state takes some 2 KB
-_AS_DUMPED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # as json.dumps writes
+_AS_DUMPED: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # as json.dumps writes
 FLEXIBLE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}  # a schema's x-guidance where a text may have space between words
 _EXPECTED = {
     "json_schema": "one that can be enforced",
@@ -40,7 +41,7 @@ _EXPECTED = {
     "choice": "texts",
 }
 _STARTING = threading.Lock()
-_STRICT = {"lenient": False, "coerce_one_of": False}
+_STRICT: JsonCompileOptions = {"lenient": False, "coerce_one_of": False}
 
 
 class Constraint:
@@ -119,7 +120,7 @@ class Constraints:
     def _compile(self, name: str, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits
 
-        matcher = LLMatcher(self.tables, grammar, log_level=0, limits=LLParserLimits(**_LIMITS))
+        matcher = LLMatcher(self.tables, grammar, log_level=0, limits=LLParserLimits(max_lexer_states=_MOST_STATES, verbose_errors=False))
         if matcher.is_error():
             raise _refused(name, _EXPECTED[name], matcher.get_error())
         if not any(matcher.compute_bitmask()) or matcher.is_error():
@@ -147,7 +148,7 @@ def grammar_of(name: str, value: Any) -> str:
     if name == "json_schema":
         schema = _schema(value)
         try:
-            options = {} if schema.get("x-guidance") else _AS_DUMPED
+            options: JsonCompileOptions = {} if schema.get("x-guidance") else _AS_DUMPED
             made: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=options, overrides=_STRICT)
         except ValueError as e:  # x-guidance
             raise _refused(name, _EXPECTED[name], str(e)) from e

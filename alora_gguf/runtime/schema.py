@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,17 @@ _WITHOUT_EFFECT = {
 _FORMATS = {
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri", "unknown",
 }  # that llguidance knows  # fmt: skip
-_OTHER_FORMATS = {"regex", "idn-email", "idn-hostname", "iri", "iri-reference", "uri-reference", "uri-template", "json-pointer", "relative-json-pointer"}
+_OTHER_FORMATS = {
+    "regex",
+    "idn-email",
+    "idn-hostname",
+    "iri",
+    "iri-reference",
+    "uri-reference",
+    "uri-template",
+    "json-pointer",
+    "relative-json-pointer",
+}
 _OPPOSITES = {  # of what is true of one type only: the keyword that says the contrary, and how far the number moves
     "minimum": ("number", "exclusiveMaximum", 0), "maximum": ("number", "exclusiveMinimum", 0),
     "exclusiveMinimum": ("number", "maximum", 0), "exclusiveMaximum": ("number", "minimum", 0),
@@ -254,9 +264,10 @@ def _types_of(schema: Any) -> set[str]:
     types = {"number" if t == "integer" else t for t in (given if isinstance(given, list | tuple) else [given])}
     if "const" in schema or isinstance(schema.get("enum"), list):
         types &= {_type_of(value) for value in (schema["enum"] if "enum" in schema else [schema["const"]])}
-    for name, combine in (("anyOf", set.union), ("oneOf", set.union), ("allOf", set.intersection)):
+    for name in ("anyOf", "oneOf", "allOf"):
         if isinstance(parts := schema.get(name), list) and parts:
-            types &= combine(*map(_types_of, parts))
+            several = [_types_of(part) for part in parts]
+            types &= set.intersection(*several) if name == "allOf" else set.union(*several)
     return types
 
 
@@ -312,7 +323,7 @@ def _other_than(values: list[Any]) -> Schema:
         parts += [{"enum": [value]} for value in (True, False) if value not in by_type["boolean"]]
     if numbers := sorted(set(by_type["number"])):
         parts += [{"type": "number", "exclusiveMaximum": numbers[0]}, {"type": "number", "exclusiveMinimum": numbers[-1]}]
-        parts += [{"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": high} for low, high in zip(numbers, numbers[1:])]
+        parts += [{"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": high} for low, high in itertools.pairwise(numbers)]
     if by_type["string"]:
         parts.append({"type": "string", "pattern": f"^({_no_text_of(set(by_type['string']))})$"})
     return _any(parts)

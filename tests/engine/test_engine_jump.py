@@ -15,7 +15,11 @@ FEW = settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.g
 FORCED = Constraint.forced
 TEXT = [300 + i % 7 for i in range(40)]
 WITH_A = TEXT + INVOCATIONS["A"]
-LABELS = {"type": "object", "properties": {"verdict": {"enum": ["answerable", "unanswerable"]}, "n": {"enum": [12, 345]}}, "required": ["verdict", "n"]}
+LABELS = {
+    "type": "object",
+    "properties": {"verdict": {"enum": ["answerable", "unanswerable"]}, "n": {"enum": [12, 345]}},
+    "required": ["verdict", "n"],
+}
 CLOSED = {"json_schema": {**LABELS, "additionalProperties": False}}
 
 
@@ -68,7 +72,9 @@ def test_the_bundled_intrinsics_say_the_same_in_fewer_steps(pack, both, decoded,
         chat = pack.conversation(messages=example["messages"])
         pack.clear_cache()
         spans.clear()
-        reply = chat.invoke(name, logprobs=True, top_logprobs=3, **({"documents": example["documents"]} if example.get("documents") else {}), **options)
+        reply = chat.invoke(
+            name, logprobs=True, top_logprobs=3, **({"documents": example["documents"]} if example.get("documents") else {}), **options
+        )
         steps.append(len(spans))
         return reply
 
@@ -99,7 +105,9 @@ def test_what_is_forced_is_not_sampled(small, decoded):
 )  # fmt: skip
 def test_limits_stop_strings_and_penalties_hold_within_what_is_forced(small, value, logprobs, max_tokens, stop, how):
     """Against the same tokens one at a time: the constraint's own words for what is forced, asked for in steps of one."""
-    call = lambda: said(small.generate(WITH_A, adapter="A", max_tokens=max_tokens, stop=stop, json_schema={"enum": [value, [value], "c"]}, **logprobs, **how))
+    call = lambda: said(
+        small.generate(WITH_A, adapter="A", max_tokens=max_tokens, stop=stop, json_schema={"enum": [value, [value], "c"]}, **logprobs, **how)
+    )
     import alora_gguf.engine.request as request
 
     before, request._MOST_FORCED = request._MOST_FORCED, 0
@@ -161,7 +169,13 @@ def test_cancelled_within_what_is_forced(small):
 
 def test_many_at_once_say_what_each_says_alone(small):
     """Also where two share a prompt, one has logprobs, and one finds the other's cells behind what it has to know."""
-    kinds = [CLOSED, {**CLOSED, "logprobs": True}, {"choice": ["yes", "no"], "logprobs": True}, {"regex": "[a-c]{3} is [0-9]{2}"}, {"json_schema": {"const": [1, 2, "x"]}}]
+    kinds = [
+        CLOSED,
+        {**CLOSED, "logprobs": True},
+        {"choice": ["yes", "no"], "logprobs": True},
+        {"regex": "[a-c]{3} is [0-9]{2}"},
+        {"json_schema": {"const": [1, 2, "x"]}},
+    ]
     alone = []
     for kind in kinds:
         small.clear_cache()

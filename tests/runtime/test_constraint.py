@@ -50,7 +50,9 @@ def in_order(value, schema):
     if not isinstance(value, dict) or not isinstance(schema, dict):
         return value
     names = schema.get("properties", {})
-    return {name: in_order(value[name], names.get(name, {})) for name in sorted(value, key=lambda n: list(names).index(n) if n in names else len(names))}
+    return {
+        name: in_order(value[name], names.get(name, {})) for name in sorted(value, key=lambda n: list(names).index(n) if n in names else len(names))
+    }
 
 
 def test_the_conformance_data(vocab, follows):
