@@ -196,7 +196,10 @@ def test_arguments(model, made):
         replies = chat.invoke_all(["made", "other"], arguments={"seed": "7", "city": "Rome"})
         assert replies["made"].usage.prompt_tokens == wanted
         assert len(replies["other"].tokens) <= 4
-        for options, said in ({"city": "Rome"}, "arguments: expected city, seed, got no seed"), ({"town": "Rome"}, "town: expected one of choice, city, "):
+        for options, said in (
+            ({"city": "Rome"}, "arguments: expected city, seed, got no seed"),
+            ({"town": "Rome"}, "town: expected one of choice, city, "),
+        ):
             with pytest.raises(PromptError, match=said):
                 chat.invoke("made", **options)
         with pytest.raises(PromptError, match="city: expected one of frequency_penalty.*got an unknown argument"):
