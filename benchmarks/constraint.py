@@ -113,7 +113,7 @@ def jumps(model: Model) -> None:
     for name in bundled_adapters():
         examples = [json.loads(line) for line in (REPO / "intrinsics" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()]
         ratios, first, steps = [], [], [0, 0]
-        for example in examples[:: max(1, len(examples) // 24)][:24]:
+        for example in examples[:: max(1, len(examples) // N_EXAMPLES)][:N_EXAMPLES]:
             seconds = []
             for i, forced in enumerate((token_by_token, FORCED)):
                 Constraint.forced = forced  # type: ignore[method-assign]
