@@ -282,5 +282,6 @@ def _refused(name: str, expected: str, got: str) -> PromptError:
         return PromptError(f"{name}: expected keywords that can be enforced, got {printable(keys[1].replace(chr(34), chr(39)))}; leave them out")
     if got.startswith("oneOf constraints"):
         return PromptError(f"{name}: expected keywords that can be enforced, got 'oneOf' of schemas that overlap; write anyOf")
-    first = next((line for line in got.splitlines() if line.strip()), "") or "no reason given"
-    return PromptError(f"{name}: expected {expected}, got: {printable(first)}")
+    lines = [line.strip() for line in got.splitlines() if line.strip()] or ["no reason given"]
+    said = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])  # that of regular expressions is below
+    return PromptError(f"{name}: expected {expected}, got: {printable(said)}")
