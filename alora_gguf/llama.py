@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from .bundled import bundled_adapters
 from .convert import base_fingerprint
 from .engine.adapter import Adapter
@@ -23,8 +25,8 @@ from .prompt.builder import PromptBuilder, Setting
 from .prompt.chat_template import template_of
 from .prompt.io_yaml import IntrinsicRequest, sampling_of
 from .runtime import native  # loads our library, before llama_cpp could load another
+from .runtime.constraint import Constraint
 from .runtime.context import check
-from .runtime.grammar import schema_to_gbnf
 from .runtime.lifetime import Lifetime
 from .runtime.vocab import Vocab
 
@@ -132,7 +134,7 @@ class Llama(llama_cpp.Llama):
                 )
             prompt = self._prompts.intrinsic(messages, asked.intrinsic, Setting(documents or ()), arguments=arguments or {}, may_be_asked=True)
             defaults = _asked_for(prompt.asked) if prompt.asked else {}
-            self.chat_handler = partial(_answer, prompt.tokens)
+            self.chat_handler = partial(_answer, prompt.tokens, self._prompts.vocab)
         elif documents or arguments:
             raise PromptError(
                 f"adapter {adapter!r}: expected an intrinsic for documents and arguments, got an ordinary LoRA; put them into a message"
@@ -238,15 +240,38 @@ def _asked_for(asked: IntrinsicRequest) -> dict[str, Any]:
     return given if schema is None else {**given, "response_format": {"type": "json_object", "schema": schema}}
 
 
-def _answer(prompt: list[int], *, llama: Llama, messages: Sequence[Any], stream: bool = False, **given: Any) -> Any:
+def _answer(prompt: list[int], vocab: Vocab, *, llama: Llama, messages: Sequence[Any], stream: bool = False, **given: Any) -> Any:
     """A chat handler whose prompt is there already."""
     logprobs = (given.pop("top_logprobs", None) or 0) if given.pop("logprobs", None) else None
     form = given.pop("response_format", None)
     if form is not None and form.get("type") == "json_object" and given.get("grammar") is None:
-        given["grammar"] = llama_cpp.LlamaGrammar.from_string(schema_to_gbnf(form.get("schema") or {"type": "object"}), verbose=False)
+        within = _Within(vocab.constraints.constraint("json_schema", form.get("schema") or {"type": "object"}), vocab, len(prompt))
+        given["logits_processor"] = llama_cpp.LogitsProcessorList([*(given.get("logits_processor") or ()), within])
     given = {name: value for name, value in given.items() if name not in _OF_TOOLS and name in _OF_COMPLETIONS}
     completion = llama.create_completion(prompt, stream=stream, logprobs=logprobs, **given)
     return chat_format._convert_completion_to_chat(completion, stream=stream)
+
+
+class _Within:
+    """Upstream's logits processor: what comes after the prompt follows a constraint."""
+
+    def __init__(self, constraint: Constraint, vocab: Vocab, n_prompt: int):
+        self._constraint = constraint
+        self._ends = vocab.ends
+        self._n = n_prompt
+
+    def __call__(self, tokens: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        allowed = np.zeros(len(logits), np.bool_)
+        try:
+            for token in tokens[self._n :]:
+                self._constraint.accept(int(token))
+            self._n = len(tokens)
+            allowed |= self._constraint.allowed()
+        except PromptError:  # nobody hears of it here
+            pass
+        if not allowed.any():
+            allowed[self._ends] = True
+        return np.where(allowed, logits, np.float32(-np.inf))
 
 
 class _Tokenizer(LlamaTokenizer):

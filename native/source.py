@@ -23,7 +23,7 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 # One for each purpose, applied in this order: the line numbers of each are those of the tree that those before it leave.
-PATCHES = tuple(NATIVE / "patches" / f"{name}.patch" for name in ("alora", "masked-cells", "grammar-limits", "decode-errors"))
+PATCHES = tuple(NATIVE / "patches" / f"{name}.patch" for name in ("alora", "masked-cells", "decode-errors"))
 
 # The pin. CONTRIBUTING.md has the recipe for moving it.
 PIN = runpy.run_path(str(NATIVE.parent / "alora_gguf" / "versions.py"))

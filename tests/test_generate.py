@@ -53,8 +53,13 @@ class Replay:
     def __init__(self, tokens):
         self.tokens = list(tokens)
 
+    is_over = False
+
     def sample(self, logits, *, constrained):
         return self.tokens.pop(0)
+
+    def take_forced(self, n_most):
+        return []
 
     def free(self):
         pass
@@ -67,7 +72,7 @@ def replay(model, tokens, **sampling):
     request._sampler.free()
     request._sampler = Replay(tokens)
     while request.finish_reason is None:
-        request.advance(None)
+        request.advance([None])
     request.finish()
     return chunks, request.reply()
 

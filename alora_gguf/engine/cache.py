@@ -104,15 +104,16 @@ class Cache:
 
     # use
 
-    def begin(self, keys: list[int], owner: object, n_stop: int, waits_for=lambda owner: True) -> Branch | None:
+    def begin(self, keys: list[int], owner: object, n_stop: int, waits_for=lambda owner: True, n_most: int | None = None) -> Branch | None:
         """A branch for the cells up to `n_stop` of a path, for `owner` to compute from its ready_end on.
 
         It shares the longest prefix that was ever computed; the path's last cell is left to compute,
         unless its logits are kept: then nothing is, and logits() has them. None: another owner, one that
-        `waits_for` accepts, is about to compute more of it. Raises SequenceLimitError if every sequence is in use.
+        `waits_for` accepts, is about to compute more of it. Where the logits of earlier cells are needed, the ones that
+        come after `n_most` are left to compute. Raises SequenceLimitError if every sequence is in use.
         """
         while True:
-            best, n_best, source, n_coming = self._match(keys, waits_for)
+            best, n_best, source, n_coming = self._match(keys, waits_for, len(keys) if n_most is None else n_most)
             if n_coming > n_best:
                 return None
             new = keys[n_best : n_stop if n_stop > n_best else len(keys)]
@@ -262,16 +263,16 @@ class Cache:
                 if n == child.end:
                     yield from self._walk(keys, child)
 
-    def _match(self, keys: Sequence[int], waits_for) -> tuple[Branch, int, int | None, int]:
+    def _match(self, keys: Sequence[int], waits_for, n_most: int) -> tuple[Branch, int, int | None, int]:
         """The branch with the most of the path, how much, a sequence to fork it from; and how much there will be."""
-        n_max = len(keys) - 1  # without its logits, the last one is computed again
+        n_max = min(len(keys) - 1, n_most)  # without its logits, the last one is computed again
         best, n_best, source, n_coming = self._root, 0, None, 0
         for branch, n in self._walk(keys, self._root):
-            ready = min(n, branch.ready_end, len(keys) if len(keys) in branch.kept else n_max)
+            ready = min(n, branch.ready_end, n_most if len(keys) in branch.kept else n_max)
             if ready > n_best and (seq := self._source(branch, ready)) is not None:
                 best, n_best, source = branch, ready, seq
             if branch.owner is not None and waits_for(branch.owner) and (self._context.rolls_back or n == branch.end):
-                n_coming = max(n_coming, n if n == branch.goal else min(n, n_max))
+                n_coming = max(n_coming, min(n, n_most) if n == branch.goal else min(n, n_max))
         return best, n_best, source, n_coming
 
     def _source(self, branch: Branch, n: int) -> int | None:

@@ -33,7 +33,7 @@ def _embed(engine: Engine, row: Sequence[int]) -> np.ndarray:
     seq = engine.cache.acquire()
     llama_cpp.llama_set_embeddings(context.ptr, True)
     try:
-        engine.cache.decode([Span(seq, row, 0, "all")])
+        engine.cache.decode([Span(seq, row, 0, len(row))])
         vector = llama_cpp.llama_get_embeddings_seq(context.ptr, seq)
         embedding = np.ctypeslib.as_array(vector, (llama_cpp.llama_model_n_embd_out(llama_cpp.llama_get_model(context.ptr)),)).copy()
     finally:

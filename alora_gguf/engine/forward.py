@@ -35,7 +35,7 @@ def _logits(engine: Engine, rows: Sequence[Sequence[int]], adapters: Sequence[Ad
             seqs.append(engine.cache.acquire())
             if adapter is not None and start is not None:
                 context.activate(seqs[-1], adapter.handle, start)
-            todo.append(Span(seqs[-1], tokens, 0, "all"))
+            todo.append(Span(seqs[-1], tokens, 0, len(tokens)))
         parts: dict[int, list[np.ndarray]] = {seq: [] for seq in seqs}
         for batch in _split(todo, context.n_batch):
             for span, end in zip(batch, engine.cache.decode(batch)):
@@ -59,7 +59,7 @@ def _split(spans: Sequence[Span], n_batch: int) -> list[list[Span]]:
                 batches.append([])
                 room = n_batch
             tokens = span.tokens[done : done + room]
-            batches[-1].append(span._replace(tokens=tokens, start=span.start + done))
+            batches[-1].append(Span(span.seq_id, tokens, span.start + done, len(tokens)))
             done += len(tokens)
             room -= len(tokens)
     return batches

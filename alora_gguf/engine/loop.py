@@ -138,26 +138,27 @@ class Loop:
 
     def _advance(self, parts: list[tuple[Request, int]], t_start: float) -> None:
         """Decodes so many tokens of each, and samples where they were the last ones."""
-        ends = self._decode(parts)
+        outputs = self._decode(parts)
         for request, n in parts:
             request.place.n_ready += n
             request.served = t_start
-        for (request, _), end in zip(parts, ends):
-            if not request.n_pending:
-                if request.place.ready_end == len(request.tokens):
-                    self._sample(request, end)
-                else:  # at its checkpoint, which stays; it goes on from there
-                    self._leave(request)
+        for (request, _), (first, n) in zip(parts, outputs):
+            if n:
+                self._sample(request, first, n)
+            if request.branch is not None and not request.n_pending:  # at its checkpoint, which stays; it goes on from there
+                self._leave(request)
 
-    def _sample(self, request: Request, index: int | None = None) -> None:
-        """Its next token: after the one at batch `index`, or with the logits that were found with its path."""
+    def _sample(self, request: Request, first: int = 0, n: int = 0) -> None:
+        """Its next token, by the logits of `n` from batch index `first` on, or by those that were found with its path."""
         try:
-            if index is None:
-                logits = self._cache.logits(request.place)
-                assert logits is not None  # which is why it has nothing to decode
+            if not n:
+                kept = self._cache.logits(request.place)
+                assert kept is not None  # which is why it has nothing to decode
+                logits = kept[None]
             else:
-                logits = self._context.logits(index)[0]
-                if self._cache.keep(request.place, logits) and not self._context.rolls_back:
+                logits = self._context.logits(first, n)
+                is_kept = not request.n_pending and self._cache.keep(request.place, logits[-1])
+                if is_kept and not self._context.rolls_back:
                     return self._leave(request)  # the state stays, as at a checkpoint
             request.advance(logits)
         except BaseException as e:  # as a grammar that cannot be followed
@@ -204,19 +205,27 @@ class Loop:
             parts += _shares([r for r in self._running if r.background], room)
         return parts
 
-    def _decode(self, parts: list[tuple[Request, int]]) -> list[int]:
-        """Decodes a batch, and makes room for it; takes out of `parts` whoever has to wait."""
+    def _decode(self, parts: list[tuple[Request, int]]) -> list[tuple[int, int]]:
+        """Decodes a batch, and makes room for it; takes out of `parts` whoever has to wait.
+
+        Returns where in the batch each one's logits begin, and of how many tokens there are some.
+        """
         while parts:
+            spans = [request.span(n) for request, n in parts]
             try:
-                return self._cache.decode([request.span(n) for request, n in parts])
+                return [(end - span.n_outputs + 1, span.n_outputs) for span, end in zip(spans, self._cache.decode(spans))]
             except ContextFullError as e:
                 last = max(self._running, key=lambda r: (r.background, r.arrival))
+                n = parts[0][1]
+                if len(self._running) == 1 and n > 1 and last.place.ready_end + n > last.n_known:
+                    parts[:] = [(last, n - 1)]  # of what is forced, as much as there is room for
+                    continue
                 parts[:] = [part for part in parts if part[0] is not last]
                 if len(self._running) > 1:
                     self._leave(last)
                     self._is_full = True
-                elif last.is_sampling:
-                    last.finish_reason = "length"
+                elif last.place.ready_end >= last.n_prompt:
+                    last.end_of_room()
                     self._end(last)
                 else:
                     self._fail(last, e)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("alora_gguf")
 
+_MOST_FORCED = 32  # tokens that are decoded at once: with logprobs each has a row of logits
+
 
 class Request:
     """Made by whoever wants something generated, then given to the Loop, whose thread runs it.
@@ -41,7 +43,8 @@ class Request:
     warnings      what the Reply says beside its text
     thinking      the strings around the model's thought, which is no part of the text; in_thought: the prompt ends within it
 
-    `tokens` are the prompt and what was sampled.
+    `tokens` are the prompt, what was sampled, and what the constraint forces to come next, which is decoded together with
+    what it follows. The first `n_known` of them are said.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Request:
             if not 0 <= a.start <= len(prompt):
                 raise PromptError(f"adapter {a.adapter.name!r}: expected a start from 0 to {len(prompt)}, got {a.start}")
         self.tokens = prompt
-        self.n_prompt = len(prompt)
+        self.n_prompt = self.n_known = len(prompt)
         self.n_cached: int | None = None
         self.params = params
         self.activations = list(activations)
@@ -109,14 +112,17 @@ class Request:
     def begin(self, cache: Cache, context: Context) -> bool:
         """Finds its place in the cache; False while another request computes what it can share."""
         if not self._keys:
+            if context.rolls_back:  # else the state after the prompt is kept, and nothing behind it
+                self._force()
             self._keys = cache.keys(self.tokens, self.activations, self.cache_salt)
             self._label = cache.label(self.activations, self.n_prompt, self.cache_salt)
         n_stop = len(self._keys) if context.rolls_back else self.checkpoint
-        self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background)
+        n_most = self.n_known - 1 if self.params.logprobs and self.n_known < len(self.tokens) else None
+        self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background, n_most)
         if self.branch is None:
             return False
         if self.n_cached is None:
-            self.n_cached = self.branch.ready_end
+            self.n_cached = min(self.branch.ready_end, self.n_prompt)
         seq = self.place_seq
         context.deactivate(seq)
         for a in self.activations:
@@ -148,40 +154,91 @@ class Request:
     @property
     def is_sampling(self) -> bool:
         """Whether its prompt is done with."""
-        return len(self.tokens) > self.n_prompt
+        return self.n_known > self.n_prompt
 
     def span(self, n: int) -> Span:
-        """The next `n` tokens to decode; the last one of all asks for logits."""
+        """The next `n` tokens to decode; the last one of all asks for logits, and with logprobs those do that a forced one follows."""
         start = self.place.ready_end
         end = start + n
-        return Span(self.place_seq, self.tokens[start:end], start, "last" if end == len(self.tokens) else "none")
+        first = self.n_known - 1 if self.params.logprobs else len(self.tokens) - 1
+        return Span(self.place_seq, self.tokens[start:end], start, max(0, end - max(start, first)))
 
     def advance(self, logits: np.ndarray) -> None:
-        """Samples the token after those that it has, by float32 [n_vocab]."""
+        """Says what is forced, and samples the token after all that it has, by the span's float32 [n_outputs, n_vocab]."""
+        for row in logits:
+            if self.params.logprobs and self.n_known < len(self.tokens):
+                self._say(self._logprob(row, self.tokens[self.n_known]))
+            else:
+                self._say_up_to(len(self.tokens))
+                if self.finish_reason is None:
+                    self._sample(row)
+            if self.finish_reason is not None:
+                return
+
+    def end_of_room(self) -> None:
+        """No more of it can be decoded."""
+        self._say_up_to(min(len(self.tokens), self.place.ready_end + 1))
+        self.finish_reason = self.finish_reason or "length"
+
+    def _sample(self, logits: np.ndarray) -> None:
         token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
-        now = time.perf_counter()
-        if not self.is_sampling:
-            self._t_first = now
-        if self._vocab.is_eog(token):
+        if token < 0 or self._vocab.is_eog(token):
+            self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
             return
-        self._t_last = now
-        logprob = self._logprob(logits, token) if self.params.logprobs else None
-        self.tokens.append(token)
-        self._keys.append(self._label | token)
-        self.place.keys.append(self._label | token)
+        self._append([token])
+        self._say(self._logprob(logits, token) if self.params.logprobs else None)
+        if self.finish_reason is None:
+            self._force()
+            if not self.params.logprobs and (self._is_over or self._n_left <= 0):  # nothing that follows has to be computed
+                self._say_up_to(len(self.tokens))
+
+    def _force(self) -> None:
+        """Appends what has to come next."""
+        if not self._text.is_thinking:
+            self._append(self._sampler.take_forced(min(_MOST_FORCED, self._n_left)))
+
+    def _append(self, tokens: Sequence[int]) -> None:
+        self.tokens += tokens
+        if self.branch is not None:
+            keys = [self._label | token for token in tokens]
+            self._keys += keys
+            self.branch.keys += keys
+
+    def _say_up_to(self, n: int) -> None:
+        while self.n_known < n and self.finish_reason is None:
+            self._say(None)
+
+    def _say(self, logprob: TokenLogprob | None) -> None:
+        """The next of the tokens becomes text."""
+        self._t_last = time.perf_counter()
+        self._t_first = self._t_first if self.is_sampling else self._t_last
+        token = self.tokens[self.n_known]
+        self.n_known += 1
         chunks = self._text.push(self._bytes(token), logprob)
         if self._text.stopped:
             self.finish_reason = "stop"
-        elif len(self.tokens) - self.n_prompt >= self.params.max_tokens:
+        elif self.n_known - self.n_prompt >= self.params.max_tokens:
             self.finish_reason = "length"
+        elif self.n_known == len(self.tokens) and self._is_over:
+            self.finish_reason = "stop"
         for chunk in chunks:
             self.on_chunk(chunk)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._sampler.is_over and not self._text.is_thinking
+
+    @property
+    def _n_left(self) -> int:
+        """How many tokens it may still have."""
+        return self.params.max_tokens - (len(self.tokens) - self.n_prompt)
 
     def finish(self) -> None:
         """After its end, for whatever reason: gives out what was held back. What fails here fails this request."""
         try:
             self._sampler.free()
+            del self.tokens[self.n_known :]
             for chunk in self._text.flush():
                 self.on_chunk(chunk)
         except BaseException as e:
@@ -208,7 +265,7 @@ class Request:
     @property
     def generated(self) -> list[int]:
         """The tokens after the prompt, those of the thought and of a stop string too."""
-        return self.tokens[self.n_prompt :]
+        return self.tokens[self.n_prompt : self.n_known]
 
     @property
     def reasoning(self) -> str:
@@ -232,7 +289,7 @@ class Request:
 
     @property
     def usage(self) -> Usage:
-        n = len(self.tokens) - self.n_prompt
+        n = self.n_known - self.n_prompt
         seconds = self._t_last - self._t_first
         return Usage(
             prompt_tokens=self.n_prompt,

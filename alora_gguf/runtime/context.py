@@ -20,7 +20,7 @@ class Span(NamedTuple):
     seq_id: int
     tokens: Sequence[int]
     start: int
-    outputs: str = "last"  # which tokens get logits: "none", "last" or "all"
+    n_outputs: int = 1  # how many of the last tokens get logits
 
 
 class Context:
@@ -93,8 +93,8 @@ class Context:
             self._tokens[n:end] = span.tokens
             self._pos[n:end] = np.arange(span.start, span.start + len(span.tokens))
             self._seqs[n:end] = span.seq_id
-            self._outputs[n:end] = span.outputs == "all"
-            self._outputs[end - 1] = span.outputs != "none"
+            self._outputs[n:end] = 0
+            self._outputs[end - span.n_outputs : end] = 1
             ends.append(end - 1)
             n = end
         self._batch.n_tokens = n

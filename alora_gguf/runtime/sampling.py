@@ -1,5 +1,6 @@
-"""How the next token is chosen: llama.cpp's samplers, made from the usual arguments."""
+"""How the next token is chosen: llama.cpp's samplers, made from the usual arguments, within a constraint."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import PromptError
-from .grammar import Candidates, Grammar, schema_to_gbnf
+from .constraint import KINDS, Constraint
 from .library import llama_cpp
 from .vocab import Vocab
 
@@ -23,7 +24,8 @@ class SamplingParams:
     top_k          0 is all
     seed           None is another each time
     stop           the answer ends before the first of these strings
-    grammar        GBNF, with a rule `root`; json_schema: the same said as a JSON schema
+    json_schema    what the answer has to follow: JSON of this schema, written as json.dumps writes; or one of grammar, which is GBNF
+                   with a rule `root` or Lark with a rule `start`, regex, all of it, or choice, one of several texts
     logprobs       the reply has the log probability of each token, and of `top_logprobs` likely ones in its place
     """
 
@@ -40,6 +42,8 @@ class SamplingParams:
     stop: str | Sequence[str] | None = ()
     grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
+    regex: str | None = None
+    choice: Sequence[str] | None = None
     logprobs: bool = False
     top_logprobs: int = 0
 
@@ -54,14 +58,16 @@ class SamplingParams:
         if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
             raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(stop))
-        if not (self.grammar is None or isinstance(self.grammar, str)):
-            raise PromptError(f"grammar: expected GBNF text, got {self.grammar!r}")
-        if self.grammar is not None and self.json_schema is not None:
-            raise PromptError("grammar, json_schema: expected one of them, got both")
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise PromptError(f"{', '.join(KINDS)}: expected one of them, got {' and '.join(given)}")
 
-    def gbnf(self) -> str | None:
-        """The grammar that the reply has to follow. Raises PromptError."""
-        return self.grammar if self.json_schema is None else schema_to_gbnf(self.json_schema)
+    def constraint(self, vocab: Vocab) -> Constraint | None:
+        """What the reply has to follow, from its beginning. Raises PromptError."""
+        for name in KINDS:
+            if (value := getattr(self, name)) is not None:
+                return vocab.constraints.constraint(name, value)
+        return None
 
     @classmethod
     def of(cls, given: Mapping[str, Any], **defaults: Any) -> "SamplingParams":
@@ -92,19 +98,38 @@ _RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least
 )
 
 
-class Sampler:
-    """A llama_sampler chain with its own state, and a grammar if one is asked for. free() it.
+_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
-    Raises PromptError for a grammar that is none.
+
+class Candidates:
+    """A llama_token_data_array of every token, or of those given, by their logits."""
+
+    def __init__(self, logits: np.ndarray, tokens: np.ndarray | None = None):
+        self._data = np.zeros(len(logits), _TOKEN_DATA)
+        self._data["id"] = np.arange(len(logits)) if tokens is None else tokens
+        self._data["logit"] = logits
+        self._array = llama_cpp.llama_token_data_array(
+            data=ctypes.cast(self._data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data)), size=len(logits), selected=-1, sorted=False
+        )
+        self.ref = ctypes.byref(self._array)
+
+    @property
+    def selected(self) -> int:
+        """What a sampler chain chose."""
+        return int(self._array.data[self._array.selected].id)
+
+
+class Sampler:
+    """A llama_sampler chain with its own state, and a constraint if one is asked for. free() it.
+
+    Raises PromptError for a constraint that is none.
     """
 
     _chain: Any = None
-    _grammar: Grammar | None = None
 
     def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
-        gbnf = params.gbnf()
-        self._grammar = Grammar(gbnf, vocab) if gbnf is not None else None
-        self._vocab = vocab
+        self.constraint = params.constraint(vocab)
+        self._end = vocab.ends[0] if vocab.ends else vocab.eos
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = partial(llama_cpp.llama_sampler_chain_add, chain)
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
@@ -129,23 +154,49 @@ class Sampler:
         self._chain = chain
 
     def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int:
-        """The next token, by float32 [n_vocab]; the sampler has accepted it. A thought is not `constrained` by the grammar."""
-        token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))  # what the chain says, several times as fast
-        if self._grammar is None or not constrained:
-            llama_cpp.llama_sampler_accept(self._chain, token)
-            return token
-        if not self._grammar.allows(token):
-            # only now is every token of the vocabulary checked, which takes long
-            candidates = Candidates(logits)
-            self._grammar.apply(candidates)
-            if not candidates.allowed.any():
-                return self._vocab.eos  # the grammar leads nowhere from here
-            token = self._pick(candidates)
-        self._grammar.accept(token)
+        """The next token, by float32 [n_vocab]; the sampler has accepted it. A thought is not `constrained`.
+
+        What is forced is not drawn: the seed's numbers are for what is free. -1 or an end: nothing can come next.
+        """
+        constraint = self.constraint if constrained else None
+        if constraint is None:
+            token = int(logits.argmax()) if self._is_argmax else self._pick(Candidates(logits))  # what the chain says, several times as fast
+        elif forced := self.take_forced(1):
+            return forced[0]
+        else:
+            token = self._pick_allowed(logits, constraint)
+            if token < 0:
+                return self._end
+            constraint.accept(token)
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
-    def _pick(self, candidates: "Candidates") -> int:
+    def take_forced(self, n_most: int) -> list[int]:
+        """The tokens that the constraint forces to come next, at most so many; the sampler has accepted them."""
+        if self.constraint is None:
+            return []
+        forced = self.constraint.forced(n_most)
+        for token in forced:
+            self.constraint.accept(token)
+            llama_cpp.llama_sampler_accept(self._chain, token)
+        return forced
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the constraint lets nothing follow but the end."""
+        return self.constraint is not None and self.constraint.is_over
+
+    def _pick_allowed(self, logits: np.ndarray, constraint: Constraint) -> int:
+        """-1: none is."""
+        if self._is_argmax and constraint.allows(token := int(logits.argmax())):
+            return token  # every token of the vocabulary is looked at only where the likeliest is none
+        tokens = np.flatnonzero(constraint.allowed()).astype(np.int32)
+        if len(tokens) < 2:
+            return int(tokens[0]) if len(tokens) else -1
+        logits = logits[tokens]
+        return int(tokens[logits.argmax()]) if self._is_argmax else self._pick(Candidates(logits, tokens))
+
+    def _pick(self, candidates: Candidates) -> int:
         llama_cpp.llama_sampler_apply(self._chain, candidates.ref)
         return candidates.selected
 
@@ -153,8 +204,6 @@ class Sampler:
         if self._chain:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
-        if self._grammar is not None:
-            self._grammar.free()
 
     def __del__(self) -> None:
         self.free()

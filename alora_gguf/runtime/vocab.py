@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ..errors import ModelLoadError, PromptError
+from .constraint import Constraints
 from .library import llama_cpp, take_error
 from .lifetime import Lifetime
 
@@ -116,6 +117,22 @@ class Vocab:
     def named_tokens(self) -> dict[int, str]:
         """The tokens that are found in a text by their names alone, although they are text themselves."""
         return self._of(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer, EOS first."""
+        with self.lifetime:
+            ends = [token for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_eog(self._ptr, token)]
+        return sorted(ends, key=lambda token: token != self.eos)
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        return Constraints(self)
+
+    def pieces(self) -> list[bytes]:
+        """What each token adds to a text; of control tokens their names."""
+        with self.lifetime:
+            return [self._token_bytes(token, True) for token in range(self.n_tokens)]
 
     def _of(self, attributes: int) -> dict[int, str]:
         with self.lifetime:

@@ -89,18 +89,18 @@ class StructuredOutputs(Body):
 
     def constraint(self) -> dict[str, Any]:
         if self.choice is not None:
-            return {"grammar": "root ::= " + " | ".join(json.dumps(text, ensure_ascii=False) for text in self.choice)}
+            return {"choice": self.choice}
         if self.grammar is not None:
             return {"grammar": self.grammar}
+        if self.regex is not None:
+            return {"regex": self.regex}
         schema = {"type": "object"} if self.json_object else self.json_
         return {"json_schema": schema} if schema is not None else {}
 
     @model_validator(mode="after")
     def _one(self):
-        if self.regex is not None:
-            raise ValueError("regex: expected json, choice or grammar (GBNF), got a regular expression; write it as a grammar")
-        if sum(x is not None for x in (self.json_, self.choice, self.grammar, self.json_object or None)) > 1:
-            raise ValueError("expected one of json, json_object, choice and grammar, got several")
+        if sum(x is not None for x in (self.json_, self.choice, self.regex, self.grammar, self.json_object or None)) > 1:
+            raise ValueError("expected one of json, json_object, choice, regex and grammar, got several")
         return self
 
 
@@ -125,6 +125,12 @@ class Generate(Body):
     max_tokens: int | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Any] | str | None = None  # the names that vLLM had for these before
+    guided_choice: Annotated[list[str], Field(min_length=1)] | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
+    json_schema: dict[str, Any] | str | None = None  # llama-server's names
+    grammar: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -159,6 +165,18 @@ class Generate(Body):
     def logprobs_wanted(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def constraints(self) -> list[dict[str, Any]]:
+        """What the client says about the answer's form, each as SamplingParams takes it; {}: it may be of any."""
+        named = {
+            "json_schema": (self.guided_json, self.json_schema),
+            "choice": (self.guided_choice,),
+            "regex": (self.guided_regex,),
+            "grammar": (self.guided_grammar, self.grammar),
+        }
+        sources = [source.constraint() for source in (self.response_format, self.structured_outputs) if source is not None]
+        return [*sources, *({name: value} for name, values in named.items() for value in values if value is not None)]
+
     def sampling(self, most_tokens: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
         """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
         given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
@@ -166,11 +184,12 @@ class Generate(Body):
             given["max_tokens"] = min(self.wanted_tokens, most_tokens)  # then finish_reason says that there was more
         if self.stop is not None:
             given["stop"] = self.stop
-        wanted = [source for source in (self.response_format, self.structured_outputs) if source is not None]
-        if wanted:
+        own = defaults.get("json_schema")
+        for constraint in self.constraints:
             defaults = {name: value for name, value in defaults.items() if name != "json_schema"}
-        for source in wanted:
-            given.update(source.constraint())
+            given.update(constraint)
+        if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
+            given["json_schema"] = own
         given.update(self.logprobs_wanted)
         seeds = [{} if self.seed is None else {"seed": self.seed + i} for i in range(self.n or 1)]
         return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]

@@ -43,7 +43,7 @@ def says(monkeypatch):
         said: dict = {}
 
         def sample(self, logits, *, constrained=True):
-            if self._grammar is not None:
+            if self.constraint is not None:
                 seen.append(constrained)
             n = said[self] = said.get(self, -1) + 1
             return script[min(n, len(script) - 1)]

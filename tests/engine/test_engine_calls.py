@@ -333,7 +333,9 @@ def test_what_one_request_raises_ends_that_one(alone):
             if self.n < 0:
                 raise Broken("sampling")
             return self.own.sample(logits, **how)
+        def take_forced(self, n): return self.own.take_forced(n)
         def free(self): self.own.free()
+        is_over = False
 
     def broken(*_, **__):
         raise Broken("a callback")

@@ -5,14 +5,17 @@ tests/fuzz/fuzz.py drives them; test_fuzz_corpus.py runs them on the committed c
 
 import sys
 import tempfile
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from alora_gguf import default_model
 from alora_gguf.convert import AdapterFile, convert, describe, render
 from alora_gguf.convert.base.gguf_base import read_base
 from alora_gguf.errors import AloraError
 from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.io_yaml import IntrinsicIO
+from alora_gguf.runtime.vocab import load_vocab
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_peft import adapter_tensors, write_adapter, write_base
@@ -77,7 +80,47 @@ def activation(data: bytes) -> None:
     assert find_invocation(tokens, invocation) == (places[-1] if places else None)
 
 
-TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation)}
+@cache
+def constraints():
+    """Of the embedded model's vocabulary."""
+    return open_forever().enter_context(load_vocab(default_model())).constraints
+
+
+@cache
+def open_forever() -> ExitStack:
+    return ExitStack()
+
+
+def _follow(name: str, value) -> None:
+    """A constraint, followed for some tokens that it allows: what is forced, else one by the value's own length."""
+    made = constraints().constraint(name, value)
+    for i in range(12):
+        if made.is_over:
+            break
+        allowed = made.allowed().nonzero()[0]
+        forced = made.forced(4)
+        assert all(made.allows(token) for token in forced[:1])
+        if not len(allowed) and not forced:
+            break
+        made.accept(forced[0] if forced else int(allowed[(i * 7919 + len(str(value))) % len(allowed)]))
+
+
+def schema(data: bytes) -> None:
+    """A JSON schema."""
+    _follow("json_schema", data.decode("utf-8", errors="replace"))
+
+
+def regex(data: bytes) -> None:
+    """A regular expression."""
+    _follow("regex", data.decode("utf-8", errors="replace"))
+
+
+def grammar(data: bytes) -> None:
+    """Lark, or GBNF."""
+    _follow("grammar", data.decode("utf-8", errors="replace"))
+
+
+TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar)}
 
 
 def run(target: str, data: bytes) -> None:

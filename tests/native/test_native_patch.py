@@ -135,7 +135,7 @@ def test_the_reverse_restores_every_byte(tree):
     assert contents(tree) == before
 
 
-@pytest.mark.parametrize("gone", ["masked-cells", "grammar-limits", "decode-errors"])
+@pytest.mark.parametrize("gone", ["masked-cells", "decode-errors"])
 def test_each_can_go_alone(tree, monkeypatch, gone):
     """All but the first, which is what they are for: the others still apply without fuzz."""
     lines = {patch.stem: {line for h in hunks(patch) for line in h.lines if line[0] == "+"} for patch in source.PATCHES}

@@ -1,0 +1,168 @@
+"""What constraints cost and hold: `python benchmarks/constraint.py [schemas.json]`, in some minutes.
+
+- the seconds of a constrained token beside those of a free one, in turn, on the embedded model and on a tiny one with a
+  vocabulary of 150,000 tokens, for one answer and for eight at once;
+- what jumping ahead saves of the bundled intrinsics' answers: steps, and seconds;
+- with the JSON schemas of a file (a list of {"name", "schema"}), what the embedded model says under each at temperature 0.9.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from alora_gguf import Model, PromptError, bundled_adapters, default_model
+from alora_gguf.runtime.constraint import Constraint
+
+REPO = Path(__file__).resolve().parents[1]
+FORCED = Constraint.forced
+N_TOKENS, N_ROUNDS = 64, 9
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 200}, "size": {"type": "integer"}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["name", "size", "tags"],
+    "additionalProperties": False,
+}
+
+
+def token_by_token(self: Constraint, n_most: int) -> list[int]:
+    return []
+
+
+def large_vocabulary(folder: Path) -> Path:
+    """A plain transformer of two layers with 150,000 tokens, as Qwen's vocabulary has: all bytes, and random words."""
+    sys.path.insert(0, str(REPO / "tests" / "engine"))
+    import gguf
+    from gguf.vocab import bytes_to_unicode  # type: ignore[attr-defined]
+    from tiny import llama
+
+    units = list(bytes_to_unicode().values())
+    rng, words = np.random.default_rng(0), dict.fromkeys(units)
+    while len(words) < 150_000:
+        words["".join(rng.choice(units[:94], rng.integers(2, 9)))] = None
+    writer = gguf.GGUFWriter(folder / "vocab.gguf", "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([*words, "<|im_end|>"])
+    writer.add_token_types([*[1] * len(words), 3])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(len(words))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return llama(folder / "vocab.gguf", folder / "model.gguf")
+
+
+def cost(model: Model, n: int, **how) -> tuple[float, float]:
+    """Milliseconds of a free step of `n` answers, and how many times as long one is that follows SCHEMA, token by token."""
+
+    def seconds(**constraint) -> float:
+        streams = [model.generate([300 + i, 301, 302], max_tokens=N_TOKENS, stream=True, seed=1, **how, **constraint) for i in range(n)]
+        usage = [stream.result.usage for stream in streams]
+        assert all(u.completion_tokens == N_TOKENS for u in usage), "an answer ended early"
+        return statistics.median(1 / u.tokens_per_second for u in usage)
+
+    Constraint.forced = token_by_token  # type: ignore[method-assign]
+    free: dict = {"regex": r"(?s:.)*"} if how.get("never") else {}
+    pairs = [(seconds(**free), seconds(json_schema=SCHEMA)) for _ in range(N_ROUNDS)]
+    Constraint.forced = FORCED  # type: ignore[method-assign]
+    return statistics.median(a for a, _ in pairs[1:]) * 1e3, statistics.median(b / a for a, b in pairs[1:])
+
+
+def masks(model: Model) -> None:
+    made = model.vocab.constraints.constraint("json_schema", SCHEMA)
+    took: dict[str, list[float]] = {"mask": [], "allowed": [], "accept": [], "forced": []}
+    for token in model.vocab.tokenize_more('{"name": "' + "the word " * 60 + '", "size": 12, "tags": ["a", "b"]}', special=False):
+        for name, call in (
+            ("mask", made.allowed),
+            ("allowed", lambda: made.allows(token)),
+            ("forced", lambda: made.forced(32)),
+            ("accept", lambda: made.accept(token)),
+        ):
+            began = time.perf_counter()
+            call()
+            took[name].append((time.perf_counter() - began) * 1e6)
+    print("  microseconds: " + ", ".join(f"{name} {statistics.median(v):.1f} (most {max(v):.0f})" for name, v in took.items()))
+
+
+def jumps(model: Model) -> None:
+    for name, folder in bundled_adapters().items():
+        model.load_adapter(folder, name)
+    n_steps = [0]
+    decode = model.engine.context.decode
+
+    def counted(spans):
+        n_steps[0] += 1
+        return decode(spans)
+
+    model.engine.context.decode = counted  # type: ignore[method-assign]
+    for name in bundled_adapters():
+        examples = [json.loads(line) for line in (REPO / "intrinsics" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+        ratios, first, steps = [], [], [0, 0]
+        for example in examples[:: max(1, len(examples) // 24)][:24]:
+            seconds = []
+            for i, forced in enumerate((token_by_token, FORCED)):
+                Constraint.forced = forced  # type: ignore[method-assign]
+                model.clear_cache()
+                documents = {"documents": example["documents"]} if example.get("documents") else {}
+                chat = model.conversation(messages=example["messages"])
+                model.generate(chat.fork(model.adapter(name), chat.messages, **documents).tokens[:-40], max_tokens=1)  # the conversation's own cells
+                n_steps[0], began = 0, time.perf_counter()
+                reply = chat.invoke(name, **documents)
+                seconds.append(time.perf_counter() - began)
+                steps[i] += n_steps[0]
+            ratios.append(seconds[0] / seconds[1])
+            first.append(seconds[1] / (reply.usage.ttft_ms / 1e3))
+        print(f"{name}: {steps[0]} steps token by token, {steps[1]} with jumps; {statistics.median(ratios):.2f} times as fast; "
+              f"in all {statistics.median(first):.2f} times the first token's time")  # fmt: skip
+
+
+def sampled(model: Model, path: Path) -> None:
+    import jsonschema
+
+    cases = json.loads(path.read_text())
+    refused = violated = cut = 0
+    for case in cases:
+        try:
+            reply = model.generate("The data as JSON:\n", json_schema=case["schema"], temperature=0.9, seed=1, max_tokens=300)
+        except PromptError as e:
+            refused += 1
+            print(f"  {case['name']}: {e}")
+            continue
+        if reply.finish_reason != "stop":
+            cut += 1
+            continue
+        value = json.loads(reply.text)
+        kind = jsonschema.validators.validator_for(case["schema"], jsonschema.Draft202012Validator)
+        if not kind(case["schema"]).is_valid(value):
+            violated += 1
+            print(f"  {case['name']}: violated: {reply.text[:200]}")
+    print(f"{len(cases)} schemas: {refused} refused, {violated} violated, {cut} cut at 300 tokens")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        for what, path, n_ctx in (("135M", default_model(), 4096), ("150,000 tokens", large_vocabulary(Path(name)), 4096)):
+            with Model(path, n_ctx=n_ctx) as model:
+                began = time.perf_counter()
+                model.vocab.constraints.tables  # noqa: B018
+                print(f"{what}: tables in {time.perf_counter() - began:.2f} s")
+                masks(model)
+                for how in ({"temperature": 0}, {"temperature": 0.8}):
+                    for n in (1, 8):
+                        ms, ratio = cost(model, n, **how)
+                        print(f"  temperature {how['temperature']}, {n} at once: a free step {ms:.2f} ms, a constrained one {ratio:.3f} times that")
+    with Model(default_model(), n_ctx=4096) as model:
+        jumps(model)
+        for path in map(Path, sys.argv[1:]):
+            sampled(model, path)
+
+
+if __name__ == "__main__":
+    main()
