@@ -13,7 +13,7 @@ _STARTED = int(time.time())
 
 
 async def models(service: Service, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *sorted(service.model.adapters))]})
+    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *service.adapter_names)]})
 
 
 async def model(service: Service, request: Request) -> Response:
