@@ -41,7 +41,7 @@ async def chat(service: Service, request: Request) -> Response:
             prepared = replace(prepared, prompt=replace(prepared.prompt, result_of=None))
         return [(prepared, p) for p in params]
 
-    answer = ChatAnswer(adapter.name if adapter else service.names[0], bool(body.logprobs))
+    answer = ChatAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs else None)
     return await _answer(service, body, answer, len(params), 1, make, cache_salt)
 
 
@@ -55,7 +55,7 @@ async def complete(service: Service, request: Request) -> Response:
     def make() -> list[tuple[Prepared, SamplingParams]]:
         return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in prompts), params))
 
-    answer = CompletionAnswer(adapter.name if adapter else service.names[0], body.logprobs is not None)
+    answer = CompletionAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs is not None else None)
     return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, cache_salt)
 
 

@@ -81,6 +81,10 @@ class Service:
             raise Problem(404, f"lora: expected an id from 0 to {len(names) - 1}, got {adapter}; GET /v1/models lists them", param="lora")
         return names[adapter]
 
+    def token_bytes(self, token: int, named: bool) -> bytes:
+        """A token's own bytes; of a control token its name if it is to be `named`."""
+        return self.model.vocab.token_bytes(token, special=named)
+
     @property
     def adapter_names(self) -> list[str]:
         return sorted(self.model.adapters)

@@ -198,3 +198,42 @@ def test_the_tables_are_of_what_is_read():
     assert not fields.HARMLESS & read
     for model in (bodies.Chat, bodies.Completion):
         assert not {*model.only} & ({*model.model_fields} | model.harmless)
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETION])
+def test_bytes_are_the_tokens_own(server, base_q4, path):
+    """Also those of characters that are not whole; and of a hundred likely tokens none is lost."""
+    from alora_gguf.runtime.vocab import load_vocab
+
+    with load_vocab(base_q4) as vocab:
+        half = [token for token in vocab.tokenize("🐋🐳") if b"\x9f" in vocab.token_bytes(token)]
+        bias = {str(token): 100 for token in half}
+        _, _, answer = ask(
+            server, path, logit_bias=bias, temperature=5, seed=1, **({"logprobs": True, "top_logprobs": 100} if path == CHAT else {"logprobs": 100})
+        )
+        bare = ask(server, path, logit_bias=bias, temperature=5, seed=1)
+        logprobs = answer["choices"][0]["logprobs"]
+        if path == CHAT:
+            for t in logprobs["content"]:
+                assert bytes(t["bytes"]) in {vocab.token_bytes(token) for token in half}
+                assert len(t["top_logprobs"]) == 100
+                for top in t["top_logprobs"]:
+                    assert bytes(top["bytes"]).decode(errors="replace") == top["token"]
+            said = b"".join(bytes(t["bytes"]) for t in logprobs["content"])
+            assert said.decode(errors="replace") == answer["choices"][0]["message"]["content"]
+        else:
+            assert all(len(top) == 100 for top in logprobs["top_logprobs"])
+            assert not any("\ufffd" in name for top in logprobs["top_logprobs"] for name in top)
+        assert bare[2]["choices"][0].get("message", {}).get("content") == answer["choices"][0].get("message", {}).get("content")
+
+
+def test_likely_tokens_of_one_text_are_told_apart():
+    from alora_gguf.reply import TokenLogprob
+    from alora_gguf.serve.answer import CompletionAnswer
+
+    own = {1: b"a", 2: b"a", 3: b"\xf0\x9f", 4: b"\xf0", 5: b"\\"}
+    top = tuple(TokenLogprob(data.decode(errors="replace"), token, -float(token)) for token, data in own.items())
+    answer = CompletionAnswer("tiny", lambda token, named: own[token])
+    assert answer.logprobs([TokenLogprob("a", 1, -1.0, top)])["top_logprobs"] == [
+        {"a": -1.0, "token_id:2": -2.0, "bytes:\\xf0\\x9f": -3.0, "bytes:\\xf0": -4.0, "\\": -5.0}
+    ]
