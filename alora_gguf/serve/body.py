@@ -34,6 +34,8 @@ def _document(schema: dict[str, Any], cls: type[Body]) -> None:
     for name, values in cls.only.items():
         schema["properties"].setdefault(name, {"enum": [*values, None]})
     schema["additionalProperties"] = {"type": "null"}
+    if cls.one_of:
+        schema["anyOf"] = [{"required": [name]} for name in cls.one_of]
 
 
 class Body(BaseModel):
@@ -41,12 +43,14 @@ class Body(BaseModel):
 
     harmless   fields that are accepted, whatever is in them, because they change no answer
     only       fields that are accepted with these values, at which they change none
+    one_of     fields of which one has to be there
     inside     where in a request it stands
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), json_schema_extra=_document)
     harmless: ClassVar[frozenset[str]] = frozenset()
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    one_of: ClassVar[tuple[str, ...]] = ()
     inside: ClassVar[str] = ""
 
     @model_validator(mode="before")
@@ -186,13 +190,32 @@ class LoraScale(Body):
     scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
 
 
-class Generate(Body):
-    """What chats and completions have in common."""
+class Chooses(Body):
+    """A request that names the base or an adapter."""
 
     harmless: ClassVar[frozenset[str]] = fields.HARMLESS
     model: str | None = None
     adapter: str | None = None
     lora: list[LoraScale] | None = None
+
+    @property
+    def chosen_adapter(self) -> str | None:
+        return self.adapter
+
+    @property
+    def active_lora(self) -> LoraScale | None:
+        """The one that has a scale. Raises Problem if there are several."""
+        active = [entry for entry in self.lora or () if entry.scale]
+        if len(active) > 1:
+            raise Problem(
+                400, f"lora: expected at most one with a scale that is not 0, got {len(active)}; one adapter is active at once", param="lora"
+            )
+        return active[0] if active else None
+
+
+class Generate(Chooses):
+    """What chats and completions have in common."""
+
     cache_salt: str | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
@@ -228,20 +251,6 @@ class Generate(Body):
     def wants_usage_always(self) -> bool:
         """In each chunk, as vLLM has it: who stops an answer knows what it cost until then."""
         return bool(self.stream_options and self.stream_options.continuous_usage_stats)
-
-    @property
-    def chosen_adapter(self) -> str | None:
-        return self.adapter
-
-    @property
-    def active_lora(self) -> LoraScale | None:
-        """The one that has a scale. Raises Problem if there are several."""
-        active = [entry for entry in self.lora or () if entry.scale]
-        if len(active) > 1:
-            raise Problem(
-                400, f"lora: expected at most one with a scale that is not 0, got {len(active)}; one adapter is active at once", param="lora"
-            )
-        return active[0] if active else None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -357,6 +366,53 @@ class Completion(Generate):
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         return _several(self.prompt)
+
+
+class Tokenize(Chat):
+    """A text, or a conversation."""
+
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {name: values for name, values in fields.ONLY_CHAT.items() if name != "add_special_tokens"}
+
+    one_of: ClassVar[tuple[str, ...]] = ("prompt", "content", "messages")
+
+    messages: list[Message] = Field(default_factory=list)
+    prompt: str | None = None  # as vLLM has it
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+    content: str | None = None  # as llama-server has it
+    add_special: bool | None = None
+    parse_special: bool | None = None
+    with_pieces: bool | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt if self.prompt is not None else self.content or ""
+
+    @property
+    def begins(self) -> bool:
+        """Whether BOS comes first, where the model wants one."""
+        named = self.add_special_tokens if self.add_special_tokens is not None else self.add_special
+        return self.prompt is not None if named is None else named
+
+    @property
+    def parses(self) -> bool:
+        """Whether names of control tokens are these tokens."""
+        return self.parse_special is not False
+
+    @model_validator(mode="after")
+    def _one_text(self):
+        if sum((self.prompt is not None, self.content is not None, bool(self.messages))) != 1:
+            raise ValueError("expected one of prompt, content and messages, got none or several")
+        for name in ("add_special_tokens", "add_special", "parse_special"):
+            if self.messages and getattr(self, name) is not None and getattr(self, name) != (name == "parse_special"):
+                raise Problem(
+                    400, f"{name}: expected none beside messages, got {json.dumps(getattr(self, name))}; the chat template says it", param=name
+                )
+        return self
+
+
+class Detokenize(Chooses):
+    tokens: list[int]
 
 
 class Embeddings(Body):

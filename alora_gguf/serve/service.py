@@ -16,7 +16,7 @@ from ..model import Model
 from ..prompt.io_yaml import sampling_of
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
-from .body import Chat, Generate
+from .body import Chat, Chooses, Generate
 from .gate import Gate
 from .generation import Generation
 from .metrics import Metrics
@@ -48,7 +48,7 @@ class Service:
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()
 
-    def adapter(self, body: Generate) -> Adapter | None:
+    def adapter(self, body: Chooses) -> Adapter | None:
         """The adapter that a request asks for, in whichever of the ways; None: the base. Raises Problem for a name that nobody has."""
         lora = body.active_lora
         wanted = [name for name in (self._asked(body.model), body.chosen_adapter, lora and self._placed(lora.id)) if name and name not in self.names]
@@ -80,6 +80,12 @@ class Service:
         if not 0 <= adapter < len(names):
             raise Problem(404, f"lora: expected an id from 0 to {len(names) - 1}, got {adapter}; GET /v1/models lists them", param="lora")
         return names[adapter]
+
+    @property
+    def n_most(self) -> int:
+        """Tokens of one conversation: those that there is room for, and at most those that the model was trained on."""
+        n_ctx = self.model.engine.context.n_ctx
+        return min(n_ctx, self.model.vocab.n_trained or n_ctx)
 
     def token_bytes(self, token: int, named: bool) -> bytes:
         """A token's own bytes; of a control token its name if it is to be `named`."""

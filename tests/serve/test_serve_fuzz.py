@@ -24,6 +24,9 @@ VALID = {
     "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),
     "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
+    "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
+    "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
+    "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/load_lora_adapter": (bodies.LoadAdapter, {"lora_name": "fuzzed", "lora_path": "nothing"}),
     "/v1/unload_lora_adapter": (bodies.UnloadAdapter, {"lora_name": "fuzzed"}),
 }
