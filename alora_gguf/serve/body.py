@@ -56,8 +56,10 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _only_known(cls, data):
-        if not isinstance(data, dict):
-            return data
+        return cls._checked(data) if isinstance(data, dict) else data
+
+    @classmethod
+    def _checked(cls, data: dict[str, Any]) -> dict[str, Any]:
         extra = data.get("extra_body")  # openai's client sends what is in it beside the others; in the body itself it means the same
         if isinstance(extra, Mapping) and "extra_body" in cls.harmless:
             data = {**data, **extra}
@@ -80,11 +82,10 @@ class Part(Body):
     type: str
     text: str | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _only_known(cls, data):
+    def _checked(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Of another type they are refused for that."""
-        return super()._only_known(data) if isinstance(data, dict) and data.get("type") == "text" else data
+        return super()._checked(data) if data.get("type") == "text" else data
 
 
 class Message(Body):
