@@ -332,7 +332,9 @@ class Chat(Generate):
     def chosen_adapter(self) -> str | None:
         """`adapter`, or Mellea's and Granite Switch's place for it."""
         name = (self.chat_template_kwargs or {}).get("adapter_name")
-        return self.adapter or (name if isinstance(name, str) else None)
+        if name and not (isinstance(name, str) and self.adapter in (None, "", name)):
+            raise Problem(400, f"chat_template_kwargs.adapter_name: expected the name of one adapter, got {name!r:.60}", param="chat_template_kwargs")
+        return self.adapter or name or None
 
     @property
     def variables(self) -> dict[str, Any]:

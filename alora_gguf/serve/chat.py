@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -64,6 +65,10 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
     given = body.variables
     if given.get("add_generation_prompt", True) is not True:
         raise Problem(400, "chat_template_kwargs.add_generation_prompt: expected true, got another; this server writes answers", param=_KWARGS)
+    if body.arguments and not (adapter and adapter.is_intrinsic and adapter.io):
+        raise Problem(
+            400, "arguments: expected an intrinsic with an io.yaml, whose instruction takes them, got none; leave them out", param="arguments"
+        )
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
@@ -79,7 +84,7 @@ def scaled(prepared: Prepared, body: Generate) -> Prepared:
 def salt_of(body: Generate, request: Request) -> Hashable:
     """Who shares what is computed: those of one key, and of these those who say the same."""
     key: Hashable = request.state.cache_salt
-    return key if body.cache_salt is None else (key, body.cache_salt)
+    return key if body.cache_salt is None else (key, sha256(body.cache_salt.encode("utf-8", "surrogatepass")).digest())
 
 
 def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, Any]:
