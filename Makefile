@@ -139,6 +139,10 @@ docs: $(STAMPS)/docs-tools
 docs/commands.md: docs/commands.py $(STAMPS)/installed
 	$(BIN)/python docs/commands.py
 
+# what becomes of each field of a request, in the page of the server
+docs/serve.md: docs/fields.py alora_gguf/serve/fields.py alora_gguf/serve/body.py $(STAMPS)/installed
+	$(BIN)/python docs/fields.py
+
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py docs/pictures.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	$(BIN)/python docs/demo.py $(ADAPTERS)

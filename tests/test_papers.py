@@ -26,7 +26,7 @@ def test_the_readmes_python_runs_as_pasted(repo):
     assert "14" in got[0] and got[1].split()[0] == said[1].split()[0] and got[2] == said[2]
 
 
-@pytest.mark.parametrize("command", [["commands.py", "--check"], ["pictures.py"]])
+@pytest.mark.parametrize("command", [["commands.py", "--check"], ["fields.py", "--check"], ["pictures.py"]])
 def test_what_programs_make_of_the_code_is_not_old(repo, command):
     done = subprocess.run([sys.executable, repo / "docs" / command[0], *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

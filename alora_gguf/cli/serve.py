@@ -35,6 +35,9 @@ def add_parser(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     parser.add_argument("--port", metavar="N", type=int, default=8080, help="0 for any that is free (default: %(default)s)")
     parser.add_argument("--api-key", metavar="KEY", action="append", help="that clients have to give; may be repeated (default: ALORA_API_KEY)")
+    parser.add_argument(
+        "--cors", metavar="ORIGIN", action="append", default=[], help="whose web pages may ask, as https://example.org, or *; may be repeated"
+    )
     parser.add_argument("--ctx", metavar="N", type=int, default=16384, help="cells of the KV cache, for all together (default: %(default)s)")
     parser.add_argument("--parallel", metavar="N", type=int, default=64, help="most answers at once (default: %(default)s)")
     parser.add_argument("--queue", metavar="N", type=int, default=256, help="most requests that wait; others get 429 (default: %(default)s)")
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         from ..serve.adapter_files import AdapterFiles
-        from ..serve.guard import is_loopback
+        from ..serve.guard import is_loopback, is_origin
         from ..serve.server import serve
         from ..serve.service import Limits, Service
     except ModuleNotFoundError as e:
@@ -67,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.adapters_from:
         if not Path(folder).is_dir():
             raise ServeError(f"--adapters-from {folder}: expected a folder, got {'a file' if Path(folder).exists() else 'nothing'}")
+    for origin in args.cors:
+        if origin != "*" and not is_origin(origin):
+            raise ServeError(f"--cors {origin}: expected an origin as https://example.org or http://localhost:3000, or *, got another; correct it")
     keys = args.api_key or [key for key in [os.environ.get("ALORA_API_KEY")] if key]
     if not all(keys):
         raise ServeError("--api-key: expected a key, got nothing")
@@ -102,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             _say(f"alora: serving {about}")
             _say(f"alora: listening on {url}")
 
-        serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain, on_listening=on_listening)
+        serve(service, host=args.host, port=args.port, keys=keys, drain_seconds=args.drain, on_listening=on_listening, origins=args.cors)
     return 0
 
 

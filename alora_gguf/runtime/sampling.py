@@ -24,6 +24,7 @@ class SamplingParams:
     top_k          0 is all
     seed           None is another each time
     stop           the answer ends before the first of these strings
+    logit_bias     what is added to the logits of these tokens, by their ids, before all else: -100 to 100
     json_schema    what the answer has to follow: JSON of this schema, written as json.dumps writes; or one of grammar, which is GBNF
                    with a rule `root` or Lark with a rule `start`, regex, all of it, or choice, one of several texts
     logprobs       the reply has the log probability of each token, and of `top_logprobs` likely ones in its place
@@ -46,6 +47,7 @@ class SamplingParams:
     choice: Sequence[str] | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    logit_bias: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         for name, kind, least, most, wanted in _RANGES:
@@ -58,6 +60,9 @@ class SamplingParams:
         if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
             raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(stop))
+        bias = {} if self.logit_bias is None else self.logit_bias
+        if not (isinstance(bias, Mapping) and all(_is_bias(token, value) for token, value in bias.items())):
+            raise PromptError(f"logit_bias: expected ids of tokens, each with a number from -100 to 100, got {bias!r:.80}")
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) > 1:
             raise PromptError(f"{', '.join(KINDS)}: expected one of them, got {' and '.join(given)}")
@@ -99,6 +104,12 @@ _RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least
 
 
 _FEW = 3
+
+
+def _is_bias(token: object, value: object) -> bool:
+    return isinstance(token, Integral) and isinstance(value, Real) and -100 <= float(value) <= 100
+
+
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
@@ -131,7 +142,7 @@ class Candidates:
 class Sampler:
     """A llama_sampler chain with its own state, and a constraint if one is asked for. free() it.
 
-    Raises PromptError for a constraint that is none.
+    Raises PromptError for a constraint that is none, and for a biased token that there is not.
     """
 
     _chain: Any = None
@@ -140,6 +151,12 @@ class Sampler:
     def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
         self.constraint = params.constraint(vocab)
         self._end = vocab.ends[0] if vocab.ends else vocab.eos
+        bias = params.logit_bias or {}
+        for token in bias:
+            if not 0 <= token < vocab.n_tokens:
+                raise PromptError(f"logit_bias: expected tokens from 0 to {vocab.n_tokens - 1}, got {token}")
+        self._biased = np.fromiter(bias.keys(), np.int64, len(bias))
+        self._bias = np.fromiter(bias.values(), np.float32, len(bias))
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         add = partial(llama_cpp.llama_sampler_chain_add, chain)
         penalised = params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty
@@ -169,6 +186,9 @@ class Sampler:
         What is forced is not drawn: the seed's numbers are for what is free. -1 or an end: nothing can come next.
         """
         constraint = self.constraint if constrained else None
+        if len(self._biased):
+            logits = logits.copy()
+            logits[self._biased] += self._bias
         if constraint is None:
             token = int(logits.argmax()) if self._is_argmax else self._pick(self._all(logits))  # what the chain says, several times as fast
         elif forced := self.take_forced(1):

@@ -29,6 +29,7 @@ class Vocab:
         self.n_tokens: int = llama_cpp.llama_vocab_n_tokens(self._ptr)
         self.bos: int = llama_cpp.llama_vocab_bos(self._ptr)
         self.eos: int = llama_cpp.llama_vocab_eos(self._ptr)
+        self.n_trained: int = llama_cpp.llama_model_n_ctx_train(model)  # tokens that the model was trained on; 0: not known
         self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._ptr)
         self.special_tokens = self._special_tokens(model)
         template = llama_cpp.llama_model_chat_template(model, None)

@@ -9,7 +9,8 @@ known         texts whose tokens are in the cache
 generation    the choices of one request, generated together
 gate          how many may run and how many may wait
 answer        replies in OpenAI's shape
-chat, completions, models, adapters, embeddings     the endpoints
+fields        what is done with each field of a request
+chat, completions, models, adapters, embeddings, tokens     the endpoints
 problem       errors in OpenAI's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package

@@ -2,20 +2,22 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..reply import Chunk, Reply, TokenLogprob
 
+TokenBytes = Callable[[int, bool], bytes]  # of a token; of a control token its name, or nothing
+
 
 class ChatAnswer:
-    """The answer to one chat request. `model` is the name that the client chose."""
+    """The answer to one chat request. `model` is the name that the client chose; with `token_bytes` there are logprobs in it."""
 
     kind, prefix = "chat.completion", "chatcmpl-"
 
-    def __init__(self, model: str, logprobs: bool):
+    def __init__(self, model: str, token_bytes: TokenBytes | None):
         self._head = {"id": self.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
-        self._logprobs = logprobs
+        self._token_bytes = token_bytes
 
     def whole(self, replies: Sequence[Reply], n_prompts: int, more: Sequence[dict[str, Any]]) -> dict[str, Any]:
         choices = [
@@ -37,9 +39,9 @@ class ChatAnswer:
         return {**self._head, "object": self._chunk_kind, "choices": [], "usage": usage_of(replies, n_prompts)}
 
     def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._logprobs:
+        if not (own := self._token_bytes):
             return None
-        return {"content": [{**_token(t), "top_logprobs": [_token(top) for top in t.top]} for t in tokens], "refusal": None}
+        return {"content": [{**_token(t, own), "top_logprobs": [_token(top, own) for top in t.top]} for t in tokens], "refusal": None}
 
     _chunk_kind = "chat.completion.chunk"
 
@@ -65,7 +67,7 @@ class CompletionAnswer(ChatAnswer):
         return []
 
     def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._logprobs:
+        if not (own := self._token_bytes):
             return None
         offsets = [0]
         for t in tokens:
@@ -73,7 +75,7 @@ class CompletionAnswer(ChatAnswer):
         return {
             "tokens": [t.text for t in tokens],
             "token_logprobs": [t.logprob for t in tokens],
-            "top_logprobs": [{top.text: top.logprob for top in reversed(t.top)} for t in tokens],
+            "top_logprobs": [_by_name(t.top, own) for t in tokens],
             "text_offset": offsets[:-1],
         }
 
@@ -98,5 +100,19 @@ def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
     }
 
 
-def _token(t: TokenLogprob) -> dict[str, Any]:
-    return {"token": t.text, "logprob": t.logprob, "bytes": list(t.text.encode("utf-8"))}
+def _token(t: TokenLogprob, own: TokenBytes) -> dict[str, Any]:
+    """What a control token adds to an answer is nothing, as its text says."""
+    return {"token": t.text, "logprob": t.logprob, "bytes": list(own(t.token, bool(t.text)))}
+
+
+def _by_name(tokens: Sequence[TokenLogprob], own: TokenBytes) -> dict[str, float]:
+    """By their texts, or their bytes where these are no text; two of one name are told apart by their ids."""
+    named: dict[str, float] = {}
+    for t in tokens:
+        data = own(t.token, True)
+        try:
+            name = data.decode("utf-8")
+        except UnicodeDecodeError:
+            name = "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+        named[f"token_id:{t.token}" if name in named else name] = t.logprob
+    return named

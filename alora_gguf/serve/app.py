@@ -5,13 +5,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, models
-from .body import Body, Chat, Completion, Embeddings, LoadAdapter, UnloadAdapter
+from . import adapters, chat, embeddings, models, tokens
+from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
 from .openapi import document
@@ -22,8 +23,8 @@ from .web import Page
 Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 
-def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool = True) -> ASGIApp:
-    """keys: API keys, one of which clients have to give. loopback_only: it listens on no other address."""
+def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool = True, origins: Sequence[str] = ()) -> ASGIApp:
+    """keys: API keys, one of which clients have to give. loopback_only: it listens on no other address. origins: whose web pages may ask, "*": any."""
     endpoints: list[tuple[str, str, Endpoint, type[Body] | None]] = [
         ("POST", "/v1/chat/completions", chat.chat, Chat),
         ("POST", "/v1/completions", chat.complete, Completion),
@@ -32,6 +33,9 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("GET", "/v1/models/{name:path}", models.model, None),
         ("POST", "/v1/load_lora_adapter", adapters.load, LoadAdapter),
         ("POST", "/v1/unload_lora_adapter", adapters.unload, UnloadAdapter),
+        ("POST", "/tokenize", tokens.tokenize, Tokenize),
+        ("POST", "/detokenize", tokens.detokenize, Detokenize),
+        ("POST", "/apply-template", tokens.apply_template, Chat),
         ("GET", "/health", _health, None),
         ("GET", "/metrics", _metrics, None),
     ]
@@ -43,7 +47,10 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
     routed.router.default = Page()
     limits = service.limits
     app: ASGIApp = Incoming(routed, n_bytes=limits.body_bytes, seconds=limits.body_seconds)
-    app = Guard(app, keys=keys, loopback_only=loopback_only)
+    keyed = frozenset(path for _, path, _, _ in endpoints) - {"/health"}
+    app = Guard(app, keys=keys, loopback_only=loopback_only, keyed=keyed, origins=origins)
+    if origins:  # outside of it, as a browser asks first whether it may, without a key; and errors are to be read, too
+        app = CORSMiddleware(app, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",), expose_headers=("Retry-After",))
     return service.metrics.counting(app, frozenset(route.path for route in routes))
 
 

@@ -9,28 +9,83 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..runtime.sampling import SamplingParams
+from ..text import printable
+from . import fields
+from .problem import Problem
 
 _SAMPLING = {
     "temperature": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
     "min_p": "min_p",
-    "seed": "seed",
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
     "repetition_penalty": "repeat_penalty",
+    "repeat_penalty": "repeat_penalty",
 }
 
 
-class Body(BaseModel):
-    """Fields that are not named are ignored, as clients send many that only tell a server something."""
+def _document(schema: dict[str, Any], cls: type[Body]) -> None:
+    """What a schema says of the fields that are no attributes."""
+    if cls.model_config.get("extra") == "allow":
+        return
+    for name in cls.harmless:
+        schema["properties"].setdefault(name, {})
+    for name, values in cls.only.items():
+        schema["properties"].setdefault(name, {"enum": [*values, None]})
+    schema["additionalProperties"] = {"type": "null"}
+    if cls.one_of:
+        schema["anyOf"] = [{"required": [name]} for name in cls.one_of]
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+class Body(BaseModel):
+    """Nothing that would change an answer is ignored. A field is one of those that are named here, or null, or refused.
+
+    harmless   fields that are accepted, whatever is in them, because they change no answer
+    only       fields that are accepted with these values, at which they change none
+    one_of     fields of which one has to be there
+    inside     where in a request it stands
+    """
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), json_schema_extra=_document)
+    harmless: ClassVar[frozenset[str]] = frozenset()
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    one_of: ClassVar[tuple[str, ...]] = ()
+    inside: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known(cls, data):
+        return cls._checked(data) if isinstance(data, dict) else data
+
+    @classmethod
+    def _checked(cls, data: dict[str, Any]) -> dict[str, Any]:
+        extra = data.get("extra_body")  # openai's client sends what is in it beside the others; in the body itself it means the same
+        if isinstance(extra, Mapping) and "extra_body" in cls.harmless:
+            data = {**data, **extra}
+        if cls.model_config.get("extra") == "allow":
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()} | cls.harmless
+        for name, value in data.items():
+            if value is None or name in known or any(value == allowed for allowed in cls.only.get(name, ())):
+                continue
+            where, got = cls.inside + printable(name, 60), json.dumps(value)[:40]
+            if name in cls.only:
+                wanted = " or ".join(json.dumps(allowed) for allowed in cls.only[name] if allowed not in ({}, [])) or "none"
+                raise Problem(400, f"{where}: expected {wanted}, got {got}; this server cannot do it", param=where)
+            raise Problem(400, f"{where}: expected a field that this server knows, got another; {fields.LIST}", param=where)
+        return data
 
 
 class Part(Body):
+    harmless: ClassVar[frozenset[str]] = frozenset({"cache_control", "annotations"})
     type: str
     text: str | None = None
+
+    @classmethod
+    def _checked(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Of another type they are refused for that."""
+        return super()._checked(data) if data.get("type") == "text" else data
 
 
 class Message(Body):
@@ -62,25 +117,49 @@ class Document(Body):
 
 
 class StreamOptions(Body):
+    inside: ClassVar[str] = "stream_options."
+    harmless: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
 class JsonSchema(Body):
+    inside: ClassVar[str] = "response_format.json_schema."
+    harmless: ClassVar[frozenset[str]] = frozenset({"name", "description", "strict"})
     schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class ResponseFormat(Body):
+    """OpenAI's, or llama-server's with the schema beside the type."""
+
+    inside: ClassVar[str] = "response_format."
+    harmless: ClassVar[frozenset[str]] = frozenset({"name", "description", "strict"})
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
 
     def constraint(self) -> dict[str, Any]:
-        if self.type == "json_object":
-            return {"json_schema": {"type": "object"}}
-        return {"json_schema": self.json_schema.schema_} if self.json_schema and self.json_schema.schema_ is not None else {}
+        if self.type == "text":
+            return {}
+        return {"json_schema": {"type": "object"} if self.schema_of is None else self.schema_of}
+
+    @property
+    def schema_of(self) -> dict[str, Any] | None:
+        return self.json_schema.schema_ if self.json_schema and self.json_schema.schema_ is not None else self.schema_
+
+    @model_validator(mode="after")
+    def _has_one(self):
+        if self.json_schema and self.json_schema.schema_ is not None and self.schema_ is not None:
+            raise ValueError("expected one schema, got two")
+        if (self.type == "json_schema") != (self.schema_of is not None) and not (self.type == "json_object" and self.json_schema is None):
+            raise ValueError(f"expected {'a' if self.type == 'json_schema' else 'no'} schema with type {self.type}, got {self.schema_of}"[:200])
+        return self
 
 
 class StructuredOutputs(Body):
+    inside: ClassVar[str] = "structured_outputs."
+    harmless: ClassVar[frozenset[str]] = frozenset({"disable_fallback", "disable_any_whitespace", "_backend", "_backend_was_auto"})
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {"disable_additional_properties": (False,)}
     json_: dict[str, Any] | str | None = Field(None, alias="json")
     choice: Annotated[list[str], Field(min_length=1)] | None = None
     grammar: str | None = None
@@ -104,12 +183,41 @@ class StructuredOutputs(Body):
         return self
 
 
-class Generate(Body):
-    """What chats and completions have in common. `refused` are fields that would change the answer, if they were known."""
+class LoraScale(Body):
+    """llama-server's choice of an adapter: its place among those of /v1/models, from 0, or its name."""
 
-    refused: ClassVar[tuple[str, ...]] = ()
+    inside: ClassVar[str] = "lora."
+    id: int | str
+    scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
+
+
+class Chooses(Body):
+    """A request that names the base or an adapter."""
+
+    harmless: ClassVar[frozenset[str]] = fields.HARMLESS
     model: str | None = None
     adapter: str | None = None
+    lora: list[LoraScale] | None = None
+
+    @property
+    def chosen_adapter(self) -> str | None:
+        return self.adapter
+
+    @property
+    def active_lora(self) -> LoraScale | None:
+        """The one that has a scale. Raises Problem if there are several."""
+        active = [entry for entry in self.lora or () if entry.scale]
+        if len(active) > 1:
+            raise Problem(
+                400, f"lora: expected at most one with a scale that is not 0, got {len(active)}; one adapter is active at once", param="lora"
+            )
+        return active[0] if active else None
+
+
+class Generate(Chooses):
+    """What chats and completions have in common."""
+
+    cache_salt: str | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -122,27 +230,19 @@ class Generate(Body):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1)] | None = None
+    logit_bias: dict[int, float] | list[tuple[int, float | Literal[False]]] | None = None
     max_tokens: int | None = None
+    n_predict: int | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
-    guided_json: dict[str, Any] | str | None = None  # the names that vLLM had for these before
+    guided_json: dict[str, Any] | str | None = None
     guided_choice: Annotated[list[str], Field(min_length=1)] | None = None
     guided_regex: str | None = None
     guided_grammar: str | None = None
-    json_schema: dict[str, Any] | str | None = None  # llama-server's names
+    json_schema: dict[str, Any] | str | None = None
     grammar: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _outer(cls, data):
-        """openai's client sends the fields of extra_body beside the others; one in the body itself means the same."""
-        if isinstance(data, dict):
-            extra = data.get("extra_body")
-            data = {**data, **extra} if isinstance(extra, Mapping) else data
-            for name in cls.refused:
-                if data.get(name):
-                    raise ValueError(f"{name}: expected none, got {json.dumps(data[name])[:40]}; this server cannot do it")
-        return data
 
     @property
     def wants_usage(self) -> bool:
@@ -154,12 +254,9 @@ class Generate(Body):
         return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
     @property
-    def chosen_adapter(self) -> str | None:
-        return self.adapter
-
-    @property
     def wanted_tokens(self) -> int | None:
-        return self.max_tokens
+        """-1: as many as fit."""
+        return self.max_tokens if self.max_tokens is not None else self.n_predict
 
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
@@ -167,7 +264,7 @@ class Generate(Body):
 
     @property
     def constraints(self) -> list[dict[str, Any]]:
-        """What the client says about the answer's form, each as SamplingParams takes it; {}: it may be of any."""
+        """What the client says about the answer's form, each as SamplingParams takes it; {}: it may be of any. Empty texts say nothing."""
         named = {
             "json_schema": (self.guided_json, self.json_schema),
             "choice": (self.guided_choice,),
@@ -175,28 +272,42 @@ class Generate(Body):
             "grammar": (self.guided_grammar, self.grammar),
         }
         sources = [source.constraint() for source in (self.response_format, self.structured_outputs) if source is not None]
-        return [*sources, *({name: value} for name, values in named.items() for value in values if value is not None)]
+        return [*sources, *({name: value} for name, values in named.items() for value in values if value is not None and value != "")]
 
-    def sampling(self, most_tokens: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
-        """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError."""
-        given = {ours: value for name, ours in _SAMPLING.items() if (value := getattr(self, name)) is not None}
-        if self.wanted_tokens is not None:
-            given["max_tokens"] = min(self.wanted_tokens, most_tokens)  # then finish_reason says that there was more
+    def sampling(self, most_tokens: int, most_repeated: int, defaults: Mapping[str, Any]) -> list[SamplingParams]:
+        """One for each choice, with seeds that differ; `defaults` hold where the client says nothing. Raises PromptError, Problem.
+
+        most_tokens   of an answer; most_repeated: tokens that penalties look back at
+        """
+        given: dict[str, Any] = {}
+        for name, ours in _SAMPLING.items():
+            if (value := getattr(self, name)) is not None and given.setdefault(ours, value) != value:
+                raise Problem(400, f"{name}: expected {given[ours]}, as another of its names has it, got {value}; give one", param=name)
+        if self.wanted_tokens is not None:  # then finish_reason says that there was more
+            given["max_tokens"] = most_tokens if self.wanted_tokens == -1 else min(self.wanted_tokens, most_tokens)
         if self.stop is not None:
-            given["stop"] = self.stop
+            given["stop"] = [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop) if text]
+        if self.repeat_last_n is not None:
+            given["penalty_last_n"] = most_repeated if self.repeat_last_n == -1 else min(self.repeat_last_n, most_repeated)
+        if self.logit_bias is not None:
+            pairs = self.logit_bias.items() if isinstance(self.logit_bias, dict) else self.logit_bias
+            given["logit_bias"] = {token: -100.0 if bias is False else bias for token, bias in pairs}
         own = defaults.get("json_schema")
-        for constraint in self.constraints:
+        constraints = self.constraints
+        if len(said := [c for i, c in enumerate(constraints) if c and c not in constraints[:i]]) > 1:
+            raise Problem(400, f"{next(iter(said[1]))}: expected one form of the answer, got another beside it; give one")
+        for constraint in constraints:
             defaults = {name: value for name, value in defaults.items() if name != "json_schema"}
             given.update(constraint)
         if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
             given["json_schema"] = own
         given.update(self.logprobs_wanted)
-        seeds = [{} if self.seed is None else {"seed": self.seed + i} for i in range(self.n or 1)]
+        seeds = [{} if self.seed in (None, -1) else {"seed": self.seed + i} for i in range(self.n or 1)]  # -1: as in llama-server
         return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
 
 
 class Chat(Generate):
-    refused: ClassVar[tuple[str, ...]] = ("tools", "functions", "logit_bias", "audio", "continue_final_message")
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.ONLY_CHAT
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: int | None = None
@@ -204,12 +315,14 @@ class Chat(Generate):
     top_logprobs: int | None = None
     documents: list[Document] | None = None
     arguments: dict[str, Any] | None = None
-    result: bool | None = None  # an intrinsic's choices have a `result` too: what its io.yaml makes of the text
+    result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        return self.max_completion_tokens if self.max_completion_tokens is not None else super().wanted_tokens
 
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
@@ -219,18 +332,35 @@ class Chat(Generate):
     def chosen_adapter(self) -> str | None:
         """`adapter`, or Mellea's and Granite Switch's place for it."""
         name = (self.chat_template_kwargs or {}).get("adapter_name")
-        return self.adapter or (name if isinstance(name, str) else None)
+        if name and not (isinstance(name, str) and self.adapter in (None, "", name)):
+            raise Problem(400, f"chat_template_kwargs.adapter_name: expected the name of one adapter, got {name!r:.60}", param="chat_template_kwargs")
+        return self.adapter or name or None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Of the chat template: chat_template_kwargs, and what has a field of its own."""
+        variables = dict(self.chat_template_kwargs or {})
+        for name, value in (("enable_thinking", self.enable_thinking), ("reasoning_effort", self.reasoning_effort)):
+            if value is not None and variables.setdefault(name, value) != value:
+                raise Problem(400, f"{name}: expected {variables[name]!r:.40}, as in chat_template_kwargs, got {value!r:.40}; give one", param=name)
+        return variables
+
+    @model_validator(mode="after")
+    def _top_of_logprobs(self):
+        if self.top_logprobs and not self.logprobs:
+            raise Problem(400, f"top_logprobs: expected logprobs to be true beside it, got {self.top_logprobs} alone", param="top_logprobs")
+        return self
 
 
 class Completion(Generate):
-    refused: ClassVar[tuple[str, ...]] = ("echo", "suffix", "logit_bias")
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.ONLY_COMPLETION
 
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
-        return 16 if self.max_tokens is None else self.max_tokens  # OpenAI's default
+        return 16 if super().wanted_tokens is None else super().wanted_tokens  # OpenAI's default
 
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
@@ -241,7 +371,61 @@ class Completion(Generate):
         return _several(self.prompt)
 
 
+class Tokenize(Chat):
+    """A text, or a conversation."""
+
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {name: values for name, values in fields.ONLY_CHAT.items() if name != "add_special_tokens"}
+
+    one_of: ClassVar[tuple[str, ...]] = ("prompt", "content", "messages")
+
+    messages: list[Message] = Field(default_factory=list)
+    prompt: str | None = None  # as vLLM has it
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+    content: str | None = None  # as llama-server has it
+    add_special: bool | None = None
+    parse_special: bool | None = None
+    with_pieces: bool | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt if self.prompt is not None else self.content or ""
+
+    @property
+    def begins(self) -> bool:
+        """Whether BOS comes first, where the model wants one."""
+        named = self.add_special_tokens if self.add_special_tokens is not None else self.add_special
+        return self.prompt is not None if named is None else named
+
+    @property
+    def parses(self) -> bool:
+        """Whether names of control tokens are these tokens."""
+        return self.parse_special is not False
+
+    @model_validator(mode="after")
+    def _one_text(self):
+        if sum((self.prompt is not None, self.content is not None, bool(self.messages))) != 1:
+            raise ValueError("expected one of prompt, content and messages, got none or several")
+        for name in ("add_special_tokens", "add_special", "parse_special"):
+            if self.messages and getattr(self, name) is not None and getattr(self, name) != (name == "parse_special"):
+                raise Problem(
+                    400, f"{name}: expected none beside messages, got {json.dumps(getattr(self, name))}; the chat template says it", param=name
+                )
+        return self
+
+
+class Detokenize(Chooses):
+    tokens: list[int]
+
+
 class Embeddings(Body):
+    harmless: ClassVar[frozenset[str]] = frozenset({"extra_body", "user", "priority", "request_id"})
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "dimensions": (),
+        "truncate_prompt_tokens": (),
+        "add_special_tokens": (True,),
+        "normalize": (True,),
+    }
     model: str | None = None
     input: str | list[int] | list[str] | list[list[int]]
     encoding_format: Literal["float", "base64"] | None = None
@@ -257,9 +441,12 @@ def _several(given: Any) -> Sequence[str | list[int]]:
 
 
 class LoadAdapter(Body):
+    harmless: ClassVar[frozenset[str]] = frozenset({"lora_int_id"})
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {"load_inplace": (False,)}
     lora_name: Annotated[str, Field(min_length=1)]
     lora_path: Annotated[str, Field(min_length=1)]
 
 
 class UnloadAdapter(Body):
+    harmless: ClassVar[frozenset[str]] = frozenset({"lora_int_id"})
     lora_name: Annotated[str, Field(min_length=1)]

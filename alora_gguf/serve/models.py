@@ -13,7 +13,7 @@ _STARTED = int(time.time())
 
 
 async def models(service: Service, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *sorted(service.model.adapters))]})
+    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *service.adapter_names)]})
 
 
 async def model(service: Service, request: Request) -> Response:
@@ -37,7 +37,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
-        return {**about, "parent": None, "max_model_len": service.model.engine.context.n_ctx}
+        return {**about, "parent": None, "max_model_len": service.n_most}
     adapter = service.model.adapter(name)
     known = adapter.metadata
     return {

@@ -34,7 +34,7 @@ _ERROR = {
 
 
 def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> dict[str, Any]:
-    """OpenAPI 3.1 of (method, path, what reads the body). Fields of a body that it does not name are ignored."""
+    """OpenAPI 3.1 of (method, path, what reads the body)."""
     endpoints = list(endpoints)
     bodies: list[tuple[type[BaseModel], Literal["validation"]]] = [(body, "validation") for _, _, body in endpoints if body]
     schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")[1]["$defs"]

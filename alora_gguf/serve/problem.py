@@ -34,7 +34,7 @@ def problem_of(error: BaseException) -> Problem:
         return error
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int") and not str(part).startswith("list["))
+        where = ".".join(str(part) for part in first["loc"] if part not in ("str", "int") and not str(part).startswith(("list[", "dict[", "tuple[")))
         return Problem(400, f"{where or 'body'}: {first['msg'].removeprefix('Value error, ')}", param=where or None)
     if isinstance(error, UnknownAdapterError):
         return Problem(404, str(error), code="model_not_found", param="model")

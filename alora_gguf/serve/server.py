@@ -16,7 +16,16 @@ from .service import Service
 _LAST_WORDS = 5  # seconds for the responses of what was ended
 
 
-def serve(service: Service, *, host: str, port: int, keys: Sequence[str], drain_seconds: int, on_listening: Callable[[str], None]) -> None:
+def serve(
+    service: Service,
+    *,
+    host: str,
+    port: int,
+    keys: Sequence[str],
+    drain_seconds: int,
+    on_listening: Callable[[str], None],
+    origins: Sequence[str] = (),
+) -> None:
     """Answers until SIGINT or SIGTERM, then lets requests under way end for `drain_seconds`. Raises ServeError.
 
     `on_listening` gets the server's address; with port 0 that is one that was free.
@@ -26,7 +35,7 @@ def serve(service: Service, *, host: str, port: int, keys: Sequence[str], drain_
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as e:
         raise ServeError(f"{host}:{port}: expected an address that can be listened on, got: {e.strerror}; give another --host or --port") from e
-    app = make_app(service, keys=keys, loopback_only=is_loopback(host))
+    app = make_app(service, keys=keys, loopback_only=is_loopback(host), origins=origins)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=drain_seconds + _LAST_WORDS
     )

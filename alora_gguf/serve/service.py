@@ -16,7 +16,7 @@ from ..model import Model
 from ..prompt.io_yaml import sampling_of
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
-from .body import Chat, Generate
+from .body import Chat, Chooses, Generate
 from .gate import Gate
 from .generation import Generation
 from .metrics import Metrics
@@ -48,9 +48,10 @@ class Service:
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()
 
-    def adapter(self, body: Generate) -> Adapter | None:
-        """The adapter that a request asks for; None: the base. Raises Problem for a name that nobody has."""
-        wanted = [name for name in (body.model, body.chosen_adapter) if name and name not in self.names]
+    def adapter(self, body: Chooses) -> Adapter | None:
+        """The adapter that a request asks for, in whichever of the ways; None: the base. Raises Problem for a name that nobody has."""
+        lora = body.active_lora
+        wanted = [name for name in (self._asked(body.model), body.chosen_adapter, lora and self._placed(lora.id)) if name and name not in self.names]
         try:
             adapters = [self.model.adapter(name) for name in wanted]
         except UnknownAdapterError as e:
@@ -60,7 +61,39 @@ class Service:
                 code="model_not_found",
                 param="model",
             ) from e
-        return adapters[-1] if adapters else None
+        if len(set(wanted)) > 1 or (wanted and body.lora is not None and not lora):
+            raise Problem(400, f"lora: expected one choice of an adapter, got {' and '.join(map(repr, wanted))} and another; give one", param="lora")
+        return adapters[0] if adapters else None
+
+    def _asked(self, model: str | None) -> str | None:
+        """The name of the base or of an adapter, also as SGLang writes the two: base:adapter."""
+        if model and model not in self.names and model not in self.model.adapters:
+            rests = (model.removeprefix(f"{name}:") for name in self.names if model.startswith(f"{name}:"))
+            return next((rest for rest in rests if rest in self.model.adapters), model)
+        return model
+
+    def _placed(self, adapter: int | str) -> str:
+        """The name of the adapter at a place, as /v1/models has them. Raises Problem."""
+        if isinstance(adapter, str):
+            return adapter
+        names = self.adapter_names
+        if not 0 <= adapter < len(names):
+            raise Problem(404, f"lora: expected an id from 0 to {len(names) - 1}, got {adapter}; GET /v1/models lists them", param="lora")
+        return names[adapter]
+
+    @property
+    def n_most(self) -> int:
+        """Tokens of one conversation: those that there is room for, and at most those that the model was trained on."""
+        n_ctx = self.model.engine.context.n_ctx
+        return min(n_ctx, self.model.vocab.n_trained or n_ctx)
+
+    def token_bytes(self, token: int, named: bool) -> bytes:
+        """A token's own bytes; of a control token its name if it is to be `named`."""
+        return self.model.vocab.token_bytes(token, special=named)
+
+    @property
+    def adapter_names(self) -> list[str]:
+        return sorted(self.model.adapters)
 
     def sampling(self, body: Generate, adapter: Adapter | None) -> list[SamplingParams]:
         """Where the client says nothing, an intrinsic in a chat is as in Conversation.invoke(). Raises PromptError or Problem."""
@@ -71,7 +104,7 @@ class Service:
             io = adapter.io
             defaults = {name: value for name, value in sampling_of(io).items() if name not in ("logprobs", "top_logprobs")}  # the client's
             defaults["max_tokens"] = min(defaults["max_tokens"], self.limits.n_tokens)
-        params = body.sampling(self.limits.n_tokens, defaults)
+        params = body.sampling(self.limits.n_tokens, self.model.engine.context.n_ctx, defaults)
         if isinstance(body, Chat) and body.result and io and io.top_logprobs:
             params = [replace(p, logprobs=True, top_logprobs=max(p.top_logprobs, io.top_logprobs)) for p in params]
         return params

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -27,6 +28,9 @@ class Page(StaticFiles):
         super().__init__(directory=Path(__file__).with_name("page"), html=True)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            _, found = self.lookup_path("index.html" if path == "." else path)
+            raise HTTPException(404 if found is None else 405, headers=None if found is None else {"Allow": "GET, HEAD"})
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
         return response

@@ -183,8 +183,11 @@ def test_the_server_has_thoughts_apart(app):
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines if line.startswith("data: {")]
     assert "".join(d.get("reasoning_content", "") for d in deltas) == THOUGHT
     assert "".join(d.get("content") or "" for d in deltas) == ANSWER
-    without = app.post("/v1/chat/completions", json={**CHAT, "chat_template_kwargs": {"enable_thinking": False}}).json()
-    assert "reasoning_content" not in without["choices"][0]["message"]
+    for how in ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": False}, {"reasoning_effort": "none"}):
+        without = app.post("/v1/chat/completions", json={**CHAT, **how}).json()
+        assert "reasoning_content" not in without["choices"][0]["message"]
+    assert app.post("/v1/chat/completions", json={**CHAT, "enable_thinking": True}).json()["choices"][0]["message"] == message
+    assert app.post("/v1/chat/completions", json={**CHAT, "reasoning_effort": "high"}).json()["error"]["param"] == "reasoning_effort"
 
 
 def test_the_server_takes_openai_s_messages(app):

@@ -13,6 +13,7 @@ NAN, INF = float("nan"), float("inf")
     ("temperature", -0.1), ("temperature", NAN), ("temperature", INF), ("temperature", "hot"), ("temperature", None),
     ("top_k", 0.5), ("top_k", 2**31), ("top_p", 1.1), ("top_p", NAN), ("min_p", -1), ("repeat_penalty", 0), ("repeat_penalty", -1),
     ("frequency_penalty", INF), ("presence_penalty", "x"), ("penalty_last_n", -1), ("seed", 1.5), ("seed", "x"),
+    ("logit_bias", {1: 101}), ("logit_bias", {1: NAN}), ("logit_bias", {"1": 1}), ("logit_bias", {1: "x"}), ("logit_bias", [1]),
     ("stop", ""), ("stop", ["a", ""]), ("stop", [1]), ("stop", 5), ("stop", b"a"),
 ])  # fmt: skip
 def test_bad_arguments_are_refused_by_name(name, value):
@@ -53,6 +54,29 @@ def test_penalties_keep_tokens_of_prompt_and_answer_from_coming_again(shared, pe
     assert len(set(tokens)) == len(tokens)
     assert not set(tokens) & set(prompt)
     assert said(shared, temperature=0, penalty_last_n=0, **penalty) == said(shared, temperature=0)
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"temperature": 1, "seed": 3}, {"temperature": 0, "presence_penalty": 0.1}], ids=str)
+def test_a_bias_brings_tokens_and_keeps_them_away(shared, how):
+    plain = said(shared, **how)
+    [wanted] = shared.tokenize(" x")
+    assert said(shared, logit_bias={wanted: 100}, **how) == [wanted] * 6
+    banned = said(shared, logit_bias=dict.fromkeys(plain, -100), **how)
+    assert not set(banned) & set(plain) and len(banned) == 6
+    assert said(shared, logit_bias={wanted: 0}, **how) == plain
+
+
+def test_a_bias_decides_within_a_constraint_and_never_against_it(shared):
+    for text in ("yes", "no"):
+        first = shared.tokenize(text)[0]
+        assert shared.generate("Well?", choice=["yes", "no"], temperature=0, logit_bias={first: 100}).text == text
+    outside = shared.tokenize(" x")[0]
+    assert shared.generate("Well?", choice=["yes", "no"], temperature=0, logit_bias={outside: 100}).text in ("yes", "no")
+
+
+def test_a_bias_of_a_token_that_there_is_not_is_refused(shared):
+    with pytest.raises(PromptError, match="^logit_bias: expected tokens from 0 to [0-9]+, got -1"):
+        said(shared, logit_bias={-1: 1})
 
 
 def test_without_a_seed_it_is_another_each_time(shared):

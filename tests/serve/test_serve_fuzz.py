@@ -24,6 +24,9 @@ VALID = {
     "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),
     "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
+    "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
+    "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
+    "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/load_lora_adapter": (bodies.LoadAdapter, {"lora_name": "fuzzed", "lora_path": "nothing"}),
     "/v1/unload_lora_adapter": (bodies.UnloadAdapter, {"lora_name": "fuzzed"}),
 }
@@ -51,12 +54,14 @@ def check(response):
 @given(data=st.data())
 def test_fields_of_any_kind(client, server, path, data):
     model, valid = VALID[path]
-    fields = data.draw(st.dictionaries(st.sampled_from([*model.model_fields, "extra_body"]), JUNK, max_size=4))
-    body = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"])), **valid, **fields}
-    for name in ("max_tokens", "max_completion_tokens", "top_logprobs"):  # no more work than a test has time for
-        if isinstance(body.get(name), (int, float)) and not body[name] <= 3:
+    names = sorted({*model.model_fields, *model.harmless, *model.only, "extra_body"})
+    fields = data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4))
+    chosen = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"]))} if "model" in model.model_fields else {}
+    body = {**chosen, **valid, **fields}
+    for name in {"max_tokens", "max_completion_tokens", "n_predict", "top_logprobs"} & {*model.model_fields}:  # no more work than a test has time for
+        if isinstance(body.get(name), (int, float)) and not 0 <= body[name] <= 3:
             body[name] = 3
-    if body.get("max_tokens") is None:
+    if "max_tokens" in model.model_fields and body.get("max_tokens") is None:
         body["max_tokens"] = 2
     if "unload" in path and str(body["lora_name"]) in server.files:
         return  # other tests have need of it
@@ -67,7 +72,8 @@ def test_fields_of_any_kind(client, server, path, data):
 @FUZZ
 @given(at=st.floats(0, 1, exclude_max=True), new=st.binary(max_size=4), n=st.integers(0, 8))
 def test_bytes_of_any_kind(client, path, at, new, n):
-    whole = json.dumps({**VALID[path][1], "model": "tiny", "max_tokens": 2}).encode()
+    more = {name: value for name, value in (("model", "tiny"), ("max_tokens", 2)) if name in VALID[path][0].model_fields}
+    whole = json.dumps({**VALID[path][1], **more}).encode()
     place = int(at * len(whole))
     content = whole[:place] + new + whole[place + n :]
     try:

@@ -120,8 +120,12 @@ def test_an_answer_that_takes_too_long_is_ended(tiny_base, tmp_path):
     ],
 )
 def test_a_key_is_needed(busy, headers, status):
+    headers = {k: v.encode("latin-1") for k, v in headers.items()}
     for path in ("/v1/models", "/metrics"):
-        assert busy.call("GET", path, **{k: v.encode("latin-1") for k, v in headers.items()})[0] == status
+        assert busy.call("GET", path, **headers)[0] == status
+    for path in ("/tokenize", "/apply-template", "/detokenize"):
+        body = {"content": "x"} if path == "/tokenize" else {"tokens": [1]} if path == "/detokenize" else {"messages": LONG["messages"]}
+        assert busy.call("POST", path, body, **headers)[0] == status
     assert busy.call("GET", "/health")[0] == 200
 
 
@@ -150,6 +154,11 @@ def test_keys_share_no_prefix(busy):
         ({"Origin": "null"}, 403),
         ({"Host": "evil.example"}, 403),
         ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Origin": "http://a\u2100b".encode()}, 403),
+        ({"Origin": ""}, 403),
+        ({"Host": "["}, 400),
+        ({"Host": "[::1"}, 400),
         ({"Host": "localhost:1"}, 200),
         ({"Host": "[::1]:1"}, 200),
         ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),
@@ -163,7 +172,16 @@ def test_pages_of_other_servers_may_not_ask(server, headers, status):
     ("method", "path", "body", "status"),
     [
         ("GET", "/v1/nothing", None, 404),
+        ("POST", "/v1/nothing", {}, 404),
+        ("POST", "/nothing", {}, 404),
+        ("DELETE", "/api/chat", None, 404),
+        ("OPTIONS", "/nothing", None, 404),
+        ("GET", "/nothing", None, 404),
         ("GET", "/v1/chat/completions", None, 405),
+        ("GET", "/tokenize", None, 405),
+        ("DELETE", "/v1/models/tiny", None, 405),
+        ("POST", "/", {}, 405),
+        ("POST", "/index.html", {}, 405),
         ("GET", "/v1/models/nobody", None, 404),
         ("POST", "/v1/chat/completions", b"{", 400),
         ("POST", "/v1/chat/completions", b"\xff\xfe", 400),

@@ -1,0 +1,70 @@
+"""Writes the tables of docs/serve.md that say what the server does with each field of a request.
+
+    python docs/fields.py [--check]
+
+With --check nothing is written; if the page is old that is one line and exit code 1.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from alora_gguf.serve import fields
+from alora_gguf.serve.body import Chat, Completion
+
+PAGE = Path(__file__).with_name("serve.md")
+BEGIN, END = "<!-- written by `python docs/fields.py` -->\n", "<!-- end -->\n"
+
+
+def tables() -> str:
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield from ("", "Read:", "", "| field | of | |", "|---|---|---|")
+    for name, about in fields.ABOUT.items():
+        of = [what for what, model in (("chats", Chat), ("completions", Completion)) if name in model.model_fields]
+        yield f"| `{name}` | {'both' if len(of) == 2 else of[0]} | {about.replace('|', chr(92) + '|')} |"
+    yield from ("", "Accepted, because they change no answer:", "")
+    for why, names in fields.WHY.items():
+        yield f"- {why}: {_names(names)}"
+    yield from ("", "Accepted with the value at which they change nothing, and otherwise 400:", "")
+    for whose, only in fields.ONLY.items():
+        yield f"- {whose}: {', '.join(_only(name, values) for name, values in only.items())}"
+    yield ""
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _only(name: str, values: tuple) -> str:
+    return f"`{name}`" + (f" ({' or '.join(f'`{json.dumps(value)}`' for value in values)})" if values else "")
+
+
+def page() -> str:
+    text = PAGE.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"docs/serve.md: expected lines {BEGIN.strip()} and {END.strip()}, got none; put them where the tables belong")
+    return head + begin + tables() + end + tail
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is old")
+    args = parser.parse_args()
+    made = page()
+    if not args.check:
+        PAGE.write_text(made, encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != made:
+        print("docs/serve.md: expected the fields that the server knows now, got older ones; python docs/fields.py writes them", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
