@@ -266,7 +266,9 @@ class _Within:
             for token in tokens[self._n :]:
                 self._constraint.accept(int(token))
             self._n = len(tokens)
-            allowed |= self._constraint.allowed()
+            some, are_allowed = self._constraint.allowed()
+            allowed[:] = not are_allowed
+            allowed[some] = are_allowed
         except PromptError:  # nobody hears of it here
             pass
         if not allowed.any():

@@ -1,6 +1,6 @@
 """What constraints cost and hold: `python benchmarks/constraint.py [schemas.json]`, in some minutes.
 
-- the seconds of a constrained token beside those of a free one, in turn, on the embedded model and on a tiny one with a
+- the time of a constrained token beside that of a free one, in turn, on the embedded model and on a tiny one with a
   vocabulary of 150,000 tokens, for one answer and for eight at once;
 - what jumping ahead saves of the bundled intrinsics' answers: steps, and seconds;
 - with the JSON schemas of a file (a list of {"name", "schema"}), what the embedded model says under each at temperature 0.9.
@@ -22,7 +22,7 @@ from alora_gguf.runtime.constraint import Constraint
 
 REPO = Path(__file__).resolve().parents[1]
 FORCED = Constraint.forced
-N_TOKENS, N_ROUNDS = 64, 9
+N_TOKENS, N_ROUNDS, N_EXAMPLES = 48, 6, 24
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "minLength": 200}, "size": {"type": "integer"}, "tags": {"type": "array", "items": {"type": "string"}}},
@@ -44,8 +44,9 @@ def large_vocabulary(folder: Path) -> Path:
 
     units = list(bytes_to_unicode().values())
     rng, words = np.random.default_rng(0), dict.fromkeys(units)
+    letters = [*"abcdefghijklmnopqrstuvwxyz" * 4, *units[:32]]  # a quote or a backslash in some of a hundred, as there
     while len(words) < 150_000:
-        words["".join(rng.choice(units[:94], rng.integers(2, 9)))] = None
+        words["".join(rng.choice(letters, rng.integers(3, 9)))] = None
     writer = gguf.GGUFWriter(folder / "vocab.gguf", "llama")
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
@@ -59,8 +60,8 @@ def large_vocabulary(folder: Path) -> Path:
     return llama(folder / "vocab.gguf", folder / "model.gguf")
 
 
-def cost(model: Model, n: int, **how) -> tuple[float, float]:
-    """Milliseconds of a free step of `n` answers, and how many times as long one is that follows SCHEMA, token by token."""
+def cost(model: Model, n: int, **how) -> tuple[float, float, float]:
+    """Milliseconds of a free token of `n` answers at once, and how many times as long one takes that follows SCHEMA: as it is, and token by token."""
 
     def seconds(**constraint) -> float:
         streams = [model.generate([300 + i, 301, 302], max_tokens=N_TOKENS, stream=True, seed=1, **how, **constraint) for i in range(n)]
@@ -68,11 +69,18 @@ def cost(model: Model, n: int, **how) -> tuple[float, float]:
         assert all(u.completion_tokens == N_TOKENS for u in usage), "an answer ended early"
         return statistics.median(1 / u.tokens_per_second for u in usage)
 
-    Constraint.forced = token_by_token  # type: ignore[method-assign]
-    free: dict = {"regex": r"(?s:.)*"} if how.get("never") else {}
-    pairs = [(seconds(**free), seconds(json_schema=SCHEMA)) for _ in range(N_ROUNDS)]
-    Constraint.forced = FORCED  # type: ignore[method-assign]
-    return statistics.median(a for a, _ in pairs[1:]) * 1e3, statistics.median(b / a for a, b in pairs[1:])
+    rounds = []
+    for _ in range(N_ROUNDS):
+        free, as_it_is = seconds(), seconds(json_schema=SCHEMA)
+        Constraint.forced = token_by_token  # type: ignore[method-assign]
+        rounds.append((free, as_it_is, seconds(json_schema=SCHEMA)))
+        Constraint.forced = FORCED  # type: ignore[method-assign]
+    del rounds[0]
+    return (
+        statistics.median(a for a, _, _ in rounds) * 1e3,
+        statistics.median(b / a for a, b, _ in rounds),
+        statistics.median(c / a for a, _, c in rounds),
+    )
 
 
 def masks(model: Model) -> None:
@@ -105,7 +113,7 @@ def jumps(model: Model) -> None:
     for name in bundled_adapters():
         examples = [json.loads(line) for line in (REPO / "intrinsics" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()]
         ratios, first, steps = [], [], [0, 0]
-        for example in examples[:: max(1, len(examples) // 24)][:24]:
+        for example in examples[:: max(1, len(examples) // N_EXAMPLES)][:N_EXAMPLES]:
             seconds = []
             for i, forced in enumerate((token_by_token, FORCED)):
                 Constraint.forced = forced  # type: ignore[method-assign]
@@ -128,13 +136,16 @@ def sampled(model: Model, path: Path) -> None:
 
     cases = json.loads(path.read_text())
     refused = violated = cut = 0
-    for case in cases:
+    streams = []
+    for case in cases:  # all at once
         try:
-            reply = model.generate("The data as JSON:\n", json_schema=case["schema"], temperature=0.9, seed=1, max_tokens=300)
+            how = {"temperature": 0.9, "seed": 1, "max_tokens": 200}
+            streams.append((case, model.generate("The data as JSON:\n", json_schema=case["schema"], stream=True, **how)))
         except PromptError as e:
             refused += 1
             print(f"  {case['name']}: {e}")
-            continue
+    for case, stream in streams:
+        reply = stream.result
         if reply.finish_reason != "stop":
             cut += 1
             continue
@@ -143,7 +154,7 @@ def sampled(model: Model, path: Path) -> None:
         if not kind(case["schema"]).is_valid(value):
             violated += 1
             print(f"  {case['name']}: violated: {reply.text[:200]}")
-    print(f"{len(cases)} schemas: {refused} refused, {violated} violated, {cut} cut at 300 tokens")
+    print(f"{len(cases)} schemas: {refused} refused, {violated} violated, {cut} cut at 200 tokens")
 
 
 def main() -> None:
@@ -156,9 +167,12 @@ def main() -> None:
                 masks(model)
                 for how in ({"temperature": 0}, {"temperature": 0.8}):
                     for n in (1, 8):
-                        ms, ratio = cost(model, n, **how)
-                        print(f"  temperature {how['temperature']}, {n} at once: a free step {ms:.2f} ms, a constrained one {ratio:.3f} times that")
-    with Model(default_model(), n_ctx=4096) as model:
+                        ms, ratio, single = cost(model, n, **how)
+                        print(
+                            f"  temperature {how['temperature']}, {n} at once: a free token {ms:.2f} ms; "
+                            f"a constrained one {ratio:.3f} times that, {single:.3f} without jumps"
+                        )
+    with Model(default_model(), n_ctx=16384) as model:
         jumps(model)
         for path in map(Path, sys.argv[1:]):
             sampled(model, path)

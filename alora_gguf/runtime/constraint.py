@@ -70,14 +70,19 @@ class Constraint:
     def allows(self, token: int) -> bool:
         return self._matcher.validate_tokens([token]) == 1
 
-    def allowed(self) -> np.ndarray:
-        """bool [n_tokens]: which tokens may come next; none: the text is at its end, or leads nowhere."""
+    def allowed(self) -> tuple[np.ndarray, bool]:
+        """(tokens, True): those that may come next, none at the end or where a text leads nowhere. Where many may: (bool [n_tokens], False), which may not."""
         self._check()
         if self._matcher.is_stopped():
-            return np.zeros(self._n_tokens, np.bool_)
+            return np.zeros(0, np.int64), True
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
-        return np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._n_tokens).view(np.bool_)
+        mask = self._mask.view(np.uint8)[: -(-self._n_tokens // 8)]
+        is_few = 4 * np.count_nonzero(mask) < len(mask)
+        if not is_few:
+            return np.unpackbits(~mask, bitorder="little", count=self._n_tokens).view(np.bool_), False
+        tokens = _ones(mask)
+        return tokens[: np.searchsorted(tokens, self._n_tokens)], True
 
     def accept(self, token: int) -> None:
         """A token that it allows."""
@@ -262,6 +267,13 @@ def _check_times(name: str, text: str) -> None:
 
 def _lark_of(choices: Sequence[str]) -> str:
     return f"start: CHOICE\nCHOICE: {' | '.join(map(lark_literal, choices))}"
+
+
+def _ones(bits: np.ndarray) -> np.ndarray:
+    """The numbers of the bits that are set, of uint8 with the lowest first. Bytes of zeros cost next to nothing."""
+    at = np.flatnonzero(bits)
+    found = np.flatnonzero(np.unpackbits(bits[at], bitorder="little"))
+    return at[found >> 3] * 8 + (found & 7)
 
 
 def _refused(name: str, expected: str, got: str) -> PromptError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 from ..errors import PromptError
@@ -80,7 +81,8 @@ class _Rewriting:
         below = depth + 1
         made: dict[str, Any] = {}
         more: list[Schema] = []  # that hold besides
-        for name, value in schema.items():
+        keywords: dict[str, Any] = schema
+        for name, value in keywords.items():
             if name in ("$defs", "definitions") and isinstance(value, dict):
                 made[name] = {key: self._attempt(part, below) for key, part in value.items()}
             elif name in _NAMED and isinstance(value, dict):
@@ -127,8 +129,9 @@ class _Rewriting:
             raise cannot("not")
         below = depth + 1
         parts: list[Schema] = []
-        for name, value in schema.items():
-            if name in _OPPOSITES and not isinstance(value, bool):
+        keywords: dict[str, Any] = schema
+        for name, value in keywords.items():
+            if name in _OPPOSITES and type(value) in (int, float):
                 kind, opposite, step = _OPPOSITES[name]
                 parts.append({"type": kind, opposite: value + step} if value + step >= 0 or kind == "number" else False)
             elif name == "type":
@@ -230,9 +233,9 @@ class _Rewriting:
 
     @cached_property
     def _validator(self) -> Any:
-        import jsonschema
+        from jsonschema.validators import Draft202012Validator, validator_for
 
-        return jsonschema.validators.validator_for(self._root, jsonschema.Draft202012Validator)(self._root)
+        return validator_for(self._root, Draft202012Validator)(self._root)
 
 
 def _any(schemas: Iterable[Schema]) -> Schema:
@@ -267,7 +270,7 @@ def _types_of(schema: Any) -> set[str]:
     for name in ("anyOf", "oneOf", "allOf"):
         if isinstance(parts := schema.get(name), list) and parts:
             several = [_types_of(part) for part in parts]
-            types &= set.intersection(*several) if name == "allOf" else set.union(*several)
+            types &= reduce(operator.and_ if name == "allOf" else operator.or_, several)
     return types
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tiny import first_logprobs
 
 from alora_gguf import PromptError
-from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
 
@@ -24,6 +23,7 @@ def test_a_schema_is_followed_at_any_temperature(small, fields, temperature):
         "type": "object",
         "properties": {name: {"type": kind, **({"maxLength": 5} if kind == "string" else {})} for name, kind in fields.items()},
         "required": list(fields),
+        "additionalProperties": False,
     }
     reply = small.generate("The data as JSON:", json_schema=schema, max_tokens=120, temperature=temperature, seed=3)
     if reply.finish_reason == "stop":
@@ -40,7 +40,7 @@ def test_a_grammar_says_what_may_come(small, temperature):
 
 
 def test_strings_of_a_schema_have_no_line_breaks(small):
-    grammar = Grammar(schema_to_gbnf({"type": "string"}), small.vocab)
+    grammar = small.vocab.constraints.constraint("json_schema", {"type": "string"})
     for text, allowed in (('"', True), ("\n", False), ("\t", False), ("a", True), ("\n", False), ('"', True)):
         [token] = small.tokenize(text)
         assert grammar.allows(token) == allowed
@@ -55,6 +55,7 @@ def test_what_is_no_grammar_is_refused(small):
         {"json_schema": {"$ref": "#/nowhere"}},
         {"json_schema": "{"},
         {"grammar": "root ::= [a]", "json_schema": {}},
+        {"regex": "a", "choice": ["a"]},
     ):
         with pytest.raises(PromptError):
             small.generate("x", **wrong)

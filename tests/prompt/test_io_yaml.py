@@ -13,8 +13,7 @@ from reference import PRECISE
 from alora_gguf import ContextFullError, IoYamlError, Model, PromptError, ResultError, Verdict, find_invocation
 from alora_gguf.cli import main
 from alora_gguf.convert import ConversionError, convert, describe, export, read_adapter_metadata, render
-from alora_gguf.prompt.io_yaml import _is_filled_in
-from alora_gguf.runtime.grammar import Grammar, schema_to_gbnf
+from alora_gguf.prompt.io_yaml import IntrinsicRequest, _is_filled_in, sampling_of
 from alora_gguf.terminal.chat import Chat
 from alora_gguf.terminal.screen import Screen
 from alora_gguf.terminal.summary import summary as finding
@@ -210,10 +209,13 @@ def test_arguments(model, made):
         replies = chat.invoke_all(["made", "other"], arguments={"seed": "7", "city": "Rome"})
         assert replies["made"].usage.prompt_tokens == wanted
         assert len(replies["other"].tokens) <= 4
-        for options, said in ({"city": "Rome"}, "arguments: expected city, seed, got no seed"), ({"town": "Rome"}, "town: expected one of city, "):
+        for options, said in (
+            ({"city": "Rome"}, "arguments: expected city, seed, got no seed"),
+            ({"town": "Rome"}, "town: expected one of choice, city, "),
+        ):
             with pytest.raises(PromptError, match=said):
                 chat.invoke("made", **options)
-        with pytest.raises(PromptError, match="city: expected one of frequency_penalty.*got an unknown argument"):
+        with pytest.raises(PromptError, match="city: expected one of .*frequency_penalty.*got an unknown argument"):
             chat.invoke("other", city="Rome")
     with model.conversation() as chat, pytest.raises(PromptError, match="expected a last message with text in it, got none"):
         chat.invoke("other")
@@ -352,15 +354,32 @@ def test_watchers_give_results_or_errors(model, made):
     assert bad and all(v.reply is None and isinstance(v.error, ResultError) for v in bad)
 
 
-def test_every_stored_schema_is_a_grammar(model, repo):
+def test_every_stored_schema_can_be_enforced(model, repo):
     folder = repo.parent / "shared" / "conformance" / "granite-common" / "requests"
     if not folder.is_dir():
         pytest.skip(f"no conformance data in {folder}")
     schemas = [json.loads(path.read_text())["extra_body"]["structured_outputs"]["json"] for path in sorted(folder.iterdir())]
     for schema in schemas:
-        grammar = Grammar(schema_to_gbnf(schema), model.vocab)
-        assert not grammar.allows(model.tokenize("hello")[0])
-        grammar.free()
+        assert not model.vocab.constraints.constraint("json_schema", schema).allows(model.tokenize("hello")[0])
+
+
+def test_the_forms_of_published_outputs_can_be_said(model, repo):
+    """JSON in one line, or with the line breaks that adapters were trained on."""
+    folder = repo.parent / "shared" / "conformance" / "mellea"
+    if not folder.is_dir():
+        pytest.skip(f"no conformance data in {folder}")
+    n = 0
+    for path in sorted((folder / "model_output").iterdir()):
+        request = json.loads((folder / "requests" / path.name).read_text())
+        schema = (request.get("extra_body") or request)["structured_outputs"]["json"]
+        text = json.loads(path.read_text())["choices"][0]["message"]["content"].strip()
+        request = IntrinsicRequest([], 0, schema=json.loads(schema) if isinstance(schema, str) else schema)
+        made = model.vocab.constraints.constraint("json_schema", sampling_of(request)["json_schema"])
+        for token in model.vocab.tokenize_more(text, special=False):
+            assert made.allows(token), (path.name, text)
+            made.accept(token)
+        n += made.is_over or made.allows(model.vocab.eos)
+    assert n == 11
 
 
 def test_what_a_person_sees_of_a_result(model):
