@@ -103,13 +103,11 @@ _RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least
 )
 
 
-_FEW = 3
-
-
 def _is_bias(token: object, value: object) -> bool:
     return isinstance(token, Integral) and isinstance(value, Real) and -100 <= float(value) <= 100
 
 
+_FEW = 3
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 

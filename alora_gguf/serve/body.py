@@ -293,12 +293,11 @@ class Generate(Chooses):
             pairs = self.logit_bias.items() if isinstance(self.logit_bias, dict) else self.logit_bias
             given["logit_bias"] = {token: -100.0 if bias is False else bias for token, bias in pairs}
         own = defaults.get("json_schema")
-        constraints = self.constraints
-        if len(said := [c for i, c in enumerate(constraints) if c and c not in constraints[:i]]) > 1:
-            raise Problem(400, f"{next(iter(said[1]))}: expected one form of the answer, got another beside it; give one")
-        for constraint in constraints:
+        for constraint in self.constraints:
             defaults = {name: value for name, value in defaults.items() if name != "json_schema"}
-            given.update(constraint)
+            for name, value in constraint.items():
+                if given.setdefault(name, value) != value:
+                    raise Problem(400, f"{name}: expected one form of the answer, got two; give one")
         if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
             given["json_schema"] = own
         given.update(self.logprobs_wanted)

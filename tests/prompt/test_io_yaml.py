@@ -215,7 +215,7 @@ def test_arguments(model, made):
         ):
             with pytest.raises(PromptError, match=said):
                 chat.invoke("made", **options)
-        with pytest.raises(PromptError, match="city: expected one of frequency_penalty.*got an unknown argument"):
+        with pytest.raises(PromptError, match="city: expected one of .*frequency_penalty.*got an unknown argument"):
             chat.invoke("other", city="Rome")
     with model.conversation() as chat, pytest.raises(PromptError, match="expected a last message with text in it, got none"):
         chat.invoke("other")

@@ -54,6 +54,13 @@ def test_each_name_of_a_constraint_holds(server, path, how, may_be):
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETION])
+def test_two_forms_of_an_answer_are_one_too_many(server, path):
+    assert text(server, path, guided_regex="yes|no", structured_outputs={"regex": "yes|no"}) in ("yes", "no")
+    assert "expected one form" in refused(server, path, guided_regex="yes|no", structured_outputs={"regex": "a"})["message"]
+    assert "got grammar and regex" in refused(server, path, guided_regex="yes|no", grammar=GBNF)["message"]
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETION])
 def test_names_of_sampling_arguments(server, path):
     plain = text(server, path, temperature=1.5, seed=7)
     for name, value in (("top_k", 1), ("top_p", 0.0), ("min_p", 1.0)):

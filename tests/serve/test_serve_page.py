@@ -22,7 +22,7 @@ instruction: ~
 parameters: {max_completion_tokens: 12}
 sentence_boundaries: ~
 """
-ENDLESS = {"structured_outputs": {"grammar": 'root ::= "on " root'}, "max_tokens": 1500}
+ENDLESS = {"structured_outputs": {"grammar": 'root ::= ("on " | "off ") root'}, "max_tokens": 1500}
 ABOUT = {"asked": "Says <b>whether</b> it is so."}
 HOSTILE = "<img src=x onerror=document.pwned=1><script>document.pwned=1</script>"
 
