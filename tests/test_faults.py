@@ -127,7 +127,7 @@ COMPUTES = """
 import os, re, resource, sys
 from alora_gguf import DecodeError, Model
 from alora_gguf.runtime.context import Span
-spans = [Span(0, list(range(500)), 0, "last")]
+spans = [Span(0, list(range(500)), 0, 1)]
 with Model(sys.argv[1], n_ctx=2048, n_threads=1) as model:
     for more in map(int, sys.argv[2:]):
         child = os.fork()

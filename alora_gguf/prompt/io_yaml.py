@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import IoYamlError, PromptError, ResultError
 from ..runtime.constraint import FLEXIBLE
+from ..runtime.schema import closed
 from ..text import complaint
 from .messages import Message, text_of
 
@@ -295,7 +296,7 @@ def sampling_of(asked: IntrinsicRequest | IntrinsicIO | None) -> dict[str, Any]:
     """
     if asked is None:
         return {"temperature": 0.0, "max_tokens": 64}
-    schema = {} if asked.schema is None else {"json_schema": {"x-guidance": FLEXIBLE, **asked.schema}}  # adapters are trained on JSON of any form
+    schema = {} if asked.schema is None else {"json_schema": {"x-guidance": FLEXIBLE, **closed(asked.schema)}}  # they are trained on JSON of any form
     likely = {"logprobs": True, "top_logprobs": asked.top_logprobs} if asked.top_logprobs else {}
     return {"temperature": 0.0, "max_tokens": 512 if schema else 64, **schema, **likely, **asked.sampling}
 

@@ -42,6 +42,7 @@ _OPPOSITES = {  # of what is true of one type only: the keyword that says the co
     "minItems": ("array", "maxItems", -1), "maxItems": ("array", "minItems", 1),
     "minProperties": ("object", "maxProperties", -1), "maxProperties": ("object", "minProperties", 1),
 }  # fmt: skip
+_OF_OTHERS = {"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref", "if"}  # beside `properties`
 _MOST_VALUES = 2000
 _DEEPEST = 64
 
@@ -339,3 +340,21 @@ def _no_text_of(texts: set[str]) -> str:
     others = f"[^{''.join(map(escaped, firsts))}](?s:.)*" if firsts else "(?s:.)+"
     below = [f"{escaped(c)}({_no_text_of({text[1:] for text in texts if text[:1] == c})})" for c in firsts]
     return "|".join([*([] if "" in texts else [""]), others, *below])
+
+
+def closed(schema: Any) -> Any:
+    """The same, but that objects whose properties are listed have no others, as far as the schema does not speak of others."""
+    if not isinstance(schema, dict):
+        return schema
+    made = dict(schema)
+    for keyword in _NAMED:
+        if isinstance(made.get(keyword), dict):
+            made[keyword] = {name: closed(part) for name, part in made[keyword].items()}
+    for keyword in _ONE:
+        made.update({keyword: closed(made[keyword])} if keyword in made else {})
+    for keyword in ("anyOf", "oneOf", "prefixItems"):
+        if isinstance(made.get(keyword), list):
+            made[keyword] = [closed(part) for part in made[keyword]]
+    if isinstance(made.get("properties"), dict) and not _OF_OTHERS & made.keys():
+        made["additionalProperties"] = False
+    return made

@@ -144,6 +144,9 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
     assert made["judges_questions"] == (JUDGED[name] == CHAT)
     compared(base, f"{name}-alora", granite, tokens, made)
     result = made["result"]
+    if result is None:  # random weights may spend all their tokens on space
+        assert len(made["logprobs"]) == 24 or name == "uncertainty" and len(made["logprobs"]) == 15
+        return
     match name:
         case "answerability":
             assert result["answerability"] in ("answerable", "unanswerable")
@@ -154,7 +157,7 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
         case "requirement-check":
             assert 0 <= result["requirement_check"]["score"] <= 1
         case _:  # texts, which random weights hardly end
-            assert result is None or result.keys() <= {"rewritten_question", "clarification"}
+            assert result.keys() <= {"rewritten_question", "clarification"}
 
 
 @pytest.mark.parametrize("base, name", LORA_ONLY)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from alora_gguf import PromptError
+from alora_gguf.runtime.schema import closed
 from alora_gguf.runtime.vocab import load_vocab
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
@@ -256,3 +257,18 @@ def test_a_vocabulary_of_bytes_without_an_end(tmp_path):
         assert text.decode() in ("é", "w1 w2")
         assert not allowed_by(made).any()
         assert allowed_by(vocab.constraints.constraint("regex", "a*")).sum() == 1  # the end is no token of it
+
+
+def test_objects_are_closed_where_the_schema_does_not_speak_of_others():
+    inner = {"properties": {"properties": {"type": "string"}}}
+    assert closed(inner) == {**inner, "additionalProperties": False}
+    assert closed({"items": inner, "$defs": {"a": inner}}) == {"items": closed(inner), "$defs": {"a": closed(inner)}}
+    assert closed({"anyOf": [inner, True]}) == {"anyOf": [closed(inner), True]}
+    for left in (
+        {"allOf": [inner]},
+        {"enum": [inner]},
+        {**inner, "additionalProperties": True},
+        {**inner, "patternProperties": {}},
+        {"type": "object"},
+    ):
+        assert closed(left) == left
