@@ -39,7 +39,6 @@ def test_threads_get_their_own_answers(open_model):
             assert "".join(t.text for t in reply.logprobs) == reply.text
 
 
-@pytest.mark.slow
 def test_a_long_prompt_does_not_hold_up_the_others(open_model):
     with open_model(n_ctx=1024, n_ubatch=16) as model:
         others = model.generate(TEXT, max_tokens=200, temperature=0, grammar="root ::= [a-z ]*", stream=True)
@@ -61,7 +60,6 @@ def test_a_long_prompt_does_not_hold_up_the_others(open_model):
         assert seen >= 320 // 16 - 5  # one of theirs for each ubatch of the prompt
 
 
-@pytest.mark.slow
 def test_many_tokens_of_the_base_are_of_one_conversation(open_model, monkeypatch):
     """Or they are fewer than a tile has, and no adapted ones beside them."""
     with open_model(n_ctx=2048) as model:
@@ -125,7 +123,6 @@ def test_asyncio_and_threads_read_the_same_streams(small):
         assert verdict.usage.completion_tokens <= 3
 
 
-@pytest.mark.slow
 def test_more_than_fits_is_done_one_after_another(open_model):
     """Together they need twice the context; the youngest waits, and goes on where it was."""
     with open_model(n_ctx=256, n_seq_max=8) as model:

@@ -191,7 +191,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
             begun.append(text)
             signal.raise_signal(signal.SIGINT)
 
-    text = talk("Count to one hundred.", "/answerability", on_write=interrupt, max_tokens=1000)
+    text = talk("Write a long story about a fox.", "/answerability", on_write=interrupt, max_tokens=1000)
     answer, cost, verdict, _ = text.rsplit("\n", 4)[:4]
     assert answer.startswith(begun[0]) and cost.endswith("stopped>") and verdict in ("answerable", "unanswerable")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
