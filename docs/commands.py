@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from generated import write_or_check
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -129,18 +131,5 @@ def _wrapped(words: list[str], indent: int) -> Iterator[str]:
     yield line
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is old")
-    args = parser.parse_args()
-    made = page()
-    if not args.check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != made:
-        print("docs/commands.md: expected what --help says now, got an older page; python docs/commands.py writes it", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), "what --help says now", __doc__))

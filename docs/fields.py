@@ -5,11 +5,12 @@
 With --check nothing is written; if the page is old that is one line and exit code 1.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from generated import write_or_check
 
 from alora_gguf.serve import fields
 from alora_gguf.serve.body import Chat, Completion
@@ -53,18 +54,5 @@ def page() -> str:
     return head + begin + tables() + end + tail
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is old")
-    args = parser.parse_args()
-    made = page()
-    if not args.check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != made:
-        print("docs/serve.md: expected the fields that the server knows now, got older ones; python docs/fields.py writes them", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), "the fields that the server knows now", __doc__))

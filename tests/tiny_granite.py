@@ -103,7 +103,7 @@ class PublishedGranite:
         import torch
         from peft import LoraConfig, PeftModel, get_peft_model
 
-        model = model_of(self.granite)
+        model = model_of(self.granite, self.tokenizer)
         model.name_or_path = f"{OWNER}/{self.granite.name}"  # which PEFT writes down
         for name, intrinsic in INTRINSICS.items():
             for technology in self.technologies(name):
@@ -165,18 +165,24 @@ def write_granites(folder: Path, templates: Path) -> dict[str, PublishedGranite]
     made, jobs = {}, []
     for name, granite in GRANITES.items():
         made[name] = PublishedGranite(name, folder)
-        model_of(granite).save_pretrained(made[name].folder)
-        make_tokenizer((templates / f"{granite.template}.jinja").read_text(encoding="utf-8")).save_pretrained(made[name].folder)
+        tokenizer = make_tokenizer((templates / f"{granite.template}.jinja").read_text(encoding="utf-8"))
+        tokenizer.save_pretrained(made[name].folder)
+        model_of(granite, tokenizer).save_pretrained(made[name].folder)
         jobs.append({"model": str(made[name].folder), "gguf": str(made[name].gguf), "hparams": TINY_MODELS[granite.tiny].saved, "pre": PRE})
     convert_models(jobs)
     return made
 
 
-def model_of(granite: Granite):
+def model_of(granite: Granite, tokenizer):
     """transformers' model, with the multipliers of tiny_models.GRANITE."""
     ids = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": PAD}
     ids = {name: N_WORDS + CONTROL.index(token) for name, token in ids.items()}
-    return make_model(granite.tiny, vocab_size=N_VOCAB, max_position_embeddings=4096, tie_word_embeddings=True, **ids)
+    model = make_model(granite.tiny, vocab_size=N_VOCAB, max_position_embeddings=4096, tie_word_embeddings=True, **ids)
+    space = [token for name, token in tokenizer.get_vocab().items() if not set(name) - set("ĠĊĉ")]
+    first = model.get_input_embeddings().weight.data[:, 0]  # of all states alike: what random weights say is not space, where a schema lets it be
+    first[:] = 0.25
+    first[space] = -0.25
+    return model
 
 
 def make_tokenizer(template: str):

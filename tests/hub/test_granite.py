@@ -144,9 +144,6 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
     assert made["judges_questions"] == (JUDGED[name] == CHAT)
     compared(base, f"{name}-alora", granite, tokens, made)
     result = made["result"]
-    if result is None:  # random weights may spend all their tokens on space
-        assert len(made["logprobs"]) == 24 or name == "uncertainty" and len(made["logprobs"]) == 15
-        return
     match name:
         case "answerability":
             assert result["answerability"] in ("answerable", "unanswerable")
@@ -156,8 +153,10 @@ def test_an_intrinsic_from_the_hub_answers_as_pefts(base, name, said, granites):
             assert 0.05 <= result["certainty"] <= 0.95
         case "requirement-check":
             assert 0 <= result["requirement_check"]["score"] <= 1
+        case "citations":
+            assert result is None or isinstance(result, list)
         case _:  # texts, which random weights hardly end
-            assert result.keys() <= {"rewritten_question", "clarification"}
+            assert result is None or result.keys() <= {"rewritten_question", "clarification"}
 
 
 @pytest.mark.parametrize("base, name", LORA_ONLY)

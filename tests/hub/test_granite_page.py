@@ -101,12 +101,9 @@ def test_pull_and_list(hub, run, home):
     code, out, err = run("alora pull")
     wanted = {f"{name}/{BASE}/{'alora' if BASE in i.alora else 'lora'}" for name, i in INTRINSICS.items() if BASE in (*i.alora, *i.lora)}
     paths = out.splitlines()
-    assert (
-        code == 0
-        and all(line.endswith(": fetching") for line in err.splitlines())
-        and paths[0].endswith(f"{BASE}-Q4_K_M.gguf")
-        and {"/".join(path.split("/")[-3:]) for path in paths[1:]} == wanted
-    )
+    told = {f"alora: hf:{i.library}: {name}, {{}} of {{}}: fetching" for name, i in INTRINSICS.items() if BASE in (*i.alora, *i.lora)}
+    assert (code, {re.sub(r"\d+ of \d+", "{} of {}", line) for line in err.splitlines()}) == (0, told)
+    assert paths[0].endswith(f"{BASE}-Q4_K_M.gguf") and {"/".join(path.split("/")[-3:]) for path in paths[1:]} == wanted
     code, out, err = run("alora list", "--json")
     assert {entry["name"] for entry in json.loads(out)} == {MODEL} | {
         i.hub_name for name, i in INTRINSICS.items() if any(name in one for one in wanted)
@@ -122,8 +119,7 @@ def test_python(hub, home, blocks):
     said = lines[-8:]
     assert [line.split()[0] for line in said[::2]] == list(FOUR)
     assert said[0] in [f"answerability {{'answerability': '{answer}'}}" for answer in ("answerable", "unanswerable")]
-    certainty = re.fullmatch(r"uncertainty {'certainty': (.*)}", said[6])  # of random weights, which may spend its 15 tokens on space
-    assert 0.05 <= float(certainty[1]) <= 0.95 if certainty else "give it more max_tokens" in said[6]
+    assert 0.05 <= float(re.fullmatch(r"uncertainty {'certainty': (.*)}", said[6])[1]) <= 0.95
     *questions, answer = [tuple(map(int, re.fullmatch(r"(\d+) of (\d+) tokens from the cache", line).groups())) for line in said[1::2]]
     assert all(prompt - 3 <= cached < prompt for cached, prompt in questions)  # all but the generation prompt
     assert questions[0][0] <= answer[0] < answer[1]  # the answer of random weights has control tokens, which are not said again
