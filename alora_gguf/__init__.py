@@ -50,6 +50,7 @@ if _TYPE_CHECKING:
     from .reply import Chunk as Chunk
     from .reply import Reply as Reply
     from .reply import TokenLogprob as TokenLogprob
+    from .reply import ToolCall as ToolCall
     from .reply import Usage as Usage
     from .reply import Verdict as Verdict
     from .runtime.sampling import SamplingParams as SamplingParams
@@ -83,6 +84,7 @@ _HOME = {
     "ServeError": "errors",
     "Stream": "engine.stream",
     "TokenLogprob": "reply",
+    "ToolCall": "reply",
     "TrainError": "errors",
     "UnknownAdapterError": "errors",
     "Usage": "reply",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,39 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model asks for: of the tool `name`, with `arguments` by their names. Its result names the `id`."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """One of `tool_calls` of an assistant's message, in OpenAI's form."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": json.dumps(self.arguments, ensure_ascii=False)}}
+
+
+class CallHead(NamedTuple):
+    """Which of an answer's tool calls a chunk is of: the `index`-th, from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
 class Chunk(str):
     """Text as it comes. With logprobs=True it knows the TokenLogprobs that it is made of.
 
-    kind   "text" of the answer, or "reasoning": what the model thinks before it answers
+    kind   "text" of the answer, "reasoning": what the model thinks before it answers, or "tool_call": the next piece of the JSON
+           of a call's arguments, of which the first is empty
+    call   of a tool call: which one it is
     """
 
     logprobs: tuple[TokenLogprob, ...] = ()
     kind: str = "text"
+    call: CallHead | None = None
 
 
 @dataclass(frozen=True)
@@ -50,10 +76,11 @@ class Reply:
     """The text of one call.
 
     reasoning       what the model thought before it answered, which is no part of `text`
-    finish_reason   "stop", "length" or "cancelled"; "error" for one of several that failed
+    finish_reason   "stop", "tool_calls", "length" or "cancelled"; "error" for one of several that failed
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
+    tool_calls      what the model wants called, which is no part of `text`
     result          of an intrinsic with an io.yaml: what that makes of the text, None if the call was cancelled
     error           of one of several calls, as in invoke_all: what it failed with. After a ResultError the text is there, else none is
     warnings        lines about what is odd, as an adapter that is active nowhere in the prompt
@@ -65,6 +92,7 @@ class Reply:
     tokens: list[int] = field(repr=False, default_factory=list)
     logprobs: list[TokenLogprob] = field(repr=False, default_factory=list)
     verdicts: list[Verdict] = field(repr=False, default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
     result: Any = None
     reasoning: str = field(repr=False, default="")
     error: Exception | None = None

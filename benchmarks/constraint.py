@@ -143,7 +143,7 @@ def sampled(model: Model, path: Path) -> None:
     streams = []
     for case in cases:  # all at once
         try:
-            how = {"temperature": 0.9, "seed": 1, "max_tokens": 200}
+            how = {"temperature": 0.9, "seed": 1, "max_tokens": 800}
             streams.append((case, model.generate("The data as JSON:\n", json_schema=case["schema"], stream=True, **how)))
         except PromptError as e:
             refused += 1
@@ -158,7 +158,7 @@ def sampled(model: Model, path: Path) -> None:
         if not kind(case["schema"]).is_valid(value):
             violated += 1
             print(f"  {case['name']}: violated: {reply.text[:200]}")
-    print(f"{len(cases)} schemas: {refused} refused, {violated} violated, {cut} cut at 200 tokens")
+    print(f"{len(cases)} schemas: {refused} refused, {violated} violated, {cut} cut at 800 tokens")
 
 
 def main() -> None:
