@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, models, tokens
+from . import adapters, chat, embeddings, models, ollama, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
@@ -36,6 +36,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("POST", "/tokenize", tokens.tokenize, Tokenize),
         ("POST", "/detokenize", tokens.detokenize, Detokenize),
         ("POST", "/apply-template", tokens.apply_template, Chat),
+        *ollama.ENDPOINTS,
         ("GET", "/health", _health, None),
         ("GET", "/metrics", _metrics, None),
     ]
@@ -59,7 +60,7 @@ def _answering(service: Service, endpoint: Endpoint) -> Callable[[Request], Awai
         try:
             return await endpoint(service, request)
         except Exception as e:
-            return as_response(problem_of(e))
+            return as_response(problem_of(e), request.url.path)
 
     return answering
 
@@ -74,4 +75,5 @@ async def _metrics(service: Service, request: Request) -> Response:
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:
-    return as_response(Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail.lower()}", headers=error.headers))
+    problem = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail.lower()}", headers=error.headers)
+    return as_response(problem, request.url.path)

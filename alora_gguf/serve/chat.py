@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -30,8 +30,35 @@ _OURS = "adapter_name", "documents", "add_generation_prompt"  # of chat_template
 Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a request wants generated: `n` choices, which `make` gives, of `n_prompts` prompts."""
+
+    body: Chat | Completion
+    adapter: Adapter | None
+    n: int
+    n_prompts: int
+    make: Make
+    cache_salt: Hashable
+
+    def named(self, service: Service) -> str:
+        """The adapter, or the base."""
+        return self.adapter.name if self.adapter else service.names[0]
+
+
 async def chat(service: Service, request: Request) -> Response:
-    body = Chat.model_validate_json(await request.body())
+    asked = asked_in_chat(service, Chat.model_validate_json(await request.body()), request)
+    return await _answer(service, asked, ChatAnswer(asked.named(service), service.token_bytes if asked.body.logprobs else None))
+
+
+async def complete(service: Service, request: Request) -> Response:
+    asked = asked_in_completion(service, Completion.model_validate_json(await request.body()), request)
+    token_bytes = service.token_bytes if asked.body.logprobs is not None else None
+    return await _answer(service, asked, CompletionAnswer(asked.named(service), token_bytes))
+
+
+def asked_in_chat(service: Service, body: Chat, request: Request) -> Asked:
+    """Raises PromptError, Problem."""
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
@@ -42,12 +69,11 @@ async def chat(service: Service, request: Request) -> Response:
             prepared = replace(prepared, prompt=replace(prepared.prompt, result_of=None))
         return [(prepared, p) for p in params]
 
-    answer = ChatAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs else None)
-    return await _answer(service, body, answer, len(params), 1, make, cache_salt)
+    return Asked(body, adapter, len(params), 1, make, cache_salt)
 
 
-async def complete(service: Service, request: Request) -> Response:
-    body = Completion.model_validate_json(await request.body())
+def asked_in_completion(service: Service, body: Completion, request: Request) -> Asked:
+    """Raises PromptError, Problem."""
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
@@ -56,8 +82,7 @@ async def complete(service: Service, request: Request) -> Response:
     def make() -> list[tuple[Prepared, SamplingParams]]:
         return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in prompts), params))
 
-    answer = CompletionAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs is not None else None)
-    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, cache_salt)
+    return Asked(body, adapter, len(prompts) * len(params), len(prompts), make, cache_salt)
 
 
 def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: Hashable) -> Prepared:
@@ -103,14 +128,12 @@ def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, 
     return variables
 
 
-async def _answer(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
-) -> Response:
-    if body.stream:
-        return await stream(_chunks(service, body, answer, n, n_prompts, make, cache_salt))
-    async with service.generating(n, make, streams=False, cache_salt=cache_salt) as generation:
+async def _answer(service: Service, asked: Asked, answer: ChatAnswer) -> Response:
+    if asked.body.stream:
+        return await stream(_chunks(service, asked, answer))
+    async with service.generating(asked.n, asked.make, streams=False, cache_salt=asked.cache_salt) as generation:
         replies = await generation.ended()
-        whole = answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results))
+        whole = answer.whole(replies, asked.n_prompts, await to_thread.run_sync(generation.results))
         return JSONResponse({**whole, **_warnings(generation)})
 
 
@@ -119,10 +142,9 @@ def _warnings(generation: Generation) -> dict[str, list[str]]:
     return {"warnings": warnings} if (warnings := generation.warnings()) else {}
 
 
-async def _chunks(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
-) -> AsyncGenerator[dict[str, Any], None]:
-    async with service.generating(n, make, streams=True, cache_salt=cache_salt) as generation:
+async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGenerator[dict[str, Any], None]:
+    n, n_prompts, body = asked.n, asked.n_prompts, asked.body
+    async with service.generating(n, asked.make, streams=True, cache_salt=asked.cache_salt) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own

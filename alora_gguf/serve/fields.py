@@ -152,3 +152,76 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 ONLY_CHAT = {**ONLY["of both"], **ONLY["of chats"]}
 ONLY_COMPLETION = {**ONLY["of both"], **ONLY["of completions"]}
+
+# Ollama's
+
+OLLAMA_ABOUT = {
+    "model": "the base (also `base:latest`) or an adapter (`base:adapter`, `adapter`)",
+    "messages": "the conversation; without any the answer says that the model is loaded. Role `document`, or `document ID`, is a document, as Granite's templates have it",
+    "tools": "OpenAI's functions",
+    "prompt": 'a user\'s message, or with `raw` a text that is continued; "" is as no messages',
+    "system": "a system message before it",
+    "raw": "no chat template",
+    "stream": "lines of JSON, unless it is false",
+    "format": '`"json"` or a JSON schema',
+    "think": "the template's variable, true or false; `low`, `medium` and `high` where the template has efforts, else true. 400 for true where the model does not think",
+    "logprobs": "log probabilities",
+    "top_logprobs": "how many of the likeliest, beside `logprobs`",
+    "keep_alive": "the model stays loaded; where nothing is asked, 0 is answered with `unload`",
+    "options": "",
+}
+OLLAMA_OPTIONS_ABOUT = {
+    "num_predict": "-1 and -2 are as many as fit, and `--max-tokens` the most",
+    "num_ctx": "room: nothing is cut to it. More than `--ctx` is a line in `warnings`, and a prompt that does not fit is a 400",
+    "temperature": "0 is greedy; the default is this package's, not Ollama's",
+    "top_k": "as in llama.cpp",
+    "top_p": "as in llama.cpp",
+    "min_p": "as in llama.cpp",
+    "seed": "-1 is another each time",
+    "stop": "texts that end the answer",
+    "repeat_penalty": "as in llama.cpp",
+    "repeat_last_n": "tokens that the penalties look back at (default 64), -1: all",
+    "presence_penalty": "as in llama.cpp",
+    "frequency_penalty": "as in llama.cpp",
+}
+OLLAMA_WHY: Mapping[str, tuple[str, ...]] = {
+    "of a context that is full, which is an error or an end here, and no other prompt": ("truncate", "shift")
+}
+OLLAMA_OPTIONS_WHY: Mapping[str, tuple[str, ...]] = {
+    "where and how it is computed": (
+        "numa",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "low_vram",
+        "use_mmap",
+        "use_mlock",
+        "num_thread",
+        "num_keep",
+        "draft_num_predict",
+    ),
+    "of samplers that are off": ("mirostat_tau", "mirostat_eta"),
+}
+OLLAMA_HARMLESS = frozenset(name for names in OLLAMA_WHY.values() for name in names)
+OLLAMA_OPTIONS_HARMLESS = frozenset(name for names in OLLAMA_OPTIONS_WHY.values() for name in names)
+OLLAMA_ONLY: Mapping[str, tuple[Any, ...]] = {"_debug_render_only": (False,)}
+OLLAMA_ONLY_GENERATE: Mapping[str, tuple[Any, ...]] = {
+    **OLLAMA_ONLY,
+    "template": ("",),
+    "suffix": ("",),
+    "context": ([],),
+    "images": ([],),
+    "width": (0,),
+    "height": (0,),
+    "steps": (0,),
+}
+OLLAMA_OPTIONS_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "typical_p": (1.0,),
+    "tfs_z": (1.0,),
+    "mirostat": (0,),
+    "penalize_newline": (True,),
+    "f16_kv": (True,),
+    "logits_all": (False,),
+    "vocab_only": (False,),
+    "embedding_only": (False,),
+}

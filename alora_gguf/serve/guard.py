@@ -33,7 +33,7 @@ class Guard:
             headers = Headers(scope=scope)
             cache_salt = self._key_of(headers)
             if problem := self._problem(scope["path"], headers, cache_salt):
-                await as_response(problem)(scope, receive, send)
+                await as_response(problem, scope["path"])(scope, receive, send)
                 return
             scope.setdefault("state", {})["cache_salt"] = cache_salt
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape."""
+"""Errors, in the shape of whose endpoint it is: OpenAI's or Ollama's."""
 
 import logging
 from collections.abc import Mapping
@@ -48,9 +48,12 @@ def problem_of(error: BaseException) -> Problem:
     return Problem(500, str(error) if isinstance(error, DecodeError) else "the server failed at this request; its log says why")
 
 
-def as_json(problem: Problem) -> dict[str, Any]:
+def as_json(problem: Problem, path: str = "") -> dict[str, Any]:
+    """As an endpoint at this path says it."""
+    if path.startswith("/api/"):
+        return {"error": str(problem)}
     return {"error": {"message": str(problem), "type": problem.type, "param": problem.param, "code": problem.code}}
 
 
-def as_response(problem: Problem) -> Response:
-    return JSONResponse(as_json(problem), status_code=problem.status, headers=problem.headers)
+def as_response(problem: Problem, path: str = "") -> Response:
+    return JSONResponse(as_json(problem, path), status_code=problem.status, headers=problem.headers)
