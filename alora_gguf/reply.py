@@ -60,7 +60,8 @@ class Chunk(str):
 class Usage:
     """What a call cost.
 
-    `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
+    `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed; `reasoning_tokens` of the
+    `completion_tokens` are the thought's.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
     """
 
@@ -69,6 +70,7 @@ class Usage:
     completion_tokens: int
     ttft_ms: float
     tokens_per_second: float
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Reply:
 
     reasoning       what the model thought before it answered, which is no part of `text`
     finish_reason   "stop", "tool_calls", "length" or "cancelled"; "error" for one of several that failed
+    stop_string     which of the stop strings ended it; None: none did
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
@@ -95,6 +98,7 @@ class Reply:
     tool_calls: list[ToolCall] = field(default_factory=list)
     result: Any = None
     reasoning: str = field(repr=False, default="")
+    stop_string: str | None = None
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
 

@@ -23,13 +23,19 @@ class TextUntilStop:
     def __init__(self, stop: Sequence[str] = (), thinking: Thinking | None = None, *, in_thought: bool = False):
         self.text = ""
         self.reasoning = ""
-        self.stopped = False
+        self.stop_string: str | None = None  # the one that ended it
         self.n_tokens = 0  # that `text` and `reasoning` are made of
+        self.n_thought = 0  # of these, the thought's
         self.logprobs: list[TokenLogprob] = []
         self._stop = stop
         self._held: list[Part] = []  # could be the beginning of a stop string
         self._thoughts = Thoughts(thinking, begun=in_thought)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one of the stop strings has come."""
+        return self.stop_string is not None
 
     @property
     def is_thinking(self) -> bool:
@@ -41,10 +47,10 @@ class TextUntilStop:
         chunks = self._divide(self._thoughts.push(self._utf8.decode(token), logprob))
         keep = 1 if self._utf8.getstate()[0] else 0  # its last character is not whole
         held = "".join(part.text for part in self._held)
-        found = [i for i in (held.find(s) for s in self._stop) if i >= 0]
+        found = [(i, s) for i, s in ((held.find(s), s) for s in self._stop) if i >= 0]
         if found:
-            self.stopped = True
-            return [*chunks, *self._release(min(found), cut=True)]
+            end, self.stop_string = min(found, key=lambda one: one[0])
+            return [*chunks, *self._release(end, cut=True)]
         return [*chunks, *self._release(len(held) - max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0), keep)]
 
     def flush(self) -> list[Chunk]:
@@ -59,7 +65,9 @@ class TextUntilStop:
         """Keeps what is of the answer, and returns what is of the thought."""
         thought = [part for part in parts if part.is_thought]
         self._held += [part for part in parts if not part.is_thought]
-        self.n_tokens += sum(part.n_tokens for part in thought)
+        n = sum(part.n_tokens for part in thought)
+        self.n_tokens += n
+        self.n_thought += n
         chunk = _piece(thought, "reasoning")
         self.reasoning += chunk
         return [chunk] if chunk or chunk.logprobs else []
