@@ -41,7 +41,7 @@ class ChatAnswer:
     def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         if not (own := self._token_bytes):
             return None
-        return {"content": [{**_token(t, own), "top_logprobs": [_token(top, own) for top in t.top]} for t in tokens], "refusal": None}
+        return {"content": logprobs_of(tokens, own), "refusal": None}
 
     _chunk_kind = "chat.completion.chunk"
 
@@ -100,6 +100,10 @@ def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
+
+
+def logprobs_of(tokens: Sequence[TokenLogprob], own: TokenBytes) -> list[dict[str, Any]]:
+    return [{**_token(t, own), "top_logprobs": [_token(top, own) for top in t.top]} for t in tokens]
 
 
 def _token(t: TokenLogprob, own: TokenBytes) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 ABOUT       what those do that are read
 HARMLESS    those that change no answer, by why
 ONLY        those that are accepted with the value at which they change nothing, by whose they are
+
+The tables of other doors are beside: what is not in them is read, and means what it means in chats.
 """
 
 from collections.abc import Mapping
@@ -84,7 +86,13 @@ WHY: Mapping[str, tuple[str, ...]] = {
         "spaces_between_special_tokens",
     ),
 }
-HARMLESS = frozenset(name for names in WHY.values() for name in names)
+
+
+def harmless(why: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    return frozenset(name for names in why.values() for name in names)
+
+
+HARMLESS = harmless(WHY)
 
 ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "of both": {
@@ -225,3 +233,66 @@ OLLAMA_OPTIONS_ONLY: Mapping[str, tuple[Any, ...]] = {
     "vocab_only": (False,),
     "embedding_only": (False,),
 }
+
+RESPONSES_ABOUT = {
+    "input": "a text, or items: messages of text, `function_call`, `function_call_output`, `reasoning`",
+    "instructions": "a system message before them",
+    "max_output_tokens": "`--max-tokens` without it, and at most that",
+    "tools": "functions; other types are a 400",
+    "tool_choice": "`none`, `auto`, `required`, a function, or `allowed_tools`",
+    "parallel_tool_calls": "as in chats",
+    "text": "`format`: `text`, `json_object` or `json_schema`",
+    "reasoning": "`effort` is the template's `reasoning_effort`; a thought comes whole, not as a summary",
+    "include": "`message.output_text.logprobs` is done; others change nothing here",
+    "top_logprobs": "how many of the likeliest; log probabilities then come without `include`, too",
+    "metadata": "is in the response again",
+}
+INCLUDE = (
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+)
+RESPONSES_WHY: Mapping[str, tuple[str, ...]] = {
+    "the client's own, and what is kept of it elsewhere": ("user", "safety_identifier", "store", "extra_body"),
+    "where and when it is computed": (
+        "service_tier",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "stream_options",
+    ),
+    "of tools that others run, of which there are none": ("max_tool_calls",),
+}
+RESPONSES_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "previous_response_id": (),
+    "conversation": (),
+    "background": (False,),
+    "truncation": ("disabled",),
+    "context_management": ([],),
+    "prompt": (),
+    "moderation": (),
+}
+
+MESSAGES_ABOUT = {
+    "messages": "text, `tool_use`, `tool_result` and `thinking`; the last one is an assistant's only where an intrinsic judges it",
+    "system": "a text or text blocks, before them",
+    "max_tokens": "`--max-tokens` without it, and at most that",
+    "stop_sequences": "texts that end the answer",
+    "tools": "those with an `input_schema`; other types are a 400",
+    "tool_choice": "`auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`",
+    "thinking": "`disabled`, `adaptive` or `enabled` with a budget; `display: omitted` leaves its text out",
+    "output_config": "`format`: a `json_schema`; `effort` is the template's `reasoning_effort`",
+    "output_format": "a `json_schema`, where `output_config` was not there yet",
+}
+MESSAGES_WHY: Mapping[str, tuple[str, ...]] = {
+    "the client's own": ("metadata", "user_profile_id", "workspace_id", "extra_body"),
+    "where and when it is computed": ("service_tier", "inference_geo", "speed", "priority", "cache_control"),
+    "beside the answer": ("diagnostics",),
+}
+MESSAGES_ONLY: Mapping[str, tuple[Any, ...]] = {"container": (), "mcp_servers": ([],), "context_management": ({}, {"edits": []})}

@@ -15,6 +15,8 @@ _JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
 _GIVES = {  # the others give JSON
     "/v1/chat/completions": (_JSON, _EVENTS),
     "/v1/completions": (_JSON, _EVENTS),
+    "/v1/responses": (_JSON, _EVENTS),
+    "/v1/messages": (_JSON, _EVENTS),
     "/v1/load_lora_adapter": (_TEXT,),
     "/v1/unload_lora_adapter": (_TEXT,),
     "/metrics": (_TEXT,),
