@@ -125,7 +125,16 @@ class TextFormat(ResponseFormat):
     """As in chats, but with the schema and its name beside the type."""
 
     inside: ClassVar[str] = "text.format."
+    harmless: ClassVar[frozenset[str]] = frozenset()
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {"json_schema": ()}
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+    @property
+    def echo(self) -> dict[str, Any]:
+        named = {"name": self.name or "", "schema": self.schema_of} if self.schema_of is not None else {}
+        return {**self.model_dump(include={"type", "description", "strict"}, exclude_none=True), **named}
 
 
 class Text(Body):
@@ -218,7 +227,6 @@ class Responses(Door):
         """What a response says of its request."""
         tools = [{"description": None, "parameters": None, "strict": None, **tool.model_dump()} for tool in self.tools or ()]
         choice = self.tool_choice
-        dumped = lambda one: one.model_dump(by_alias=True, exclude_none=True)
         return {
             "instructions": self.instructions,
             "max_output_tokens": self.max_output_tokens,
@@ -228,8 +236,8 @@ class Responses(Door):
             "reasoning": {"effort": self.reasoning.effort if self.reasoning else None, "summary": None},
             "store": False,
             "temperature": self.temperature,
-            "text": {"format": {"type": "text"}, **(dumped(self.text) if self.text else {})},
-            "tool_choice": "auto" if choice is None else choice if isinstance(choice, str) else dumped(choice),
+            "text": {"format": self.text.format.echo if self.text and self.text.format else {"type": "text"}},
+            "tool_choice": "auto" if choice is None else choice if isinstance(choice, str) else choice.model_dump(),
             "tools": tools,
             "top_logprobs": self.top_logprobs,
             "top_p": self.top_p,
