@@ -33,6 +33,15 @@ _ERROR = {
         }
     },
 }
+_MESSAGES = "/v1/messages"  # and what is under it has Anthropic's
+_MESSAGES_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {"type": "object", "required": ["type", "message"], "properties": {"type": {"type": "string"}, "message": {"type": "string"}}},
+    },
+}
 
 
 def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> dict[str, Any]:
@@ -47,13 +56,17 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         "openapi": "3.1.0",
         "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
-        "components": {"schemas": {**schemas, "Error": _ERROR}, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
-        "security": [{}, {"key": []}],  # whether it has to be given is the server's choice (--api-key)
+        "components": {
+            "schemas": {**schemas, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
+        },
+        "security": [{}, {"key": []}, {"x-api-key": []}],  # whether it has to be given is the server's choice (--api-key)
     }
 
 
 def _operation(path: str, body: type[BaseModel] | None) -> dict[str, Any]:
-    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    shape = "MessagesError" if path.startswith(_MESSAGES) else "Error"
+    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}}
     done = {"description": "done", "content": {kind: {} for kind in _GIVES.get(path, (_JSON,))}}
     operation: dict[str, Any] = {"responses": {"200": done, "4XX": error, "5XX": error}}
     if names := re.findall(r"\{(\w+)", path):

@@ -14,46 +14,10 @@ from alora_gguf.serve import body as bodies
 from alora_gguf.serve.messages.body import Counted, Messages
 from alora_gguf.serve.responses.body import Responses
 
-TEXT = st.text(max_size=12) | st.sampled_from(
-    [
-        "first",
-        "plain",
-        "tiny",
-        "user",
-        "system",
-        "text",
-        "json_object",
-        "message",
-        "function_call",
-        "tool_use",
-        "tool_result",
-        "\0",
-        "\u202e",
-        "{{ 1 / 0 }}",
-        "<|im_start|>",
-    ]
-)
+WORDS = "first plain tiny user system text json_object message function_call tool_use tool_result".split()
+TEXT = st.text(max_size=12) | st.sampled_from([*WORDS, "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"])
 NUMBERS = st.integers(-3, 3) | st.sampled_from([2**31, 2**63, -(2**63), 10**30]) | st.floats(width=32)
-NAMES = st.sampled_from(
-    [
-        "self",
-        "messages",
-        "role",
-        "content",
-        "type",
-        "text",
-        "schema",
-        "json",
-        "grammar",
-        "choice",
-        "documents",
-        "name",
-        "input",
-        "output",
-        "format",
-        "",
-    ]
-)
+NAMES = st.sampled_from([*"self messages role content type text schema json grammar choice documents name input output format".split(), ""])
 JUNK = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT, lambda some: st.lists(some, max_size=3) | st.dictionaries(NAMES, some, max_size=3), max_leaves=8
 )
