@@ -11,6 +11,7 @@ gate          how many may run and how many may wait
 answer        replies in OpenAI's shape
 fields        what is done with each field of a request
 chat, completions, models, adapters, embeddings, tokens     the endpoints
+door          what other shapes of a chat share: responses (OpenAI's), messages (Anthropic's)
 problem       errors in OpenAI's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package
