@@ -60,8 +60,7 @@ class Chunk(str):
 class Usage:
     """What a call cost.
 
-    `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed; `reasoning_tokens` of the
-    `completion_tokens` are the thought's.
+    `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
     `reasoning_tokens` of the `completion_tokens` are the model's thought, without the tags around it.
     """

@@ -25,7 +25,6 @@ class TextUntilStop:
         self.reasoning = ""
         self.stop_string: str | None = None  # the one that ended it
         self.n_tokens = 0  # that `text` and `reasoning` are made of
-        self.n_thought = 0  # of these, the thought's
         self.logprobs: list[TokenLogprob] = []
         self._stop = stop
         self._held: list[Part] = []  # could be the beginning of a stop string
@@ -70,9 +69,7 @@ class TextUntilStop:
         """Keeps what is of the answer, and returns what is of the thought."""
         thought = [part for part in parts if part.is_thought]
         self._held += [part for part in parts if not part.is_thought]
-        n = sum(part.n_tokens for part in thought)
-        self.n_tokens += n
-        self.n_thought += n
+        self.n_tokens += sum(part.n_tokens for part in thought)
         chunk = _piece(thought, "reasoning")
         self.reasoning += chunk
         return [chunk] if chunk or chunk.logprobs else []

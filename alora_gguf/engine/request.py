@@ -347,7 +347,6 @@ class Request:
             prompt_tokens=self.n_prompt,
             cached_tokens=self.n_cached or 0,
             completion_tokens=n,
-            reasoning_tokens=self._text.n_thought,
             ttft_ms=(self._t_first - self._t_start) * 1e3,
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
             reasoning_tokens=self._n_thought,

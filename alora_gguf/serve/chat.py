@@ -26,7 +26,7 @@ from .prompt import Prepared, chat_prompt, text_prompt
 from .service import Service
 
 _KWARGS = "chat_template_kwargs"
-_SWITCHES = "enable_thinking", "thinking"  # what templates call the same
+SWITCHES = "enable_thinking", "thinking"  # what templates call the same
 _EFFORTS = "reasoning_effort", "thinking_effort", "reasoning_strength"
 _OURS = "adapter_name", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
 
@@ -121,7 +121,7 @@ def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, 
     template = service.model.template
     names = template.variables
     thinks = template.features.thinking is not None
-    switch = next((name for name in _SWITCHES if name in names and (thinks or name == _SWITCHES[0])), None)
+    switch = next((name for name in SWITCHES if name in names and (thinks or name == SWITCHES[0])), None)
     effort = next((name for name in _EFFORTS if name in names), None)
     asked: dict[str, tuple[str | None, Any]] = {}  # by the field: the template's name, and what it gets
     if body.enable_thinking is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from anyio import to_thread
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -38,6 +39,7 @@ class Door(Chooses):
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     enable_thinking: bool | None = None
+    thinking_budget: Annotated[int, Field(ge=-1)] | None = None
     structured_outputs: StructuredOutputs | None = None
     seed: int | None = None
     temperature: float | None = None
@@ -51,8 +53,12 @@ class Door(Chooses):
 
     def chat(self, **fields: Any) -> Chat:
         """With its own fields as chats have them. Raises Problem."""
-        shared = {name: getattr(self, name) for name in (*Chooses.model_fields, *Door.__annotations__) if name in Chat.model_fields}
-        return Chat.model_validate({name: value for name, value in {**shared, **fields}.items() if value is not None})
+        shared = {name: getattr(self, name) for name in Door.model_fields}
+        for name, value in fields.items():
+            if value is not None and shared.get(name) not in (None, value):
+                raise Problem(400, f"{name}: expected {json.dumps(value)[:40]}, as is said in another field, got another; give one", param=name)
+            shared[name] = shared.get(name) if value is None else value
+        return Chat.model_validate({name: value for name, value in shared.items() if value is not None})
 
     @contextmanager
     def by_its_names(self) -> Iterator[None]:

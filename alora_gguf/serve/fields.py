@@ -296,4 +296,5 @@ MESSAGES_WHY: Mapping[str, tuple[str, ...]] = {
     "where and when it is computed": ("service_tier", "inference_geo", "speed", "priority", "cache_control"),
     "beside the answer": ("diagnostics",),
 }
-MESSAGES_ONLY: Mapping[str, tuple[Any, ...]] = {"container": (), "mcp_servers": ([],), "context_management": ({}, {"edits": []})}
+_ALL_KEPT = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+MESSAGES_ONLY: Mapping[str, tuple[Any, ...]] = {"container": (), "mcp_servers": ([],), "context_management": ({}, {"edits": []}, _ALL_KEPT)}

@@ -204,3 +204,34 @@ def test_the_server_takes_openai_s_messages(app):
     ):
         refused = app.post("/v1/chat/completions", json={"messages": [*CHAT["messages"], message, parts]})
         assert refused.status_code == 400 and named in refused.json()["error"]["message"], refused.text
+
+
+def test_the_other_doors_have_thoughts_apart(app):
+    asked = {"input": "Is it open?"}
+    response = app.post("/v1/responses", json=asked).json()
+    told = lambda items: [(item["type"], item["content"][0]["text"]) for item in items]
+    assert told(response["output"]) == [("reasoning", THOUGHT), ("message", ANSWER)]
+    assert 0 < response["usage"]["output_tokens_details"]["reasoning_tokens"] < response["usage"]["output_tokens"]
+    events = [
+        json.loads(line[6:]) for line in app.post("/v1/responses", json={**asked, "stream": True}).text.splitlines() if line.startswith("data: ")
+    ]
+    of = lambda name: "".join(event["delta"] for event in events if event["type"] == f"response.{name}.delta")
+    assert (of("reasoning_text"), of("output_text")) == (THOUGHT, ANSWER) and told(events[-1]["response"]["output"]) == told(response["output"])
+    again = [{"role": "user", "content": "Is it open?"}, *response["output"], {"role": "user", "content": "And now?"}]
+    assert app.post("/v1/responses", json={"input": again, "include": ["reasoning.encrypted_content"]}).status_code == 200
+
+    say = lambda **more: app.post("/v1/messages", json={**CHAT, **more}).json()
+    content = say()["content"]
+    assert content == [{"type": "thinking", "thinking": THOUGHT, "signature": ""}, {"type": "text", "text": ANSWER}]
+    assert say(thinking={"type": "adaptive", "display": "omitted"})["content"] == [{**content[0], "thinking": ""}, content[1]]
+    assert [block["type"] for block in say(thinking={"type": "disabled"})["content"]] == ["text"]
+    enough, few = (say(thinking={"type": "enabled", "budget_tokens": n}) for n in (1024, 2))
+    assert enough["content"] == content and few["content"][0]["thinking"] in THOUGHT[:-1]
+    assert few["usage"]["output_tokens_details"]["thinking_tokens"] <= 2 < enough["usage"]["output_tokens_details"]["thinking_tokens"]
+    again = [*CHAT["messages"], {"role": "assistant", "content": content}, {"role": "user", "content": "And now?"}]
+    assert say(messages=again)["content"] == content
+    for more, named in (
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens: expected"),
+        ({"thinking": {"type": "disabled"}, "enable_thinking": True}, "enable_thinking: expected false"),
+    ):
+        assert say(**more)["error"]["message"].startswith(named)

@@ -90,4 +90,4 @@ def test_tokens_are_counted_up_to_what_is_certain():
     out = TextUntilStop((), PLAIN)
     for token in ("<think>", "a", " b", "</think>", "\n\n", "c"):
         out.push(token.encode())
-    assert (out.text, out.n_tokens, out.n_thought) == ("c", 6, 3)
+    assert (out.text, out.n_tokens) == ("c", 6)

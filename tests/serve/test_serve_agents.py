@@ -107,3 +107,11 @@ def test_langchain_s_anthropic(server, said):
     assert answer.text == said and answer.usage_metadata["output_tokens"] == 8
     assert "".join(chunk.text for chunk in model.stream(HELLO)) == said
     assert model.get_num_tokens_from_messages([HumanMessage(HELLO)]) == answer.usage_metadata["input_tokens"]
+
+
+def test_the_page_s_example_runs(demo, repo, capsys):
+    section = (repo / "docs" / "serve.md").read_text(encoding="utf-8").partition("## Responses and Messages\n")[2].partition("\n## ")[0]
+    code = "\n".join(line.removeprefix("    ") for line in section.splitlines() if line.startswith("    "))
+    exec("from openai import OpenAI\nfrom anthropic import Anthropic\n" + code.replace("http://127.0.0.1:8080", demo.url), {})
+    by_responses, by_messages = capsys.readouterr().out.splitlines()
+    assert by_responses == by_messages and "answerable" in by_responses

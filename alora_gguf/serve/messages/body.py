@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
 from .. import fields
 from ..body import Body, Chat
+from ..chat import SWITCHES
 from ..door import Door, tagged
 from ..problem import Problem
 
@@ -79,8 +80,10 @@ class Message(Body):
     def of_chat(self) -> Iterator[dict[str, Any]]:
         """Results of tools stand right behind the calls, and so before the text beside them. Raises Problem."""
         blocks = [TextBlock(type="text", text=self.content)] if isinstance(self.content, str) else self.content
-        of = lambda kind: [block for block in blocks if isinstance(block, kind)]
-        texts, thoughts, calls, results = of(TextBlock), of(ThinkingBlock), of(ToolUse), of(ToolResult)
+        texts = [block for block in blocks if isinstance(block, TextBlock)]
+        thoughts = [block for block in blocks if isinstance(block, ThinkingBlock)]
+        calls = [block for block in blocks if isinstance(block, ToolUse)]
+        results = [block for block in blocks if isinstance(block, ToolResult)]
         strangers = {"user": [*thoughts, *calls], "assistant": results, "system": [*thoughts, *calls, *results]}[self.role]
         if strangers:
             kind = strangers[0].type
@@ -156,7 +159,6 @@ class Messages(Door):
         "response_format": "output_config.format",
         "json_schema": "output_config.format",
         "reasoning_effort": "output_config.effort",
-        "thinking_budget_tokens": "thinking.budget_tokens",
     }
     harmless: ClassVar[frozenset[str]] = fields.harmless(fields.MESSAGES_WHY)
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.MESSAGES_ONLY
@@ -199,27 +201,25 @@ class Messages(Door):
         return chat
 
     def _thought(self, service: Service) -> dict[str, Any]:
-        """What `thinking` says to the template. Raises Problem."""
+        """What `thinking` says to the model: by its template, if that has a switch, and by the budget. Raises Problem."""
         if self.thinking is None or self.thinking.type == "adaptive":
             return {}
         template = service.model.template
-        can_be_told = "enable_thinking" in template.variables
-        thinks = template.features.thinking is not None
+        has_switch, thinks = any(name in template.variables for name in SWITCHES), template.features.thinking is not None
         if self.thinking.type == "disabled":
-            if thinks and not can_be_told and "reasoning_effort" not in template.variables:
-                raise Problem(400, "thinking: expected a model that can do without, got one that always thinks; leave it out", param="thinking")
-            return {"enable_thinking": False} if can_be_told else {"reasoning_effort": "none"} if thinks else {}
+            return {} if not thinks else {"enable_thinking": False} if has_switch else {"thinking_budget": 0}
         if not thinks:
             raise Problem(400, "thinking: expected a model that thinks, got one that does not; leave it out", param="thinking")
-        budget = {"thinking_budget_tokens": self.thinking.budget_tokens}
-        return {**budget, "enable_thinking": True} if can_be_told else budget
+        if self.thinking.budget_tokens is None:
+            raise Problem(400, "thinking.budget_tokens: expected one beside enabled, got none; give it, or adaptive", param="thinking")
+        return {"thinking_budget": self.thinking.budget_tokens, **({"enable_thinking": True} if has_switch else {})}
 
 
 class Counted(Messages):
     """What is asked for a number of tokens: the same but for what is of the answer alone, and that changes it not."""
 
 
-def _said(content: str | Texts | None) -> str:
+def _said(content: str | Sequence[TextBlock] | None) -> str:
     return content if isinstance(content, str) else "".join(block.text for block in content or ())
 
 
