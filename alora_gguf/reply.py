@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": json.dumps(self.arguments, ensure_ascii=False)}}
 
 
-class CallHead(NamedTuple):
+@dataclass(frozen=True)
+class CallHead:
     """Which of an answer's tool calls a chunk is of: the `index`-th, from 0."""
 
     index: int
