@@ -107,7 +107,7 @@ class ToolCalls:
             try:
                 yield from self._plain()
             except _Ended:
-                self._settle("text", len(self._text))
+                self._settle("gone" if self.calls and not self._text.strip() else "text", len(self._text))
                 return
             try:
                 self.in_call = True
@@ -121,7 +121,9 @@ class ToolCalls:
     def _end_badly(self, error: Exception) -> None:
         """A part that is no call; what of it has been settled was one."""
         got = "the end of the answer" if isinstance(error, _Ended) else str(error)
-        self.warnings.append(f"tool call: expected one of {printable(', '.join(self._tools), 80)} as the model's format has it, got {got}; it is text")
+        self.warnings.append(
+            f"tool call: expected one of {printable(', '.join(self._tools), 80)} as the model's format has it, got {got}; it is text"
+        )
         self._settle("text", len(self._text) if isinstance(error, _Ended) else max(1, len(self._opened)))
 
     def _plain(self) -> Wait:
@@ -148,8 +150,8 @@ class ToolCalls:
                     return
                 self._opened, self._at = tag, len(tag)
                 return
-            sure = len(text[:at].rstrip())
-            self._settle("text", sure - _n_begun(text[:sure], self._starts) if at == len(text) else sure)
+            sure = text[:at].rstrip()
+            self._settle("text", len(sure[: len(sure) - _n_begun(sure, self._starts)].rstrip() if at == len(text) else sure))
             yield from self._wait()
 
     @property

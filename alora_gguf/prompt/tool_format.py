@@ -19,6 +19,7 @@ from .messages import Message
 
 NOW = datetime(2026, 1, 1)
 
+
 class Hole(Enum):
     """What stands in a text and is another in each call."""
 
@@ -227,8 +228,7 @@ class _Written:
     def _turn(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str] | None:
         """What stands before the first name in the model's turn, and all that stands behind it."""
         made = [
-            {"id": _IDS[i], "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
-            for i, (name, arguments) in enumerate(calls)
+            {"id": _IDS[i], "type": "function", "function": {"name": name, "arguments": dict(arguments)}} for i, (name, arguments) in enumerate(calls)
         ]
         results = [{"role": "tool", "name": name, "tool_call_id": _IDS[i], "content": _RESULT} for i, (name, _) in enumerate(calls)]
         text = self._write([_USER, {"role": "assistant", "content": "", "tool_calls": made}, *results])
@@ -355,9 +355,7 @@ def _shortened(style: Tagged, between: str, more: str | None, end: str) -> tuple
     return style, between, None if more is None else more[n:], end[n:]
 
 
-def _assembled(
-    before: str, between: str, more: str | None, end: str, style: str | Tagged | Quoted, stop: str, source: str
-) -> ToolFormat | None:
+def _assembled(before: str, between: str, more: str | None, end: str, style: str | Tagged | Quoted, stop: str, source: str) -> ToolFormat | None:
     before, between, end = (_with_marks(text) for text in (before, between, end))
     more = None if more is None else _with_marks(more)
     keys, opening = None, ""

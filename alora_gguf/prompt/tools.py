@@ -152,7 +152,9 @@ def _of_function(function: Callable[..., Any], where: str) -> Schema:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise PromptError(f"{where} {name}: expected parameters with names, got {_shown(str(parameter))}; give its schema")
         if parameter.annotation is parameter.empty:
-            raise PromptError(f"{where} {name}: expected a type hint for each parameter, got none for {parameter.name!r}; add one, or give its schema")
+            raise PromptError(
+                f"{where} {name}: expected a type hint for each parameter, got none for {parameter.name!r}; add one, or give its schema"
+            )
         default = ... if parameter.default is parameter.empty else parameter.default
         more = {"description": said[parameter.name]} if parameter.name in said else {}
         fields[f"field{len(fields)}"] = (parameter.annotation, Field(default, alias=parameter.name, **more))

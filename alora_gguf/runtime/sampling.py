@@ -140,14 +140,15 @@ class Candidates:
 class Sampler:
     """A llama_sampler chain with its own state, and a constraint if one is asked for. free() it.
 
+    It follows `constraint`, if one is given, else that of the params.
     Raises PromptError for a constraint that is none, and for a biased token that there is not.
     """
 
     _chain: Any = None
     _candidates: Candidates | None = None
 
-    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
-        self.constraint = params.constraint(vocab)
+    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int], constraint: Constraint | None = None):
+        self.constraint = params.constraint(vocab) if constraint is None else constraint
         self._end = vocab.ends[0] if vocab.ends else vocab.eos
         bias = params.logit_bias or {}
         for token in bias:
@@ -208,6 +209,14 @@ class Sampler:
             self.constraint.accept(token)
             llama_cpp.llama_sampler_accept(self._chain, token)
         return forced
+
+    def constrain(self, constraint: Constraint, tokens: Sequence[int]) -> None:
+        """From now on it follows a constraint that began with these tokens, if they follow it too."""
+        for token in tokens:
+            if not constraint.allows(token):
+                return
+            constraint.accept(token)
+        self.constraint = constraint
 
     @property
     def is_over(self) -> bool:

@@ -33,6 +33,7 @@ Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
 async def chat(service: Service, request: Request) -> Response:
     body = Chat.model_validate_json(await request.body())
     adapter = service.adapter(body)
+    body.choice  # noqa: B018  what is wrong with it is said before anything is made
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
 
@@ -71,8 +72,13 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         )
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
+    if body.tools:
+        if variables.get("tools"):
+            raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
+        variables = {**variables, "tools": body.tools}
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    return scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    messages = [message.plain for message in body.messages]
+    return scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, body.choice if body.tools else None), body)
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:
