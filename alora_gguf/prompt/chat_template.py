@@ -84,8 +84,9 @@ class ChatTemplate:
 
     def _written(self, messages: Sequence[Message]) -> str:
         """What it writes of messages, without a generation prompt; "" if it refuses them."""
+        absent: dict[str, Any] = self.features.absent
         try:
-            return self.render(fitted(messages, self.features), add_generation_prompt=False, now=NOW, **self.features.absent)
+            return self.render(fitted(messages, self.features), add_generation_prompt=False, now=NOW, **absent)
         except PromptError:
             return ""
 

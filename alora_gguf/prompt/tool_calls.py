@@ -137,7 +137,7 @@ class ToolCalls:
             if self._n and self._format.stop and text.lstrip().startswith(self._format.stop):
                 self.stopped = True
                 return
-            if found and tag in self._format.noise and not (longer := self._may_become(text[at:], tag)):
+            if found and tag in self._format.noise and not self._may_become(text[at:], tag):
                 self._settle("text", at)
                 self._settle("gone", len(tag))
                 continue
@@ -564,7 +564,7 @@ def read_calls(format: ToolFormat, tools: Mapping[str, Mapping[str, Any]], text:
 
 def is_read(format: ToolFormat, write: Write, *, several: bool) -> bool:
     """Whether what a template writes of some calls is read as these calls, whole and in pieces."""
-    tools: dict[str, Mapping[str, Any]] = dict.fromkeys(("xtoolx", "xotherx"), {"properties": {"xkeyx": {"type": "string"}}})
+    tools: dict[str, Mapping[str, Any]] = {name: {"properties": {"xkeyx": {"type": "string"}}} for name in ("xtoolx", "xotherx")}
     for arguments in ({"xkeyx": "Xvaluex", "xlastx": {"xinx": [1, True, "Xdeepx"]}}, {}):
         wanted = [(name, arguments) for name in list(tools)[: 1 + several]]
         made = [

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from os.path import commonprefix
 from typing import Any
 
 from .messages import Message
@@ -209,21 +208,21 @@ class _Written:
             return None
         behind = behind.partition(_RESULT)[0]
         more: str | None = None
-        first_between = between
+        numbered: str | None = between
         if self._several and (two := self._turn([(_NAME, _VALUES), (_OTHER, _VALUES)])) is not None:
             _, between, after = self._arguments(two[1])
             more, name, rest = after.partition(_OTHER)
             again = self._arguments(rest)
             if not name or again[0] != style:
                 return None
-            between, first_between = _numbered(between, again[1])
+            between, numbered = _numbered(between, again[1])
             before, more = _numbered_before(before, more)
             behind = again[2].partition(_RESULT)[0]
         end, stop = self._end(behind)
         shortened = style
         if isinstance(style, Tagged):
             shortened, between, more, end = _shortened(style, between, more, end)
-        return _assembled(before, between, more, end, shortened, stop, source) if first_between is not None else None
+        return None if numbered is None else _assembled(before, between, more, end, shortened, stop, source)
 
     def _turn(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str] | None:
         """What stands before the first name in the model's turn, and all that stands behind it."""
@@ -233,7 +232,7 @@ class _Written:
         results = [{"role": "tool", "name": name, "tool_call_id": _IDS[i], "content": _RESULT} for i, (name, _) in enumerate(calls)]
         text = self._write([_USER, {"role": "assistant", "content": "", "tool_calls": made}, *results])
         plain = [self._write([_USER, _SAID]), self._write([_USER, _SAID, _AGAIN])]
-        at = min((len(commonprefix([text, other])) for other in plain if other), default=0)
+        at = min((len(_common(text, other)) for other in plain if other), default=0)
         at = cut.start() if (cut := _OPEN_TAG.search(text[:at])) else at
         begin, name, rest = text[at:].partition(_NAME)
         if not name:
@@ -280,7 +279,7 @@ class _Written:
             return None, "", ""
         [joint] = joints
         begin = _common_end(cut[0][0], joint)
-        after = commonprefix([joint[: len(joint) - len(begin)], rest]) if begin else ""
+        after = _common(joint[: len(joint) - len(begin)], rest) if begin else ""
         if not (begin.strip() and after.strip()):
             return None, "", ""
         others = {kind: middle for kind, middle in middles.items() if middle != middles["string"]}
@@ -314,8 +313,14 @@ def _made(i: int) -> dict[str, Any]:
     return {"id": _IDS[i], "type": "function", "function": {"name": _NAME, "arguments": dict(_VALUES)}}
 
 
+def _common(*texts: str) -> str:
+    """What they begin with."""
+    first, last = min(texts), max(texts)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
+
+
 def _common_end(a: str, b: str) -> str:
-    return commonprefix([a[::-1], b[::-1]])[::-1]
+    return _common(a[::-1], b[::-1])[::-1]
 
 
 _MARKS = {Hole.ID: "\x01", Hole.INDEX: "\x02", Hole.NAME: "\x03"}  # in texts that are not cut yet
@@ -350,7 +355,7 @@ def _with_marks(text: str) -> str:
 def _shortened(style: Tagged, between: str, more: str | None, end: str) -> tuple[Tagged, str, str | None, str]:
     """What stands behind each argument belongs to it, and is no part of what stands behind them all."""
     rest = (end, *(() if more is None else (more,)))
-    after = commonprefix([style.after, *rest])
+    after = _common(style.after, *rest)
     n = len(after) if after.strip() == style.after.strip() else 0
     return style, between, None if more is None else more[n:], end[n:]
 
