@@ -109,9 +109,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an intrinsic said of an answer's first `n_chars` characters; `error` if it could not."""
+    """What an intrinsic said of an answer's first `n_chars` characters and `n_calls` calls of tools; `error` if it could not."""
 
     name: str
     n_chars: int
     reply: Reply | None
     error: Exception | None = None
+    n_calls: int = 0

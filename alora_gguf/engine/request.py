@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PromptError, ResultError, copied
-from ..reply import Chunk, Reply, TokenLogprob, Usage
+from ..reply import Chunk, Reply, TokenLogprob, ToolCall, Usage
 from ..runtime.constraint import Constraint
 from ..runtime.context import Context, Span
 from ..runtime.sampling import Sampler, SamplingParams
@@ -24,6 +24,7 @@ from .detokenizer import TextUntilStop
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
+    from ..prompt.tool_use import ToolUse
 
 _log = logging.getLogger("alora_gguf")
 
@@ -44,6 +45,7 @@ class Request:
     result_of     makes the Reply's result of its text and logprobs, once the text is whole, on the thread that asks for it
     warnings      what the Reply says beside its text
     thinking      the strings around the model's thought, which is no part of the text; in_thought: the prompt ends within it
+    tools         what the answer may do with tools; without it, it calls none
 
     `tokens` are the prompt, what was sampled, and what the constraint forces to come next, which is decoded together with
     what it follows. The first `n_known` of them are said.
@@ -66,6 +68,7 @@ class Request:
         warnings: Sequence[str] = (),
         thinking: Thinking | None = None,
         in_thought: bool = False,
+        tools: ToolUse | None = None,
     ):
         prompt = vocab.check(prompt)
         for a in activations:
@@ -93,8 +96,9 @@ class Request:
         self._label = 0
         self._vocab = vocab
         with vocab.lifetime:
-            self._sampler = Sampler(params, vocab, self.tokens)
-        self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought)
+            self._sampler = Sampler(params, vocab, self.tokens, tools.constraint(vocab, params) if tools else None)
+        self._of_calls = tools.constraint_of_calls(vocab) if tools and self._sampler.constraint is None else None
+        self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought, calls=tools.reader() if tools else None)
         if thinking is None and params.thinking_budget is not None:
             raise PromptError("thinking_budget: expected a chat with a model that thinks, as its chat template says, got none; leave it out")
         self._n_thought = 0  # tokens
@@ -103,7 +107,7 @@ class Request:
         if thinking is not None and params.thinking_budget is not None:
             none_at_all = params.thinking_budget == 0 and not in_thought
             self._written_tags = vocab.tokenize_more(thinking.without if none_at_all else thinking.closing)
-        self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
+        self._tags = "\n".join([*(dataclasses.astuple(thinking) if thinking else ()), *([tools.format.tags] if tools else ())])
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
         self._t_first = self._t_last = self._t_start
@@ -226,10 +230,17 @@ class Request:
         self._append([token])
         self._say(self._logprob(logits, token) if self.params.logprobs else None)
         if self.finish_reason is None:
+            self._constrain_call()
             self._force()
             if not self.params.logprobs and (self._is_over or self._n_left <= 0):  # nothing that follows has to be computed
                 self._say_up_to(len(self.tokens))
         return True
+
+    def _constrain_call(self) -> None:
+        """Where the model has begun to call a tool, the rest of the answer is what can follow."""
+        if self._of_calls is not None and (n := self._text.n_in_call) is not None and self.n_known == len(self.tokens):
+            self._sampler.constrain(self._of_calls, self.tokens[len(self.tokens) - n :])
+            self._of_calls = None
 
     def _force(self) -> None:
         """Appends what has to come next."""
@@ -293,6 +304,7 @@ class Request:
             del self.tokens[self.n_known :]
             for chunk in self._text.flush():
                 self.on_chunk(chunk)
+            self.warnings += self._text.warnings
         except BaseException as e:
             self.error = self.error or e
         on_end, self.on_chunk, self.on_end = self.on_end, _nothing, _nothing  # what waits for them knows the model, perhaps as the last
@@ -323,6 +335,11 @@ class Request:
     def reasoning(self) -> str:
         """What it thought so far."""
         return self._text.reasoning
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Those that are whole."""
+        return list(self._text.calls)
 
     def reply(self) -> Reply:
         """Raises the error that ended it, if one did, or ResultError."""
@@ -356,9 +373,10 @@ class Request:
         return Reply(
             self._text.text,
             self.usage,
-            self.finish_reason or "cancelled",
+            "tool_calls" if self.finish_reason == "stop" and self._text.calls else self.finish_reason or "cancelled",
             self.generated,
             self._text.logprobs,
+            tool_calls=self.tool_calls,
             reasoning=self._text.reasoning,
             stop_string=self._text.stop_string,
             warnings=list(self.warnings),

@@ -41,6 +41,7 @@ _EXPECTED = {
     "grammar": "GBNF with a rule `root`, or Lark with a rule `start`",
     "regex": "a regular expression without look-around and references back",
     "choice": "texts",
+    "tools": "schemas of arguments that can be enforced",
 }
 _STARTING = threading.Lock()
 SECONDS = 1.0  # that it may take to find what comes next
@@ -143,7 +144,7 @@ class Constraints:
         self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
 
     def constraint(self, name: str, value: Any) -> Constraint:
-        """One of KINDS, at the beginning of a text. Raises PromptError."""
+        """One of KINDS, or the Lark of "tools", at the beginning of a text. Raises PromptError."""
         grammar = grammar_of(name, value)
         with self._lock:
             matcher = self._compiled.get((name, grammar))
@@ -186,7 +187,7 @@ def grammar_of(name: str, value: Any) -> str:
     from llguidance import LLMatcher
 
     if name == "json_schema":
-        schema = _schema(value)
+        schema = enforceable(schema_of(value))
         try:
             options: JsonCompileOptions = {} if schema.get("x-guidance") else _AS_DUMPED
             made: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=options, overrides=_STRICT)
@@ -247,20 +248,19 @@ def _with_stack(function: Callable[[], Made]) -> Made:
     return done[0]
 
 
-def _schema(value: Any) -> dict[str, Any]:
-    """The schema, checked, as far as llguidance can enforce it."""
+def schema_of(value: Any) -> Any:
+    """A schema that is given as such or as its JSON. Raises PromptError."""
     try:
         text = value if isinstance(value, str) else json.dumps(value)
         if len(text) > _MOST:
             raise PromptError(f"json_schema: expected at most {_MOST} characters, got {len(text)}; simplify it")
-        schema = json.loads(text)
+        return json.loads(text)
     except (TypeError, ValueError, RecursionError) as e:
         raise _refused("json_schema", "a JSON schema", f"{type(e).__name__}: {e}") from e
-    return enforceable(schema)
 
 
 def _text(name: str, value: Any) -> str:
-    wanted = "a regular expression" if name == "regex" else "GBNF text" if name == "grammar" else "texts"
+    wanted = "a regular expression" if name == "regex" else "GBNF text" if name == "grammar" else "texts" if name == "choice" else "Lark"
     if not isinstance(value, str):
         raise PromptError(f"{name}: expected {wanted}, got {value!r:.80}")
     if len(value) > _MOST:

@@ -141,6 +141,7 @@ class Candidates:
 class Sampler:
     """A llama_sampler chain with its own state, and a constraint if one is asked for. free() it.
 
+    It follows `constraint`, if one is given, else that of the params.
     Raises PromptError for a constraint that is none, and for a biased token that there is not.
     """
 
@@ -148,8 +149,8 @@ class Sampler:
     _candidates: Candidates | None = None
     _workers: Workers | None = None
 
-    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
-        self.constraint = params.constraint(vocab)
+    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int], constraint: Constraint | None = None):
+        self.constraint = params.constraint(vocab) if constraint is None else constraint
         if self.constraint is not None:
             self.constraint.forced(0)  # looked for here, and not where it is asked for first
         self._end = vocab.ends[0] if vocab.ends else vocab.eos
@@ -229,6 +230,14 @@ class Sampler:
         """Tokens that come next whatever the constraint says, as a thought's end: the penalties know them."""
         for token in tokens:
             llama_cpp.llama_sampler_accept(self._chain, token)
+
+    def constrain(self, constraint: Constraint, tokens: Sequence[int]) -> None:
+        """From now on it follows a constraint that began with these tokens, if they follow it too."""
+        for token in tokens:
+            if not constraint.allows(token):
+                return
+            constraint.accept(token)
+        self.constraint = constraint
 
     @property
     def is_over(self) -> bool:

@@ -47,9 +47,15 @@ class ChatAnswer:
 
     def _text(self, reply: Reply) -> dict[str, Any]:
         thought = {"reasoning_content": reply.reasoning} if reply.reasoning else {}
-        return {"message": {"role": "assistant", "content": reply.text, **thought, "refusal": None}}
+        calls = {"tool_calls": [call.message for call in reply.tool_calls]} if reply.tool_calls else {}
+        content = None if calls and not reply.text else reply.text
+        return {"message": {"role": "assistant", "content": content, **thought, **calls, "refusal": None}}
 
     def _delta(self, text: str) -> dict[str, Any]:
+        if isinstance(text, Chunk) and text.call is not None:
+            head = {"id": text.call.id, "type": "function"} if not text else {}
+            named = {} if text else {"name": text.call.name}
+            return {"delta": {"tool_calls": [{"index": text.call.index, **head, "function": {**named, "arguments": str(text)}}]}}
         name = "reasoning_content" if isinstance(text, Chunk) and text.kind == "reasoning" else "content"
         return {"delta": {name: text} if text else {}}
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import PromptError
+from ..prompt.tools import MODES, ToolChoice, choice_of, tools_of
 from ..runtime.sampling import SamplingParams
 from ..text import printable
 from . import fields
@@ -318,6 +320,9 @@ class Chat(Generate):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     documents: list[Document] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     arguments: dict[str, Any] | None = None
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -362,6 +367,21 @@ class Chat(Generate):
             if value is not None and variables.setdefault(name, value) != value:
                 raise Problem(400, f"{name}: expected {variables[name]!r:.40}, as in chat_template_kwargs, got {value!r:.40}; give one", param=name)
         return variables
+
+    @property
+    def choice(self) -> ToolChoice:
+        """What it says of its tools. Raises PromptError."""
+        if isinstance(self.tool_choice, str) and self.tool_choice not in MODES:
+            raise Problem(400, f"tool_choice: expected one of {', '.join(MODES)}, got {self.tool_choice!r:.60}", param="tool_choice")
+        return choice_of(self.tool_choice, self.tools or (), self.parallel_tool_calls)
+
+    @field_validator("tools")
+    @classmethod
+    def _checked_tools(cls, tools):
+        try:
+            return tools_of(tools)
+        except PromptError as e:
+            raise Problem(400, str(e), param="tools") from e
 
     @model_validator(mode="after")
     def _top_of_logprobs(self):

@@ -63,6 +63,7 @@ async def complete(service: Service, request: Request) -> Response:
 def asked_in_chat(service: Service, body: Chat, request: Request) -> Asked:
     """Raises PromptError, Problem."""
     adapter = service.adapter(body)
+    body.choice  # noqa: B018  what is wrong with it is said before anything is made
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
 
@@ -99,8 +100,14 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         )
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
+    if body.tools:
+        if variables.get("tools"):
+            raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
+        variables = {**variables, "tools": body.tools}
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    prepared = scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    messages = [message.plain for message in body.messages]
+    choice = body.choice if body.tools else None
+    prepared = scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, choice), body)
     return replace(prepared, warnings=[*prepared.warnings, *service.model.template.unread(variables)])
 
 

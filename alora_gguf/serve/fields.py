@@ -19,6 +19,9 @@ ABOUT = {
     "adapter": "an adapter by its name",
     "lora": "llama-server's `[{id, scale}]`: `id` is an adapter's place in `/v1/models`, from 0, or its name; at most one has a scale that is not 0",
     "documents": "texts for the chat template",
+    "tools": "functions that the model may call, in OpenAI's form",
+    "tool_choice": '`auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`; with `none` the prompt still has the tools',
+    "parallel_tool_calls": "false: one call at most",
     "arguments": "of the instruction of an io.yaml",
     "result": "an intrinsic's `result` in each choice",
     "chat_template_kwargs": "variables of the chat template; one that it does not read is a warning; `adapter_name` is an adapter",
@@ -76,7 +79,6 @@ WHY: Mapping[str, tuple[str, ...]] = {
         "data_parallel_rank",
     ),
     "beside the answer": ("timings_per_token", "return_progress", "stream_reasoning"),
-    "of tools, of which there are none": ("parallel_tool_calls", "parse_tool_calls"),
     "of images, of which there are none": ("mm_processor_kwargs", "media_io_kwargs"),
     "of samplers that are off": (
         "mirostat_tau",
@@ -139,8 +141,7 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "guided_whitespace_pattern": (),
     },
     "of chats": {
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
+        "parse_tool_calls": (True,),
         "functions": ([],),
         "function_call": ("none", "auto"),
         "modalities": (["text"], []),
