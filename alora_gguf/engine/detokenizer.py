@@ -23,6 +23,7 @@ class TextUntilStop:
     def __init__(self, stop: Sequence[str] = (), thinking: Thinking | None = None, *, in_thought: bool = False):
         self.text = ""
         self.reasoning = ""
+        self.stopped = False
         self.stop_string: str | None = None  # the one that ended it
         self.n_tokens = 0  # that `text` and `reasoning` are made of
         self.logprobs: list[TokenLogprob] = []
@@ -30,11 +31,6 @@ class TextUntilStop:
         self._held: list[Part] = []  # could be the beginning of a stop string
         self._thoughts = Thoughts(thinking, begun=in_thought)
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    @property
-    def stopped(self) -> bool:
-        """Whether one of the stop strings has come."""
-        return self.stop_string is not None
 
     @property
     def is_thinking(self) -> bool:
@@ -53,6 +49,7 @@ class TextUntilStop:
         held = "".join(part.text for part in self._held)
         found = [(i, s) for i, s in ((held.find(s), s) for s in self._stop) if i >= 0]
         if found:
+            self.stopped = True
             end, self.stop_string = min(found, key=lambda one: one[0])
             return [*chunks, *self._release(end, cut=True)]
         return [*chunks, *self._release(len(held) - max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0), keep)]
