@@ -8,6 +8,7 @@ import sys
 import anthropic
 import openai
 import pytest
+from live import running
 from pydantic import BaseModel
 
 HELLO = "Say something odd about whales."
@@ -132,15 +133,37 @@ def test_langchain_s_anthropic(server, said):
     assert model.get_num_tokens_from_messages([HumanMessage(HELLO)]) == answer.usage_metadata["input_tokens"]
 
 
+# tools: the embedded model, whose own template writes none, with one that does
+TEMPLATE = """
+{%- if tools %}{{ '<|im_start|>system\nCall functions of <tools>' }}{% for tool in tools %}{{ '\n' + tool | tojson }}{% endfor %}
+{{- '</tools> so: <tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call><|im_end|>\n' }}{% endif %}
+{%- for m in messages %}
+{%- if m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + m.content + '\n</tool_response><|im_end|>\n' }}
+{%- else %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') }}
+{%- for call in m.tool_calls or [] %}
+{{- '\n<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}{{ call.function.arguments | tojson }}{{ '}\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+
+
 @pytest.fixture(scope="module")
-def smol(demo):
-    with demo.client() as client:
+def agent(base_q4, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agent")
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", base_q4, folder / "agent.gguf", "--chat-template", TEMPLATE]
+    subprocess.run(command, check=True, capture_output=True)
+    with running(folder / "log", "--model", folder / "agent.gguf", "--ctx", 4096, "--name", "smol") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def smol(agent):
+    with agent.client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def smol_claude(demo):
-    with anthropic.Anthropic(base_url=demo.url, api_key="none", max_retries=0, timeout=120) as client:
+def smol_claude(agent):
+    with anthropic.Anthropic(base_url=agent.url, api_key="none", max_retries=0, timeout=120) as client:
         yield client
 
 
@@ -222,7 +245,7 @@ def test_anthropic_s_messages_use_tools(smol_claude, call, stream):
 
 
 @pytest.mark.parametrize("door", ["chat", "responses", "messages"])
-def test_langchain_s_tools(demo, call, door):
+def test_langchain_s_tools(agent, call, door):
     from langchain_anthropic import ChatAnthropic
     from langchain_core.messages import HumanMessage, ToolMessage
     from langchain_core.tools import tool
@@ -235,9 +258,9 @@ def test_langchain_s_tools(demo, call, door):
 
     made = {"model": "smol", "api_key": "none", "temperature": 0, "max_retries": 0, "max_tokens": 100}
     if door == "messages":
-        model = ChatAnthropic(**made, base_url=demo.url)
+        model = ChatAnthropic(**made, base_url=agent.url)
     else:
-        model = ChatOpenAI(**made, base_url=f"{demo.url}/v1", use_responses_api=door == "responses")
+        model = ChatOpenAI(**made, base_url=f"{agent.url}/v1", use_responses_api=door == "responses")
     bound = model.bind_tools([get_weather], tool_choice="get_weather", parallel_tool_calls=False)
     answer = bound.invoke(ASKED)
     [one] = answer.tool_calls
@@ -253,9 +276,9 @@ def test_langchain_s_tools(demo, call, door):
     assert said.text or said.tool_calls
 
 
-def test_llm_with_tools(demo, tmp_path):
+def test_llm_with_tools(agent, tmp_path):
     """simonw's llm offers the functions of a file, and calls what the model asks for."""
-    (tmp_path / "extra-openai-models.yaml").write_text(f"- model_id: ours\n  model_name: smol\n  api_base: {demo.url}/v1\n  supports_tools: true\n")
+    (tmp_path / "extra-openai-models.yaml").write_text(f"- model_id: ours\n  model_name: smol\n  api_base: {agent.url}/v1\n  supports_tools: true\n")
     env = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
     functions = 'def get_weather(city: str) -> str:\n    "The weather in a city"\n    return f"It snows in {city}."\n'
     for how in ([], ["--no-stream"]):
