@@ -168,7 +168,7 @@ OLLAMA_ABOUT = {
     "logprobs": "log probabilities",
     "top_logprobs": "how many of the likeliest, beside `logprobs`",
     "keep_alive": "the model stays loaded; where nothing is asked, 0 is answered with `unload`",
-    "options": "",
+    "options": "of sampling, below",
 }
 OLLAMA_OPTIONS_ABOUT = {
     "num_predict": "-1 and -2 are as many as fit, and `--max-tokens` the most",

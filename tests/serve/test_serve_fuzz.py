@@ -1,4 +1,4 @@
-"""Bodies of any kind: each has an answer or an error in OpenAI's shape, and the server goes on.
+"""Bodies of any kind: each has an answer or an error in OpenAI's or in Ollama's shape, and the server goes on.
 
 `--hypothesis-profile fuzz` tries more of them.
 """
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
+from alora_gguf.serve.ollama import bodies as ollama
 
 TEXT = st.text(max_size=12) | st.sampled_from(
     ["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"]
@@ -27,6 +28,12 @@ VALID = {
     "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
     "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
     "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
+    "/api/chat": (ollama.OllamaChat, {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 2}}),
+    "/api/generate": (ollama.OllamaGenerate, {"model": "tiny", "prompt": "Hi", "options": {"num_predict": 2}}),
+    "/api/embed": (ollama.OllamaEmbed, {"model": "tiny", "input": "Hi"}),
+    "/api/embeddings": (ollama.OllamaEmbeddings, {"model": "tiny", "prompt": "Hi"}),
+    "/api/show": (ollama.OllamaName, {"model": "tiny"}),
+    "/api/pull": (ollama.OllamaName, {"model": "tiny"}),
     "/v1/load_lora_adapter": (bodies.LoadAdapter, {"lora_name": "fuzzed", "lora_path": "nothing"}),
     "/v1/unload_lora_adapter": (bodies.UnloadAdapter, {"lora_name": "fuzzed"}),
 }
@@ -46,6 +53,9 @@ def check(response):
         return
     assert 400 <= response.status_code < 500, (response.status_code, response.text)
     error = response.json()["error"]
+    if response.request.url.path.startswith("/api/"):
+        assert isinstance(error, str) and error
+        return
     assert error.keys() == {"message", "type", "param", "code"} and error["message"]
 
 
@@ -57,12 +67,16 @@ def test_fields_of_any_kind(client, server, path, data):
     names = sorted({*model.model_fields, *model.harmless, *model.only, "extra_body"})
     fields = data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4))
     chosen = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"]))} if "model" in model.model_fields else {}
-    body = {**chosen, **valid, **fields}
+    body = {**valid, **chosen, **fields}
     for name in {"max_tokens", "max_completion_tokens", "n_predict", "top_logprobs"} & {*model.model_fields}:  # no more work than a test has time for
         if isinstance(body.get(name), (int, float)) and not 0 <= body[name] <= 3:
             body[name] = 3
     if "max_tokens" in model.model_fields and body.get("max_tokens") is None:
         body["max_tokens"] = 2
+    if "options" in valid and not isinstance(body["options"], (bool, int, float, str, list)):
+        model = ollama.OllamaOptions
+        names = sorted({*model.model_fields, *model.harmless, *model.only})
+        body["options"] = {**data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4)), "num_predict": 2}
     if "unload" in path and str(body["lora_name"]) in server.files:
         return  # other tests have need of it
     check(client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"}))
@@ -77,8 +91,10 @@ def test_bytes_of_any_kind(client, path, at, new, n):
     place = int(at * len(whole))
     content = whole[:place] + new + whole[place + n :]
     try:
-        if json.loads(content).get("max_tokens") not in range(-3, 30):
+        read = json.loads(content)
+        n = read["options"].get("num_predict") if "options" in VALID[path][1] else read.get("max_tokens")
+        if n not in range(-3, 30) or n in (-1, -2):
             return
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         pass
     check(client.post(path, content=content))

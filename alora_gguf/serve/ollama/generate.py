@@ -28,7 +28,7 @@ async def chat(service: Service, request: Request) -> Response:
         return _nothing(service, body, answer)
     with _in_its_names():
         asked = asked_in_chat(service, _chat(service, body, body.asked), request)
-    return await _answer(service, body, asked, answer)
+        return await _answer(service, body, asked, answer)
 
 
 async def complete(service: Service, request: Request) -> Response:
@@ -41,7 +41,7 @@ async def complete(service: Service, request: Request) -> Response:
             asked = asked_in_completion(service, Completion.model_validate(_given(body.asked)), request)
         else:
             asked = asked_in_chat(service, _chat(service, body, body.asked), request)
-    return await _answer(service, body, asked, answer)
+        return await _answer(service, body, asked, answer)
 
 
 def _answer_to(service: Service, body: Generates, *, in_chat: bool) -> OllamaAnswer:
