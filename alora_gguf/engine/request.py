@@ -81,6 +81,7 @@ class Request:
         self.on_end: Callable[[], Any] = on_end or _nothing
         self.warnings = list(warnings)
         self.finish_reason: str | None = None
+        self.end: int | None = None  # the token that ended it, which is none of `tokens`
         self.error: BaseException | None = None
         self.cancelled = False
         self.has_ended = False
@@ -185,6 +186,7 @@ class Request:
         if token < 0 or self._vocab.is_eog(token):
             self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
+            self.end = token if token >= 0 else None
             return
         self._append([token])
         self._say(self._logprob(logits, token) if self.params.logprobs else None)

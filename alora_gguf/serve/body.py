@@ -243,6 +243,7 @@ class Generate(Chooses):
     guided_grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
     grammar: str | None = None
+    return_token_ids: bool | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -309,6 +310,8 @@ class Chat(Generate):
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.ONLY_CHAT
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    prompt_token_ids: list[int] | None = None  # as vLLM's clients have it
+    input_ids: list[int] | None = None  # as SGLang has it
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -334,6 +337,17 @@ class Chat(Generate):
         if name and not (isinstance(name, str) and self.adapter in (None, "", name)):
             raise Problem(400, f"chat_template_kwargs.adapter_name: expected the name of one adapter, got {name!r:.60}", param="chat_template_kwargs")
         return self.adapter or name or None
+
+    @property
+    def told_tokens(self) -> tuple[str, list[int]] | None:
+        """The field that has the prompt's tokens in place of the messages, and these. Raises Problem."""
+        given = [(name, tokens) for name in ("prompt_token_ids", "input_ids") if (tokens := getattr(self, name)) is not None]
+        if len(given) > 1 and given[0][1] != given[1][1]:
+            raise Problem(400, "input_ids: expected the same as prompt_token_ids, got others; give one", param="input_ids")
+        for name in ("arguments", "result") if given else ():
+            if getattr(self, name):
+                raise Problem(400, f"{name}: expected none beside {given[0][0]}, got some; an io.yaml reads messages, not tokens", param=name)
+        return given[0] if given else None
 
     @property
     def variables(self) -> dict[str, Any]:

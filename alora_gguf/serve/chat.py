@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..engine.adapter import Adapter
+from ..errors import PromptError
 from ..prompt.builder import Setting
 from ..prompt.messages import checked_variables
 from ..runtime.sampling import SamplingParams
@@ -21,7 +22,7 @@ from .body import Chat, Completion, Generate
 from .events import stream
 from .generation import Generation
 from .problem import Problem
-from .prompt import Prepared, chat_prompt, text_prompt
+from .prompt import Prepared, chat_prompt, text_prompt, tokens_prompt
 from .service import Service
 
 _KWARGS = "chat_template_kwargs"
@@ -94,6 +95,14 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         raise Problem(
             400, "arguments: expected an intrinsic with an io.yaml, whose instruction takes them, got none; leave them out", param="arguments"
         )
+    if told := body.told_tokens:
+        name, tokens = told
+        try:
+            return scaled(tokens_prompt(service.model, tokens, adapter), body)
+        except PromptError as e:
+            if not str(e).startswith("tokens"):
+                raise
+            raise Problem(400, str(e).replace("tokens", name, 1), param=name) from e
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
@@ -133,8 +142,22 @@ async def _answer(service: Service, asked: Asked, answer: ChatAnswer) -> Respons
         return await stream(_chunks(service, asked, answer))
     async with service.generating(asked.n, asked.make, streams=False, cache_salt=asked.cache_salt) as generation:
         replies = await generation.ended()
-        whole = answer.whole(replies, asked.n_prompts, await to_thread.run_sync(generation.results))
-        return JSONResponse({**whole, **_warnings(generation)})
+        whole = answer.whole(replies, asked.n_prompts, await to_thread.run_sync(_more, asked, generation))
+        return JSONResponse({**whole, **_prompt_ids(asked, generation), **_warnings(generation)})
+
+
+def _more(asked: Asked, generation: Generation) -> list[dict[str, Any]]:
+    """What each choice has beside its text. Raises ResultError."""
+    results = generation.results()
+    if not asked.body.return_token_ids:
+        return results
+    own = lambda prompt: {"prompt_token_ids": prompt} if isinstance(asked.body, Completion) else {}
+    return [{**more, **own(prompt), "token_ids": said} for more, (prompt, said) in zip(results, generation.token_ids())]
+
+
+def _prompt_ids(asked: Asked, generation: Generation) -> dict[str, Any]:
+    """A chat's prompt is that of all choices."""
+    return {"prompt_token_ids": generation.token_ids()[0][0]} if asked.body.return_token_ids and isinstance(asked.body, Chat) else {}
 
 
 def _warnings(generation: Generation) -> dict[str, list[str]]:
@@ -150,16 +173,16 @@ async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGe
             if not begun:  # until now it could fail with a status of its own
                 begun = True
                 for chunk in answer.first(n):
-                    yield chunk
+                    yield {**chunk, **_prompt_ids(asked, generation)}
             chunk = answer.piece(index, piece)
             yield {**chunk, "usage": usage_of(generation.replies(), n_prompts)} if body.wants_usage_always else chunk
         if not begun:
             for chunk in answer.first(n):
-                yield chunk
+                yield {**chunk, **_prompt_ids(asked, generation)}
         replies = generation.replies()
         last = [
             answer.last(index, reply.finish_reason, more)
-            for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))
+            for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(_more, asked, generation)))
         ]
         if body.wants_usage:
             last.append(answer.usage(replies, n_prompts))

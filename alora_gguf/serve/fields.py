@@ -12,6 +12,9 @@ LIST = "docs/serve.md lists the fields"
 
 ABOUT = {
     "messages": "the conversation",
+    "prompt_token_ids": "the prompt as tokens, in place of the messages and of what the template writes beside them; an adapter begins at the last invocation among them",
+    "input_ids": "the same, as SGLang has it",
+    "return_token_ids": "a chat's `prompt_token_ids`, and `token_ids` in each choice (a completion has both there), the token that ended it included; in streams with the first and with the last chunk",
     "prompt": "a text, tokens, or several of them",
     "model": "the base or an adapter, or both as `base:adapter`",
     "adapter": "an adapter by its name",
@@ -103,7 +106,6 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "detokenize": (True,),
         "echo": (False,),
         "prompt_logprobs": (0,),
-        "return_token_ids": (False,),
         "return_tokens_as_token_ids": (False,),
         "return_tokens": (False,),
         "return_hidden_states": (False,),

@@ -1,7 +1,7 @@
 """What a request asks for, as a prompt with the adapter that is active in it."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine.adapter import Adapter
@@ -50,3 +50,10 @@ def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None
         return Prepared(prompt, is_said=isinstance(text, str), warnings=adapter.warnings_at(None) if adapter else [])
     is_said = isinstance(text, str) and not adapter.is_activated
     return Prepared(prompt, [Activation(adapter, start)], start or None, is_said=is_said, warnings=adapter.warnings_at(start))
+
+
+def tokens_prompt(model: Model, tokens: Sequence[int], adapter: Adapter | None) -> Prepared:
+    """The prompt of a chat of which the tokens are given, as /tokenize counts them. An adapter is active in it as in a completion's."""
+    prepared = text_prompt(model, model.vocab.check(tokens), adapter)
+    thinks = model.template.features.thinks_in(model.vocab.detokenize(tokens))
+    return replace(prepared, prompt=replace(prepared.prompt, is_chat=True, thinks=thinks))
