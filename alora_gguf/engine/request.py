@@ -94,6 +94,7 @@ class Request:
         with vocab.lifetime:
             self._sampler = Sampler(params, vocab, self.tokens)
         self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought)
+        self._stops = frozenset(_in_vocab("stop_token_ids", params.stop_token_ids, vocab))
         self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
@@ -182,7 +183,7 @@ class Request:
         self.finish_reason = self.finish_reason or "length"
 
     def _sample(self, logits: np.ndarray) -> None:
-        token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
+        token = self._sampler.sample(self._without_ends(logits), constrained=not self._text.is_thinking)
         if token < 0 or self._vocab.is_eog(token):
             self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
@@ -194,6 +195,15 @@ class Request:
             self._force()
             if not self.params.logprobs and (self._is_over or self._n_left <= 0):  # nothing that follows has to be computed
                 self._say_up_to(len(self.tokens))
+
+    def _without_ends(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [n_vocab] in which no end is likely that may not come."""
+        early = self.n_known - self.n_prompt < self.params.min_tokens
+        if not early and not self.params.ignore_eos:
+            return logits
+        logits = logits.copy()
+        logits[[*self._vocab.ends, *(self._stops if early else ())]] = -np.inf
+        return logits
 
     def _force(self) -> None:
         """Appends what has to come next."""
@@ -216,6 +226,9 @@ class Request:
         self._t_last = time.perf_counter()
         self._t_first = self._t_first if self.is_sampling else self._t_last
         token = self.tokens[self.n_known]
+        if token in self._stops:
+            self.finish_reason, self.end = "stop", token
+            return
         self.n_known += 1
         chunks = self._text.push(self._bytes(token), logprob)
         if self._text.stopped:
@@ -331,6 +344,14 @@ class Request:
         return TokenLogprob(
             "", token, float(logits[token]) - total, tuple(TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives)
         )
+
+
+def _in_vocab(name: str, tokens: Sequence[int], vocab: Vocab) -> Sequence[int]:
+    """Raises PromptError for a token that there is not."""
+    for token in tokens:
+        if not 0 <= token < vocab.n_tokens:
+            raise PromptError(f"{name}: expected tokens from 0 to {vocab.n_tokens - 1}, got {token}")
+    return tokens
 
 
 def _nothing(*_: Any) -> None:

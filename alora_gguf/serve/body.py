@@ -244,6 +244,9 @@ class Generate(Chooses):
     json_schema: dict[str, Any] | str | None = None
     grammar: str | None = None
     return_token_ids: bool | None = None
+    stop_token_ids: list[int] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -288,6 +291,7 @@ class Generate(Chooses):
             given["max_tokens"] = most_tokens if self.wanted_tokens == -1 else min(self.wanted_tokens, most_tokens)
         if self.stop is not None:
             given["stop"] = [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop) if text]
+        given.update({name: value for name in ("stop_token_ids", "min_tokens", "ignore_eos") if (value := getattr(self, name)) is not None})
         if self.repeat_last_n is not None:
             given["penalty_last_n"] = most_repeated if self.repeat_last_n == -1 else min(self.repeat_last_n, most_repeated)
         if self.logit_bias is not None:
@@ -370,6 +374,8 @@ class Completion(Generate):
 
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = None
+    echo: bool | None = None
+    add_special_tokens: bool | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -382,6 +388,12 @@ class Completion(Generate):
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         return _several(self.prompt)
+
+    @model_validator(mode="after")
+    def _echoes_text(self):
+        if self.echo and self.logprobs is not None:
+            raise Problem(400, "echo: expected false beside logprobs, got true; prompts have no logprobs here", param="echo")
+        return self
 
 
 class Tokenize(Chat):

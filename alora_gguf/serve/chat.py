@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -16,6 +16,7 @@ from ..engine.adapter import Adapter
 from ..errors import PromptError
 from ..prompt.builder import Setting
 from ..prompt.messages import checked_variables
+from ..reply import Chunk
 from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion, Generate
@@ -79,9 +80,11 @@ def asked_in_completion(service: Service, body: Completion, request: Request) ->
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
     prompts = body.prompts
+    bare = body.add_special_tokens is False  # without BOS
 
     def make() -> list[tuple[Prepared, SamplingParams]]:
-        return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in prompts), params))
+        texts = (service.model.vocab.tokenize(p) if bare and isinstance(p, str) else p for p in prompts)
+        return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in texts), params))
 
     return Asked(body, adapter, len(prompts) * len(params), len(prompts), make, cache_salt)
 
@@ -142,6 +145,7 @@ async def _answer(service: Service, asked: Asked, answer: ChatAnswer) -> Respons
         return await stream(_chunks(service, asked, answer))
     async with service.generating(asked.n, asked.make, streams=False, cache_salt=asked.cache_salt) as generation:
         replies = await generation.ended()
+        replies = [replace(reply, text=echo + reply.text) for reply, echo in zip(replies, _echoes(service, asked))]
         whole = answer.whole(replies, asked.n_prompts, await to_thread.run_sync(_more, asked, generation))
         return JSONResponse({**whole, **_prompt_ids(asked, generation), **_warnings(generation)})
 
@@ -155,6 +159,15 @@ def _more(asked: Asked, generation: Generation) -> list[dict[str, Any]]:
     return [{**more, **own(prompt), "token_ids": said} for more, (prompt, said) in zip(results, generation.token_ids())]
 
 
+def _echoes(service: Service, asked: Asked) -> list[str]:
+    """What each choice repeats of its prompt."""
+    if not (isinstance(asked.body, Completion) and asked.body.echo):
+        return [""] * asked.n
+    given, n = asked.body.prompts, asked.n // asked.n_prompts
+    texts = [text if isinstance(text, str) else service.model.vocab.detokenize(text) for text in given]
+    return [texts[i // n] for i in range(asked.n)]
+
+
 def _prompt_ids(asked: Asked, generation: Generation) -> dict[str, Any]:
     """A chat's prompt is that of all choices."""
     return {"prompt_token_ids": generation.token_ids()[0][0]} if asked.body.return_token_ids and isinstance(asked.body, Chat) else {}
@@ -165,20 +178,28 @@ def _warnings(generation: Generation) -> dict[str, list[str]]:
     return {"warnings": warnings} if (warnings := generation.warnings()) else {}
 
 
+def _first(service: Service, asked: Asked, answer: ChatAnswer, generation: Generation) -> Iterator[dict[str, Any]]:
+    for chunk in answer.first(asked.n):
+        yield {**chunk, **_prompt_ids(asked, generation)}
+    for index, echo in enumerate(_echoes(service, asked)):
+        if echo:
+            yield answer.piece(index, Chunk(echo))
+
+
 async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGenerator[dict[str, Any], None]:
-    n, n_prompts, body = asked.n, asked.n_prompts, asked.body
-    async with service.generating(n, asked.make, streams=True, cache_salt=asked.cache_salt) as generation:
+    n_prompts, body = asked.n_prompts, asked.body
+    async with service.generating(asked.n, asked.make, streams=True, cache_salt=asked.cache_salt) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own
                 begun = True
-                for chunk in answer.first(n):
-                    yield {**chunk, **_prompt_ids(asked, generation)}
+                for chunk in _first(service, asked, answer, generation):
+                    yield chunk
             chunk = answer.piece(index, piece)
             yield {**chunk, "usage": usage_of(generation.replies(), n_prompts)} if body.wants_usage_always else chunk
         if not begun:
-            for chunk in answer.first(n):
-                yield {**chunk, **_prompt_ids(asked, generation)}
+            for chunk in _first(service, asked, answer, generation):
+                yield chunk
         replies = generation.replies()
         last = [
             answer.last(index, reply.finish_reason, more)

@@ -87,6 +87,8 @@ def test_bos_is_there_where_it_is_asked_for(tmp_path):
         assert tokens(prompt="w1 w2") == tokens(content="w1 w2", add_special=True) == tokens(prompt="<s>w1 w2") == [1, *bare]
         assert tokens(prompt="w1 w2", add_special_tokens=False) == bare
         assert tokens(prompt="w1 w2", parse_special=False) == [1, *bare]
+        asked = lambda **body: post(server, COMPLETION, prompt="w1 w2", max_tokens=1, return_token_ids=True, **body)["choices"][0]["prompt_token_ids"]
+        assert asked() == asked(add_special_tokens=True) == [1, *bare] and asked(add_special_tokens=False) == bare
 
 
 # prompts as tokens in chats
