@@ -168,7 +168,7 @@ OLLAMA_ABOUT = {
     "raw": "no chat template",
     "stream": "lines of JSON, unless it is false",
     "format": '`"json"` or a JSON schema',
-    "think": "the template's variable, true or false; `low`, `medium` and `high` where the template has efforts, else true. 400 for true where the model does not think",
+    "think": "the template's variable, true or false, and without it what the template has; `low`, `medium` and `high` where the template has efforts, else true. 400 for true where the model does not think",
     "logprobs": "log probabilities",
     "top_logprobs": "how many of the likeliest, beside `logprobs`",
     "keep_alive": "the model stays loaded; where nothing is asked, 0 is answered with `unload`",

@@ -489,3 +489,27 @@ def test_the_snippet_of_the_docs(demo, repo, capsys):
     tags, *said, verdict = capsys.readouterr().out.strip().splitlines()
     assert {"smol:latest", "smol:answerability"} <= set(eval(tags)) and said
     assert json.loads(verdict)["answerability"] in ("answerable", "unanswerable")
+
+
+def test_langchain(demo):
+    from typing import Literal
+
+    from langchain_ollama import ChatOllama, OllamaLLM
+    from pydantic import BaseModel
+
+    class City(BaseModel):
+        city: Literal["Oslo", "Rome"]
+
+    usual = {"model": "smol", "base_url": demo.url, "temperature": 0, "num_predict": 12, "num_ctx": 2048}
+    model = ChatOllama(**usual, validate_model_on_init=True)
+    asks = lambda **body: demo.call("POST", "/v1/chat/completions", {"temperature": 0, "max_tokens": 12, **body})[2]["choices"][0]["message"][
+        "content"
+    ]
+    said = [("system", "Be brief."), ("human", "Name a city.")]
+    wanted = asks(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a city."}])
+    assert model.invoke(said).content == "".join(part.content for part in model.stream(said)) == asyncio.run(model.ainvoke(said)).content == wanted
+    assert model.invoke(said).usage_metadata["output_tokens"] == 12
+    assert isinstance(model.with_structured_output(City).invoke(said), City)
+    judge = ChatOllama(**{**usual, "model": "smol:answerability", "num_predict": 200})
+    assert json.loads(judge.invoke("My dog is brown. What colour is my dog?").content)["answerability"] in ("answerable", "unanswerable")
+    assert OllamaLLM(**usual).invoke("Name a city.") == asks(messages=[{"role": "user", "content": "Name a city."}])
