@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": json.dumps(self.arguments, ensure_ascii=False)}}
 
 
-class CallHead(NamedTuple):
+@dataclass(frozen=True)
+class CallHead:
     """Which of an answer's tool calls a chunk is of: the `index`-th, from 0."""
 
     index: int
@@ -62,6 +63,7 @@ class Usage:
 
     `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
+    `reasoning_tokens` of the `completion_tokens` are the model's thought, without the tags around it.
     """
 
     prompt_tokens: int
@@ -69,6 +71,7 @@ class Usage:
     completion_tokens: int
     ttft_ms: float
     tokens_per_second: float
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Reply:
 
     reasoning       what the model thought before it answered, which is no part of `text`
     finish_reason   "stop", "tool_calls", "length" or "cancelled"; "error" for one of several that failed
+    stop_string     which of the stop strings ended it; None: none did
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
@@ -95,6 +99,7 @@ class Reply:
     tool_calls: list[ToolCall] = field(default_factory=list)
     result: Any = None
     reasoning: str = field(repr=False, default="")
+    stop_string: str | None = None
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -104,9 +109,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an intrinsic said of an answer's first `n_chars` characters; `error` if it could not."""
+    """What an intrinsic said of an answer's first `n_chars` characters and `n_calls` calls of tools; `error` if it could not."""
 
     name: str
     n_chars: int
     reply: Reply | None
     error: Exception | None = None
+    n_calls: int = 0

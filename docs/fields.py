@@ -14,7 +14,9 @@ from generated import write_or_check
 
 from alora_gguf.serve import fields
 from alora_gguf.serve.body import Chat, Completion
+from alora_gguf.serve.messages.body import Messages
 from alora_gguf.serve.ollama.bodies import OllamaChat, OllamaGenerate
+from alora_gguf.serve.responses.body import Responses
 
 PAGE = Path(__file__).with_name("serve.md")
 BEGIN, BEGIN_OLLAMA, END = (
@@ -39,6 +41,18 @@ def _lines() -> Iterator[str]:
     yield from ("", "Accepted with the value at which they change nothing, and otherwise 400:", "")
     for whose, only in fields.ONLY.items():
         yield f"- {whose}: {', '.join(_only(name, values) for name, values in only.items())}"
+    for title, about, why, only, shared in (
+        ("`/v1/responses`", fields.RESPONSES_ABOUT, fields.RESPONSES_WHY, fields.RESPONSES_ONLY, Responses.model_fields),
+        ("`/v1/messages`", fields.MESSAGES_ABOUT, fields.MESSAGES_WHY, fields.MESSAGES_ONLY, Messages.model_fields),
+    ):
+        same = tuple(name for name in shared if name not in about)
+        yield from ("", f"### {title}", "", f"As in chats: {_names(same)}.", "", "| field | |", "|---|---|")
+        for name, what in about.items():
+            yield f"| `{name}` | {what.replace('|', chr(92) + '|')} |"
+        yield from ("", "Accepted, because they change no answer:", "")
+        for reason, names in why.items():
+            yield f"- {reason}: {_names(names)}"
+        yield from ("", f"Accepted with the value at which they change nothing, and otherwise 400: {', '.join(_only(*one) for one in only.items())}")
     yield ""
 
 

@@ -13,6 +13,7 @@ events        answers that come in parts
 fields        what is done with each field of a request
 chat, completions, models, adapters, embeddings, tokens     the endpoints
 ollama/       Ollama's endpoints, whose requests become those of chat
+door          what other shapes of a chat share: responses (OpenAI's), messages (Anthropic's)
 problem       errors in each API's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package

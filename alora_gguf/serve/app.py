@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, models, ollama, tokens
+from . import adapters, chat, embeddings, messages, models, ollama, responses, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
@@ -28,6 +28,8 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
     endpoints: list[tuple[str, str, Endpoint, type[Body] | None]] = [
         ("POST", "/v1/chat/completions", chat.chat, Chat),
         ("POST", "/v1/completions", chat.complete, Completion),
+        *responses.ENDPOINTS,
+        *messages.ENDPOINTS,
         ("POST", "/v1/embeddings", embeddings.embed, Embeddings),
         ("GET", "/v1/models", models.models, None),
         ("GET", "/v1/models/{name:path}", models.model, None),

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import PromptError
+from ..prompt.tools import MODES, ToolChoice, choice_of, tools_of
 from ..runtime.sampling import SamplingParams
 from ..text import printable
 from . import fields
@@ -267,6 +269,10 @@ class Generate(Chooses):
         return {}
 
     @property
+    def thinking_wanted(self) -> dict[str, Any]:
+        return {}
+
+    @property
     def constraints(self) -> list[dict[str, Any]]:
         """What the client says about the answer's form, each as SamplingParams takes it; {}: it may be of any. Empty texts say nothing."""
         named = {
@@ -306,6 +312,7 @@ class Generate(Chooses):
         if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
             given["json_schema"] = own
         given.update(self.logprobs_wanted)
+        given.update(self.thinking_wanted)
         seeds = [{} if self.seed in (None, -1) else {"seed": self.seed + i} for i in range(self.n or 1)]  # -1: as in llama-server
         return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
 
@@ -320,11 +327,18 @@ class Chat(Generate):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     documents: list[Document] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     arguments: dict[str, Any] | None = None
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
+    thinking_budget: Annotated[int, Field(ge=-1)] | None = None
+    thinking_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    reasoning_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1)] | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -333,6 +347,16 @@ class Chat(Generate):
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
         return {"logprobs": True, "top_logprobs": self.top_logprobs or 0} if self.logprobs else {}
+
+    @property
+    def thinking_wanted(self) -> dict[str, Any]:
+        names = "thinking_budget", "thinking_budget_tokens", "reasoning_budget_tokens", "thinking_token_budget"
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(set(given.values())) > 1:
+            name, value = list(given.items())[-1]
+            raise Problem(400, f"{name}: expected {next(iter(given.values()))}, as another of its names has it, got {value}; give one", param=name)
+        budget = next(iter(given.values()), -1)
+        return {"thinking_budget": budget} if budget >= 0 else {}
 
     @property
     def chosen_adapter(self) -> str | None:
@@ -361,6 +385,21 @@ class Chat(Generate):
             if value is not None and variables.setdefault(name, value) != value:
                 raise Problem(400, f"{name}: expected {variables[name]!r:.40}, as in chat_template_kwargs, got {value!r:.40}; give one", param=name)
         return variables
+
+    @property
+    def choice(self) -> ToolChoice:
+        """What it says of its tools. Raises PromptError."""
+        if isinstance(self.tool_choice, str) and self.tool_choice not in MODES:
+            raise Problem(400, f"tool_choice: expected one of {', '.join(MODES)}, got {self.tool_choice!r:.60}", param="tool_choice")
+        return choice_of(self.tool_choice, self.tools or (), self.parallel_tool_calls)
+
+    @field_validator("tools")
+    @classmethod
+    def _checked_tools(cls, tools):
+        try:
+            return tools_of(tools)
+        except PromptError as e:
+            raise Problem(400, str(e), param="tools") from e
 
     @model_validator(mode="after")
     def _top_of_logprobs(self):

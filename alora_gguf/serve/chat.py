@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from ..engine.adapter import Adapter
 from ..errors import PromptError
 from ..prompt.builder import Setting
+from ..prompt.chat_template import ChatTemplate
 from ..prompt.messages import checked_variables
 from ..reply import Chunk
 from ..runtime.sampling import SamplingParams
@@ -27,6 +29,8 @@ from .prompt import Prepared, chat_prompt, text_prompt, tokens_prompt
 from .service import Service
 
 _KWARGS = "chat_template_kwargs"
+SWITCHES = "enable_thinking", "thinking"  # what templates call the same
+_EFFORTS = "reasoning_effort", "thinking_effort", "reasoning_strength"
 _OURS = "adapter_name", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
 
 Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
@@ -62,6 +66,7 @@ async def complete(service: Service, request: Request) -> Response:
 def asked_in_chat(service: Service, body: Chat, request: Request) -> Asked:
     """Raises PromptError, Problem."""
     adapter = service.adapter(body)
+    body.choice  # noqa: B018  what is wrong with it is said before anything is made
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
 
@@ -101,15 +106,22 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
     if told := body.told_tokens:
         name, tokens = told
         try:
-            return scaled(tokens_prompt(service.model, tokens, adapter), body)
+            return scaled(tokens_prompt(service.model, tokens, adapter, body.tools or (), body.choice if body.tools else None), body)
         except PromptError as e:
             if not str(e).startswith("tokens"):
                 raise
             raise Problem(400, str(e).replace("tokens", name, 1), param=name) from e
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
+    if body.tools:
+        if variables.get("tools"):
+            raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
+        variables = {**variables, "tools": body.tools}
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    return scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    messages = [message.plain for message in body.messages]
+    choice = body.choice if body.tools else None
+    prepared = scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, choice), body)
+    return replace(prepared, warnings=[*prepared.warnings, *service.model.template.unread(variables)])
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:
@@ -124,19 +136,32 @@ def salt_of(body: Generate, request: Request) -> Hashable:
     return key if body.cache_salt is None else (key, sha256(body.cache_salt.encode("utf-8", "surrogatepass")).digest())
 
 
+def thinking_names(template: ChatTemplate) -> tuple[str | None, str | None]:
+    """The variables by which a template lets the model think, and says how much."""
+    thinks = template.features.thinking is not None
+    switch = next((name for name in SWITCHES if name in template.variables and (thinks or name == SWITCHES[0])), None)
+    return switch, next((name for name in _EFFORTS if name in template.variables), None)
+
+
 def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, Any]:
-    """The variables, if the template reads those that have fields of their own. Raises Problem."""
+    """The variables, those that have fields of their own by the template's names for them. Raises Problem."""
     template = service.model.template
-    effort = body.reasoning_effort
-    if effort == "none" and "reasoning_effort" not in template.variables:
-        variables = {name: value for name, value in variables.items() if name != "reasoning_effort"}
-        if template.features.thinking is None:
-            effort = None
-        elif "enable_thinking" in template.variables:
-            variables, effort = {"enable_thinking": False, **variables}, None
-    for name, value in (("enable_thinking", body.enable_thinking), ("reasoning_effort", effort)):
-        if value and name not in template.variables:
-            raise Problem(400, f"{name}: expected a chat template that reads it, got one that does not; leave it out", param=name)
+    thinks = template.features.thinking is not None
+    switch, effort = thinking_names(template)
+    asked: dict[str, tuple[str | None, Any]] = {}  # by the field: the template's name, and what it gets
+    if body.enable_thinking is not None:
+        asked["enable_thinking"] = switch, body.enable_thinking
+    if body.reasoning_effort is not None:
+        is_off = body.reasoning_effort == "none" and (switch is not None or effort is None)
+        asked["reasoning_effort"] = (switch, False) if is_off else (effort, body.reasoning_effort)
+    variables = {name: value for name, value in variables.items() if name not in asked}
+    for field, (name, value) in asked.items():
+        if name is not None:
+            if variables.setdefault(name, value) != value:
+                raise Problem(400, f"{field}: expected {name} = {json.dumps(variables[name])}, as is said too, got another; give one", param=field)
+        elif thinks or value:
+            off = "; leave it out" if value else ", with which this model does not think; thinking_budget: 0 ends its thought"
+            raise Problem(400, f"{field}: expected a chat template that reads it, got one that does not{off}", param=field)
     return variables
 
 

@@ -15,6 +15,11 @@ def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
+def named_event(data: dict[str, Any]) -> str:
+    """With its type beside it, as OpenAI's Responses and Anthropic's Messages have it."""
+    return f"event: {data['type']}\n{_event(data)}"
+
+
 def _line(data: dict[str, Any]) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n"
 

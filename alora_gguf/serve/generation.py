@@ -45,6 +45,7 @@ class Generation:
                 cache_salt=cache_salt,
                 thinking=model.template.features.thinking if p.prompt.is_chat else None,
                 in_thought=p.prompt.thinks,
+                tools=p.tools,
                 warnings=p.warnings,
             )
             for p, params in choices

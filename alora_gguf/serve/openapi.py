@@ -18,6 +18,8 @@ _GIVES = {  # the others give JSON
     "/api/chat": (_JSON, _LINES),
     "/api/generate": (_JSON, _LINES),
     "/api/pull": (_JSON, _LINES),
+    "/v1/responses": (_JSON, _EVENTS),
+    "/v1/messages": (_JSON, _EVENTS),
     "/v1/load_lora_adapter": (_TEXT,),
     "/v1/unload_lora_adapter": (_TEXT,),
     "/metrics": (_TEXT,),
@@ -35,6 +37,15 @@ _ERROR = {
     },
 }
 _LINE = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_MESSAGES = "/v1/messages"  # and what is under it has Anthropic's
+_MESSAGES_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {"type": "object", "required": ["type", "message"], "properties": {"type": {"type": "string"}, "message": {"type": "string"}}},
+    },
+}
 
 
 def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> dict[str, Any]:
@@ -50,16 +61,16 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Error": _ERROR, "OllamaError": _LINE},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**schemas, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "OllamaError": _LINE},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
         },
-        "security": [{}, {"key": []}],  # whether it has to be given is the server's choice (--api-key)
+        "security": [{}, {"key": []}, {"x-api-key": []}],  # whether it has to be given is the server's choice (--api-key)
     }
 
 
 def _operation(path: str, body: type[BaseModel] | None) -> dict[str, Any]:
-    name = "OllamaError" if path.startswith("/api/") else "Error"
-    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+    shape = "MessagesError" if path.startswith(_MESSAGES) else "OllamaError" if path.startswith("/api/") else "Error"
+    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}}
     done = {"description": "done", "content": {kind: {} for kind in _GIVES.get(path, (_JSON,))}}
     operation: dict[str, Any] = {"responses": {"200": done, "4XX": error, "5XX": error}}
     if names := re.findall(r"\{(\w+)", path):

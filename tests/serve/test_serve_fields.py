@@ -6,6 +6,9 @@ import pytest
 
 from alora_gguf.serve import body as bodies
 from alora_gguf.serve import fields
+from alora_gguf.serve.door import Door
+from alora_gguf.serve.messages.body import Messages
+from alora_gguf.serve.responses.body import Responses
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 HELLO = {"messages": [{"role": "user", "content": "Say something odd about whales."}]}
@@ -244,7 +247,11 @@ def test_the_tables_are_of_what_is_read():
     read = {*bodies.Chat.model_fields, *bodies.Completion.model_fields}
     assert read == set(fields.ABOUT)
     assert not fields.HARMLESS & read
-    for model in (bodies.Chat, bodies.Completion):
+    for model, about in ((Responses, fields.RESPONSES_ABOUT), (Messages, fields.MESSAGES_ABOUT)):
+        assert {*model.model_fields} - {*Door.model_fields} - {"stop"} <= {*about} <= {*model.model_fields}
+        assert {*Door.model_fields, "stop"} <= {*fields.ABOUT}
+        assert not model.harmless & {*model.model_fields}
+    for model in (bodies.Chat, bodies.Completion, Responses, Messages):
         assert not {*model.only} & ({*model.model_fields} | model.harmless)
 
 

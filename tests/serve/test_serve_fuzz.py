@@ -1,4 +1,4 @@
-"""Bodies of any kind: each has an answer or an error in OpenAI's or in Ollama's shape, and the server goes on.
+"""Bodies of any kind: each has an answer or an error in the shape of its door, and the server goes on.
 
 `--hypothesis-profile fuzz` tries more of them.
 """
@@ -11,19 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
+from alora_gguf.serve.messages.body import Counted, Messages
 from alora_gguf.serve.ollama import bodies as ollama
+from alora_gguf.serve.responses.body import Responses
 
-TEXT = st.text(max_size=12) | st.sampled_from(
-    ["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"]
-)
+WORDS = "first plain tiny user system text json_object message function_call tool_use tool_result".split()
+TEXT = st.text(max_size=12) | st.sampled_from([*WORDS, "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"])
 NUMBERS = st.integers(-3, 3) | st.sampled_from([2**31, 2**63, -(2**63), 10**30]) | st.floats(width=32)
-NAMES = st.sampled_from(["self", "messages", "role", "content", "type", "text", "schema", "json", "grammar", "choice", "documents", "name", ""])
+NAMES = st.sampled_from([*"self messages role content type text schema json grammar choice documents name input output format".split(), ""])
 JUNK = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT, lambda some: st.lists(some, max_size=3) | st.dictionaries(NAMES, some, max_size=3), max_leaves=8
 )
 VALID = {
     "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),
+    "/v1/responses": (Responses, {"input": [{"role": "user", "content": "Hi"}]}),
+    "/v1/messages": (Messages, {"messages": [{"role": "user", "content": "Hi"}]}),
+    "/v1/messages/count_tokens": (Counted, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
     "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
     "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
@@ -56,7 +60,8 @@ def check(response):
     if response.request.url.path.startswith("/api/"):
         assert isinstance(error, str) and error
         return
-    assert error.keys() == {"message", "type", "param", "code"} and error["message"]
+    fields = {"message", "type"} if response.url.path.startswith("/v1/messages") else {"message", "type", "param", "code"}
+    assert error.keys() == fields and error["message"]
 
 
 @pytest.mark.parametrize("path", VALID)
@@ -68,11 +73,13 @@ def test_fields_of_any_kind(client, server, path, data):
     fields = data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4))
     chosen = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"]))} if "model" in model.model_fields else {}
     body = {**valid, **chosen, **fields}
-    for name in {"max_tokens", "max_completion_tokens", "n_predict", "top_logprobs"} & {*model.model_fields}:  # no more work than a test has time for
+    limits = {"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "top_logprobs"} & {*model.model_fields}
+    for name in limits:  # no more work than a test has time for
         if isinstance(body.get(name), (int, float)) and not 0 <= body[name] <= 3:
             body[name] = 3
-    if "max_tokens" in model.model_fields and body.get("max_tokens") is None:
-        body["max_tokens"] = 2
+    for name in {"max_tokens", "max_output_tokens"} & limits:
+        if body.get(name) is None:
+            body[name] = 2
     if "options" in valid and not isinstance(body["options"], (bool, int, float, str, list)):
         model = ollama.OllamaOptions
         names = sorted({*model.model_fields, *model.harmless, *model.only})
@@ -86,14 +93,15 @@ def test_fields_of_any_kind(client, server, path, data):
 @FUZZ
 @given(at=st.floats(0, 1, exclude_max=True), new=st.binary(max_size=4), n=st.integers(0, 8))
 def test_bytes_of_any_kind(client, path, at, new, n):
-    more = {name: value for name, value in (("model", "tiny"), ("max_tokens", 2)) if name in VALID[path][0].model_fields}
+    more = {name: value for name, value in (("model", "tiny"), ("max_tokens", 2), ("max_output_tokens", 2)) if name in VALID[path][0].model_fields}
     whole = json.dumps({**VALID[path][1], **more}).encode()
     place = int(at * len(whole))
     content = whole[:place] + new + whole[place + n :]
     try:
-        read = json.loads(content)
-        n = read["options"].get("num_predict") if "options" in VALID[path][1] else read.get("max_tokens")
-        if n not in range(-3, 30) or n in (-1, -2):
+        asked = json.loads(content)
+        if "options" in VALID[path][1]:
+            asked = {"max_tokens": asked["options"].get("num_predict") if asked["options"].get("num_predict") not in (-1, -2) else None}
+        if not any(asked.get(name) in range(-3, 30) for name in ("max_tokens", "max_output_tokens")):
             return
     except (ValueError, AttributeError, KeyError, TypeError):
         pass

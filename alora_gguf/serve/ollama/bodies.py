@@ -31,6 +31,7 @@ NAMES = {
     "json_schema": "format",
     "reasoning_effort": "think",
     "enable_thinking": "think",
+    "thinking_budget": "think",
 }
 
 
