@@ -86,6 +86,7 @@ class Request:
         self.on_end: Callable[[], Any] = on_end or _nothing
         self.warnings = list(warnings)
         self.finish_reason: str | None = None
+        self.end: int | None = None  # the token that ended it, which is none of `tokens`
         self.error: BaseException | None = None
         self.cancelled = False
         self.has_ended = False
@@ -99,6 +100,7 @@ class Request:
             self._sampler = Sampler(params, vocab, self.tokens, tools.constraint(vocab, params) if tools else None)
         self._of_calls = tools.constraint_of_calls(vocab) if tools and self._sampler.constraint is None else None
         self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought, calls=tools.reader() if tools else None)
+        self._stops = frozenset(_in_vocab("stop_token_ids", params.stop_token_ids, vocab))
         if thinking is None and params.thinking_budget is not None:
             raise PromptError("thinking_budget: expected a chat with a model that thinks, as its chat template says, got none; leave it out")
         self._n_thought = 0  # tokens
@@ -220,12 +222,13 @@ class Request:
         if self._write_tags():  # of a memory that cannot roll back, before which nothing was forced
             self._say(self._logprob(logits, self.tokens[self.n_known]) if self.params.logprobs else None)
             return True
-        token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
+        token = self._sampler.sample(self._without_ends(logits), constrained=not self._text.is_thinking)
         if token is None:
             return False
         if token < 0 or self._vocab.is_eog(token):
             self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
+            self.end = token if token >= 0 else None
             return True
         self._append([token])
         self._say(self._logprob(logits, token) if self.params.logprobs else None)
@@ -241,6 +244,15 @@ class Request:
         if self._of_calls is not None and (n := self._text.n_in_call) is not None and self.n_known == len(self.tokens):
             self._sampler.constrain(self._of_calls, self.tokens[len(self.tokens) - n :])
             self._of_calls = None
+
+    def _without_ends(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [n_vocab] in which no end is likely that may not come."""
+        early = self.n_known - self.n_prompt < self.params.min_tokens
+        if not early and not self.params.ignore_eos:
+            return logits
+        logits = logits.copy()
+        logits[[*self._vocab.ends, *(self._stops if early else ())]] = -np.inf
+        return logits
 
     def _force(self) -> None:
         """Appends what has to come next."""
@@ -276,6 +288,9 @@ class Request:
         self._t_last = time.perf_counter()
         self._t_first = self._t_first if self.is_sampling else self._t_last
         token = self.tokens[self.n_known]
+        if token in self._stops:
+            self.finish_reason, self.end = "stop", token
+            return
         thought, self.n_known = self._text.is_thinking and self.n_known not in self._written, self.n_known + 1
         chunks = self._text.push(self._bytes(token), logprob)
         self._n_thought += thought and self._text.is_thinking
@@ -401,6 +416,14 @@ class Request:
         return TokenLogprob(
             "", token, float(logits[token]) - total, tuple(TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives)
         )
+
+
+def _in_vocab(name: str, tokens: Sequence[int], vocab: Vocab) -> Sequence[int]:
+    """Raises PromptError for a token that there is not."""
+    for token in tokens:
+        if not 0 <= token < vocab.n_tokens:
+            raise PromptError(f"{name}: expected tokens from 0 to {vocab.n_tokens - 1}, got {token}")
+    return tokens
 
 
 def _nothing(*_: Any) -> None:

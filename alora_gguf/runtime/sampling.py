@@ -26,6 +26,9 @@ class SamplingParams:
     seed           None is another each time
     thinking_budget   tokens that a model which thinks may think before it answers, in all; 0: it answers at once, None: as many as it likes
     stop           the answer ends before the first of these strings
+    stop_token_ids the answer ends before the first of these tokens
+    min_tokens     it does not end before it has so many, neither of itself nor by one of those
+    ignore_eos     it does not end of itself
     logit_bias     what is added to the logits of these tokens, by their ids, before all else: -100 to 100
     json_schema    what the answer has to follow: JSON of this schema, written as json.dumps writes; or one of grammar, which is GBNF
                    with a rule `root` or Lark with a rule `start`, regex, all of it, or choice, one of several texts
@@ -44,6 +47,9 @@ class SamplingParams:
     seed: int | None = None
     thinking_budget: int | None = None
     stop: str | Sequence[str] | None = ()
+    stop_token_ids: Sequence[int] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
     grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
     regex: str | None = None
@@ -65,6 +71,10 @@ class SamplingParams:
         if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
             raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(stop))
+        if not (isinstance(self.stop_token_ids, Sequence) and all(isinstance(token, Integral) for token in self.stop_token_ids)):
+            raise PromptError(f"stop_token_ids: expected ids of tokens, got {self.stop_token_ids!r:.80}")
+        if self.min_tokens > self.max_tokens:
+            raise PromptError(f"min_tokens: expected at most max_tokens, {self.max_tokens}, got {self.min_tokens}")
         bias = {} if self.logit_bias is None else self.logit_bias
         if not (isinstance(bias, Mapping) and all(_is_bias(token, value) for token, value in bias.items())):
             raise PromptError(f"logit_bias: expected ids of tokens, each with a number from -100 to 100, got {bias!r:.80}")
@@ -96,6 +106,7 @@ class SamplingParams:
 _INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
 _RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least, most, in words
     ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
+    ("min_tokens", Integral, 0, inf, "a whole number from 0 on"),
     ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
     ("top_k", Integral, -_INT, _INT, "a whole number"),
     ("top_p", Real, 0, 1, "a number from 0 to 1"),

@@ -245,6 +245,10 @@ class Generate(Chooses):
     guided_grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
     grammar: str | None = None
+    return_token_ids: bool | None = None
+    stop_token_ids: list[int] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -293,6 +297,7 @@ class Generate(Chooses):
             given["max_tokens"] = most_tokens if self.wanted_tokens == -1 else min(self.wanted_tokens, most_tokens)
         if self.stop is not None:
             given["stop"] = [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop) if text]
+        given.update({name: value for name in ("stop_token_ids", "min_tokens", "ignore_eos") if (value := getattr(self, name)) is not None})
         if self.repeat_last_n is not None:
             given["penalty_last_n"] = most_repeated if self.repeat_last_n == -1 else min(self.repeat_last_n, most_repeated)
         if self.logit_bias is not None:
@@ -316,6 +321,8 @@ class Chat(Generate):
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.ONLY_CHAT
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    prompt_token_ids: list[int] | None = None  # as vLLM's clients have it
+    input_ids: list[int] | None = None  # as SGLang has it
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -360,6 +367,17 @@ class Chat(Generate):
         return self.adapter or name or None
 
     @property
+    def told_tokens(self) -> tuple[str, list[int]] | None:
+        """The field that has the prompt's tokens in place of the messages, and these. Raises Problem."""
+        given = [(name, tokens) for name in ("prompt_token_ids", "input_ids") if (tokens := getattr(self, name)) is not None]
+        if len(given) > 1 and given[0][1] != given[1][1]:
+            raise Problem(400, "input_ids: expected the same as prompt_token_ids, got others; give one", param="input_ids")
+        for name in ("arguments", "result") if given else ():
+            if getattr(self, name):
+                raise Problem(400, f"{name}: expected none beside {given[0][0]}, got some; an io.yaml reads messages, not tokens", param=name)
+        return given[0] if given else None
+
+    @property
     def variables(self) -> dict[str, Any]:
         """Of the chat template: chat_template_kwargs, and what has a field of its own."""
         variables = dict(self.chat_template_kwargs or {})
@@ -395,6 +413,8 @@ class Completion(Generate):
 
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = None
+    echo: bool | None = None
+    add_special_tokens: bool | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -407,6 +427,12 @@ class Completion(Generate):
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         return _several(self.prompt)
+
+    @model_validator(mode="after")
+    def _echoes_text(self):
+        if self.echo and self.logprobs is not None:
+            raise Problem(400, "echo: expected false beside logprobs, got true; prompts have no logprobs here", param="echo")
+        return self
 
 
 class Tokenize(Chat):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, ClassVar, Protocol
 
 from anyio import to_thread
@@ -60,19 +60,24 @@ class Door(Chooses):
             shared[name] = shared.get(name) if value is None else value
         return Chat.model_validate({name: value for name, value in shared.items() if value is not None})
 
-    @contextmanager
-    def by_its_names(self) -> Iterator[None]:
+    def by_its_names(self) -> AbstractContextManager[None]:
         """What is refused is named as the door's clients name it."""
-        try:
-            yield
-        except Exception as e:
-            problem = problem_of(e)
-            where, colon, what = str(problem).partition(":")
-            first = where.partition(".")[0].partition("[")[0]
-            name = self.named.get(first)
-            here = where if name is None else name if where == first else f"{name} ({where})"
-            param = name or self.named.get(problem.param or "", problem.param)
-            raise Problem(problem.status, here + colon + what, code=problem.code, param=param, headers=problem.headers) from e
+        return by_names(self.named)
+
+
+@contextmanager
+def by_names(named: Mapping[str, str]) -> Iterator[None]:
+    """What is refused is named as a door's clients name it: `named` has the door's name of what chats call a field."""
+    try:
+        yield
+    except Exception as e:
+        problem = problem_of(e)
+        where, colon, what = str(problem).partition(":")
+        first = where.partition(".")[0].partition("[")[0]
+        name = named.get(first)
+        here = where if name is None else name if where == first else f"{name} ({where})"
+        param = name or named.get(problem.param or "", problem.param)
+        raise Problem(problem.status, here + colon + what, code=problem.code, param=param, headers=problem.headers) from e
 
 
 class Answer(Protocol):

@@ -14,7 +14,12 @@ LIST = "docs/serve.md lists the fields"
 
 ABOUT = {
     "messages": "the conversation",
+    "prompt_token_ids": "the prompt as tokens, in place of the messages and of what the template writes beside them; an adapter begins at the last invocation among them",
+    "input_ids": "the same, as SGLang has it",
+    "return_token_ids": "a chat's `prompt_token_ids`, and `token_ids` in each choice (a completion has both there), the token that ended it included; in streams with the first and with the last chunk",
     "prompt": "a text, tokens, or several of them",
+    "echo": "the prompt before the answer; not beside `logprobs`",
+    "add_special_tokens": "false: no BOS before a text",
     "model": "the base or an adapter, or both as `base:adapter`",
     "adapter": "an adapter by its name",
     "lora": "llama-server's `[{id, scale}]`: `id` is an adapter's place in `/v1/models`, from 0, or its name; at most one has a scale that is not 0",
@@ -36,6 +41,9 @@ ABOUT = {
     "stream": "server-sent events",
     "stream_options": "`include_usage`, `continuous_usage_stats`",
     "stop": "texts that end the answer; an empty one is none",
+    "stop_token_ids": "tokens that end the answer",
+    "min_tokens": "the answer does not end before, neither of itself nor by `stop_token_ids`",
+    "ignore_eos": "it does not end of itself",
     "seed": "-1 is another each time; choices have seeds that follow",
     "temperature": "0 is greedy",
     "top_p": "as in llama.cpp",
@@ -105,9 +113,6 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "best_of": (1,),
         "use_beam_search": (False,),
         "length_penalty": (1.0,),
-        "min_tokens": (0,),
-        "ignore_eos": (False,),
-        "stop_token_ids": ([],),
         "include_stop_str_in_output": (False,),
         "no_stop_trim": (False,),
         "skip_special_tokens": (True,),
@@ -115,9 +120,7 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "allowed_token_ids": ([],),
         "logits_processors": ([],),
         "detokenize": (True,),
-        "echo": (False,),
         "prompt_logprobs": (0,),
-        "return_token_ids": (False,),
         "return_tokens_as_token_ids": (False,),
         "return_tokens": (False,),
         "return_hidden_states": (False,),
@@ -150,6 +153,7 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "verbosity": ("medium",),
         "add_generation_prompt": (True,),
         "continue_final_message": (False,),
+        "echo": (False,),
         "add_special_tokens": (False,),
         "chat_template": (),
         "include_reasoning": (True,),
@@ -158,7 +162,7 @@ ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "reasoning": (),
         "truncate_prompt_tokens": (),
     },
-    "of completions": {"suffix": ("",), "prompt_embeds": (), "add_special_tokens": (True,), "truncate_prompt_tokens": ()},
+    "of completions": {"suffix": ("",), "prompt_embeds": (), "truncate_prompt_tokens": ()},
 }
 ONLY_CHAT = {**ONLY["of both"], **ONLY["of chats"]}
 ONLY_COMPLETION = {**ONLY["of both"], **ONLY["of completions"]}
@@ -174,11 +178,11 @@ OLLAMA_ABOUT = {
     "raw": "no chat template",
     "stream": "lines of JSON, unless it is false",
     "format": '`"json"` or a JSON schema',
-    "think": "the template's variable, true or false; `low`, `medium` and `high` where the template has efforts, else true. 400 for true where the model does not think",
+    "think": "the template's variable, true or false, and without it what the template has; where it has none, false leaves the thought out; `low`, `medium` and `high` where the template has efforts, else true. 400 for true where the model does not think",
     "logprobs": "log probabilities",
     "top_logprobs": "how many of the likeliest, beside `logprobs`",
     "keep_alive": "the model stays loaded; where nothing is asked, 0 is answered with `unload`",
-    "options": "",
+    "options": "of sampling, below",
 }
 OLLAMA_OPTIONS_ABOUT = {
     "num_predict": "-1 and -2 are as many as fit, and `--max-tokens` the most",

@@ -92,6 +92,13 @@ class Generation:
             for p, reply in zip(self._prepared, self.replies())
         ]
 
+    def token_ids(self) -> list[tuple[list[int], list[int]]]:
+        """(tokens of the prompt, those of the answer) of each choice, with the one that ended it; as the next prompt has them."""
+        return [
+            (p.prompt.tokens, [*request.generated, *([] if request.end is None else [request.end])])
+            for p, request in zip(self._prepared, self._requests)
+        ]
+
     def warnings(self) -> list[str]:
         """Of all choices, each once."""
         return list(dict.fromkeys(warning for request in self._requests for warning in request.warnings))

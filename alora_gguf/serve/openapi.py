@@ -11,10 +11,13 @@ from pydantic.json_schema import models_json_schema
 
 from ..versions import VERSION
 
-_JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
+_JSON, _TEXT, _EVENTS, _LINES = "application/json", "text/plain", "text/event-stream", "application/x-ndjson"
 _GIVES = {  # the others give JSON
     "/v1/chat/completions": (_JSON, _EVENTS),
     "/v1/completions": (_JSON, _EVENTS),
+    "/api/chat": (_JSON, _LINES),
+    "/api/generate": (_JSON, _LINES),
+    "/api/pull": (_JSON, _LINES),
     "/v1/responses": (_JSON, _EVENTS),
     "/v1/messages": (_JSON, _EVENTS),
     "/v1/load_lora_adapter": (_TEXT,),
@@ -33,6 +36,7 @@ _ERROR = {
         }
     },
 }
+_LINE = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _MESSAGES = "/v1/messages"  # and what is under it has Anthropic's
 _MESSAGES_ERROR = {
     "type": "object",
@@ -57,7 +61,7 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
+            "schemas": {**schemas, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "OllamaError": _LINE},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
         },
         "security": [{}, {"key": []}, {"x-api-key": []}],  # whether it has to be given is the server's choice (--api-key)
@@ -65,7 +69,7 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
 
 
 def _operation(path: str, body: type[BaseModel] | None) -> dict[str, Any]:
-    shape = "MessagesError" if path.startswith(_MESSAGES) else "Error"
+    shape = "MessagesError" if path.startswith(_MESSAGES) else "OllamaError" if path.startswith("/api/") else "Error"
     error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}}
     done = {"description": "done", "content": {kind: {} for kind in _GIVES.get(path, (_JSON,))}}
     operation: dict[str, Any] = {"responses": {"200": done, "4XX": error, "5XX": error}}

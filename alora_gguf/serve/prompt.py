@@ -1,7 +1,7 @@
 """What a request asks for, as a prompt with the adapter that is active in it."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine.adapter import Adapter
@@ -65,3 +65,17 @@ def text_prompt(model: Model, text: str | Sequence[int], adapter: Adapter | None
         return Prepared(prompt, is_said=isinstance(text, str), warnings=adapter.warnings_at(None) if adapter else [])
     is_said = isinstance(text, str) and not adapter.is_activated
     return Prepared(prompt, [Activation(adapter, start)], start or None, is_said=is_said, warnings=adapter.warnings_at(start))
+
+
+def tokens_prompt(
+    model: Model, tokens: Sequence[int], adapter: Adapter | None, tools: Sequence[dict[str, Any]] = (), choice: ToolChoice | None = None
+) -> Prepared:
+    """The prompt of a chat of which the tokens are given, as /tokenize counts them. An adapter is active in it as in a completion's.
+
+    The answer may call `tools`, of which there is a `choice`, unless it is an intrinsic's. Raises PromptError.
+    """
+    prepared = text_prompt(model, model.vocab.check(tokens), adapter)
+    text = model.vocab.detokenize(tokens)
+    thinks = model.template.features.thinks_in(text)
+    use = tool_use(model.template, tools, choice, text, thinks) if choice and not (adapter and adapter.is_intrinsic) else None
+    return replace(prepared, prompt=replace(prepared.prompt, is_chat=True, thinks=thinks), tools=use)

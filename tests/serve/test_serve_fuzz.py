@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
 from alora_gguf.serve.messages.body import Counted, Messages
+from alora_gguf.serve.ollama import bodies as ollama
 from alora_gguf.serve.responses.body import Responses
 
 WORDS = "first plain tiny user system text json_object message function_call tool_use tool_result".split()
@@ -31,6 +32,12 @@ VALID = {
     "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
     "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
     "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
+    "/api/chat": (ollama.OllamaChat, {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 2}}),
+    "/api/generate": (ollama.OllamaGenerate, {"model": "tiny", "prompt": "Hi", "options": {"num_predict": 2}}),
+    "/api/embed": (ollama.OllamaEmbed, {"model": "tiny", "input": "Hi"}),
+    "/api/embeddings": (ollama.OllamaEmbeddings, {"model": "tiny", "prompt": "Hi"}),
+    "/api/show": (ollama.OllamaName, {"model": "tiny"}),
+    "/api/pull": (ollama.OllamaName, {"model": "tiny"}),
     "/v1/load_lora_adapter": (bodies.LoadAdapter, {"lora_name": "fuzzed", "lora_path": "nothing"}),
     "/v1/unload_lora_adapter": (bodies.UnloadAdapter, {"lora_name": "fuzzed"}),
 }
@@ -50,6 +57,9 @@ def check(response):
         return
     assert 400 <= response.status_code < 500, (response.status_code, response.text)
     error = response.json()["error"]
+    if response.request.url.path.startswith("/api/"):
+        assert isinstance(error, str) and error
+        return
     fields = {"message", "type"} if response.url.path.startswith("/v1/messages") else {"message", "type", "param", "code"}
     assert error.keys() == fields and error["message"]
 
@@ -62,7 +72,7 @@ def test_fields_of_any_kind(client, server, path, data):
     names = sorted({*model.model_fields, *model.harmless, *model.only, "extra_body"})
     fields = data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4))
     chosen = {"model": data.draw(st.sampled_from(["tiny", "first", "plain"]))} if "model" in model.model_fields else {}
-    body = {**chosen, **valid, **fields}
+    body = {**valid, **chosen, **fields}
     limits = {"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "top_logprobs"} & {*model.model_fields}
     for name in limits:  # no more work than a test has time for
         if isinstance(body.get(name), (int, float)) and not 0 <= body[name] <= 3:
@@ -70,6 +80,10 @@ def test_fields_of_any_kind(client, server, path, data):
     for name in {"max_tokens", "max_output_tokens"} & limits:
         if body.get(name) is None:
             body[name] = 2
+    if "options" in valid and not isinstance(body["options"], (bool, int, float, str, list)):
+        model = ollama.OllamaOptions
+        names = sorted({*model.model_fields, *model.harmless, *model.only})
+        body["options"] = {**data.draw(st.dictionaries(st.sampled_from(names), JUNK, max_size=4)), "num_predict": 2}
     if "unload" in path and str(body["lora_name"]) in server.files:
         return  # other tests have need of it
     check(client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"}))
@@ -85,8 +99,10 @@ def test_bytes_of_any_kind(client, path, at, new, n):
     content = whole[:place] + new + whole[place + n :]
     try:
         asked = json.loads(content)
+        if "options" in VALID[path][1]:
+            asked = {"max_tokens": asked["options"].get("num_predict") if asked["options"].get("num_predict") not in (-1, -2) else None}
         if not any(asked.get(name) in range(-3, 30) for name in ("max_tokens", "max_output_tokens")):
             return
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         pass
     check(client.post(path, content=content))

@@ -31,6 +31,7 @@ NAMES = {
     "json_schema": "format",
     "reasoning_effort": "think",
     "enable_thinking": "think",
+    "thinking_budget": "think",
 }
 
 
@@ -39,7 +40,7 @@ class OllamaOptions(Body):
     harmless: ClassVar[frozenset[str]] = fields.OLLAMA_OPTIONS_HARMLESS
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.OLLAMA_OPTIONS_ONLY
 
-    num_ctx: int | None = Field(None, ge=0)
+    num_ctx: Annotated[int, Field(ge=0)] | None = None
     num_predict: int | None = None
     temperature: float | None = None
     top_k: int | None = None
@@ -48,7 +49,7 @@ class OllamaOptions(Body):
     seed: int | None = None
     stop: str | list[str] | None = None
     repeat_penalty: float | None = None
-    repeat_last_n: int | None = Field(None, ge=-1)
+    repeat_last_n: Annotated[int, Field(ge=-1)] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..body import Chat, Completion
-from ..chat import Asked, asked_in_chat, asked_in_completion
+from ..chat import Asked, asked_in_chat, asked_in_completion, thinking_names
+from ..door import by_names
 from ..events import LINES, stream
-from ..problem import Problem, problem_of
+from ..problem import Problem
 from ..service import Service
 from .answer import OllamaAnswer
 from .bodies import NAMES, Generates, OllamaChat, OllamaGenerate
-
-_SWITCHES = "enable_thinking", "thinking"  # variables by which templates let a model think
 
 
 async def chat(service: Service, request: Request) -> Response:
@@ -26,9 +24,9 @@ async def chat(service: Service, request: Request) -> Response:
     answer = _answer_to(service, body, in_chat=True)
     if not body.messages:
         return _nothing(service, body, answer)
-    with _in_its_names():
+    with by_names(NAMES):
         asked = asked_in_chat(service, _chat(service, body, body.asked), request)
-    return await _answer(service, body, asked, answer)
+        return await _answer(service, body, asked, answer)
 
 
 async def complete(service: Service, request: Request) -> Response:
@@ -36,12 +34,12 @@ async def complete(service: Service, request: Request) -> Response:
     answer = _answer_to(service, body, in_chat=False)
     if not body.prompt:
         return _nothing(service, body, answer)
-    with _in_its_names():
+    with by_names(NAMES):
         if body.raw:
             asked = asked_in_completion(service, Completion.model_validate(_given(body.asked)), request)
         else:
             asked = asked_in_chat(service, _chat(service, body, body.asked), request)
-    return await _answer(service, body, asked, answer)
+        return await _answer(service, body, asked, answer)
 
 
 def _answer_to(service: Service, body: Generates, *, in_chat: bool) -> OllamaAnswer:
@@ -50,7 +48,7 @@ def _answer_to(service: Service, body: Generates, *, in_chat: bool) -> OllamaAns
 
 def _nothing(service: Service, body: Generates, answer: OllamaAnswer) -> Response:
     """Nothing is asked: the model is to be loaded, which it is, or to be unloaded, which it is not as long as it is served."""
-    with _in_its_names():
+    with by_names(NAMES):
         service.adapter(Chat.model_construct(model=body.model))
     return JSONResponse(answer.empty("unload" if body.unloads else "load"))
 
@@ -64,34 +62,19 @@ def _given(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _thought(service: Service, body: Generates) -> dict[str, Any]:
-    """What `think` says to the template: by the variable that it reads. Raises PromptError, Problem."""
+    """What `think` says, as a chat has it; a level is true where the template has none. Raises PromptError, Problem."""
     if body.think is None:
         return {}
     template = service.model.template
-    switch = next((name for name in _SWITCHES if name in template.variables), None)
-    has_effort, can_think = "reasoning_effort" in template.variables, template.features.thinking is not None
-    if isinstance(body.think, str) and has_effort:
+    switch, effort = thinking_names(template)
+    if isinstance(body.think, str) and effort:
         return {"reasoning_effort": "high" if body.think == "max" else body.think}
     if switch:
-        return {"chat_template_kwargs": {switch: bool(body.think)}}
-    if not body.think and (has_effort or can_think):
-        return {"reasoning_effort": "none"}
-    if body.think and not (has_effort or can_think):
+        return {"enable_thinking": bool(body.think)}
+    can_think = effort or template.features.thinking is not None
+    if body.think and not can_think:
         raise Problem(400, f"think: expected false of a model that does not think, got {body.think}; leave it out", param="think")
-    return {}
-
-
-@contextmanager
-def _in_its_names() -> Iterator[None]:
-    """What is refused is named as Ollama's clients name it."""
-    try:
-        yield
-    except Exception as e:
-        problem = problem_of(e)
-        where, colon, what = str(problem).partition(":")
-        if where not in NAMES:
-            raise
-        raise Problem(problem.status, NAMES[where] + colon + what, param=NAMES[where]) from e
+    return {"thinking_budget": 0} if can_think and not body.think else {}
 
 
 def _warnings(service: Service, body: Generates) -> list[str]:
