@@ -244,7 +244,75 @@ def test_anthropic_s_messages_use_tools(smol_claude, call, stream):
     assert counted(tools=CLAUDE) > counted()
 
 
-@pytest.mark.parametrize("door", ["chat", "responses", "messages"])
+TEST = {"name": "test", "description": "", "parameters": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]}}
+DOORS = ("chat", "responses", "messages")
+
+
+def calls_and_text(agent, door, stream, tools, choice):
+    """([(name, arguments)], text, why it ended) of one answer by a door; as llama-server's own tests of tools ask."""
+    turns = [{"role": "system", "content": "You are a coding assistant."}, {"role": "user", "content": "Write an example"}]
+    asked = {"model": "smol", "temperature": 0, "stream": stream, **({"tool_choice": choice} if choice else {})}
+    if door == "chat":
+        with agent.client() as client:
+            body = {**asked, "messages": turns, "max_tokens": 200, "tools": [{"type": "function", "function": tool} for tool in tools]}
+            answer = client.chat.completions.create(**body, parallel_tool_calls=False)
+            if not stream:
+                message, reason = answer.choices[0].message, answer.choices[0].finish_reason
+                return [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or ()], message.content or "", reason
+            text, heads, pieces, reason = "", {}, {}, None
+            for chunk in answer:
+                delta, reason = chunk.choices[0].delta, chunk.choices[0].finish_reason or reason
+                text += delta.content or ""
+                for call in delta.tool_calls or ():
+                    assert bool(call.id) == bool(call.function.name) == (call.index not in heads)  # once, at the beginning
+                    heads.setdefault(call.index, call.function.name)
+                    pieces[call.index] = pieces.get(call.index, "") + call.function.arguments
+            return [(heads[index], json.loads(pieces[index])) for index in heads], text, reason
+    if door == "responses":
+        with agent.client() as client:
+            body = {**asked, "input": turns, "max_output_tokens": 200, "tools": [{"type": "function", **tool} for tool in tools]}
+            answer = client.responses.create(**body, parallel_tool_calls=False)
+            response = list(answer)[-1].response if stream else answer
+        calls = [(item.name, json.loads(item.arguments)) for item in response.output if item.type == "function_call"]
+        return calls, response.output_text, "tool_calls" if calls else response.status
+    choices = {None: None, "none": {"type": "none"}, "required": {"type": "any", "disable_parallel_tool_use": True}}
+    tools = [{"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]} for tool in tools]
+    body = {
+        "model": "smol",
+        "extra_body": {"temperature": 0},
+        "system": turns[0]["content"],
+        "messages": turns[1:],
+        "max_tokens": 200,
+        "tools": tools,
+    }
+    body |= {"tool_choice": choices[choice]} if choice else {}
+    with anthropic.Anthropic(base_url=agent.url, api_key="none", max_retries=0, timeout=120) as client:
+        if stream:
+            with client.messages.stream(**body) as events:
+                message = events.get_final_message()
+        else:
+            message = client.messages.create(**body)
+    calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
+    text = "".join(block.text for block in message.content if block.type == "text")
+    return calls, text, {"tool_use": "tool_calls", "end_turn": "stop", "max_tokens": "length"}[message.stop_reason]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("door", DOORS)
+def test_a_tool_that_is_required_is_called(agent, door, stream):
+    [(name, arguments)], text, reason = calls_and_text(agent, door, stream, [TEST], "required")
+    assert name == "test" and arguments["success"] is True and text == "" and reason == "tool_calls"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("tools", "choice"), [([], None), ([TEST], "none")], ids=["no tools", "none"])
+def test_no_tool_is_called_where_none_may_be(agent, door, stream, tools, choice):
+    calls, text, reason = calls_and_text(agent, door, stream, tools, choice)
+    assert calls == [] and text and reason != "tool_calls"
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_langchain_s_tools(agent, call, door):
     from langchain_anthropic import ChatAnthropic
     from langchain_core.messages import HumanMessage, ToolMessage
