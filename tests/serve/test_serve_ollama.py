@@ -479,6 +479,10 @@ def test_tools_from_end_to_end(base_q4, monkeypatch):
             again = [*asked, whole["message"], result]
             more = (await post(CHAT, stream=False, messages=again, tools=None, options={"num_predict": 4})).json()
             shown = (await http.post("/api/show", json={"model": "smol"})).json()
+            tokens = (await post("/tokenize")).json()["tokens"]
+            told = await post("/v1/chat/completions", tool_choice="required", temperature=0, max_tokens=80, prompt_token_ids=tokens)
+            called = [[call["function"] for call in choice["message"]["tool_calls"]] for choice in (told.json()["choices"][0], wanted)]
+            assert called[0] == called[1]  # of a prompt that is tokens, too
             return wanted, whole, lines, more, shown
 
     with Model(base_q4, n_ctx=1024, n_threads=1, chat_template=HERMES) as model:
