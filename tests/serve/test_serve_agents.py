@@ -1,16 +1,40 @@
-"""Programs that agents are made with, unmodified, against a running server: openai, anthropic and LangChain."""
+"""Programs that agents are made with, unmodified, against a running server: openai, anthropic and LangChain; and llm with tools."""
+
+import json
+import os
+import subprocess
+import sys
 
 import anthropic
 import openai
 import pytest
+from live import running
 from pydantic import BaseModel
 
 HELLO = "Say something odd about whales."
 GREEDY = {"temperature": 0, "max_tokens": 8}
 
 
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather in a city",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Bern", "Oslo", "Lima"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+}
+CLOCK = {"name": "get_time", "description": "The time now", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}
+ASKED = "What is the weather in Oslo for the next 3 days?"
+
+
 class Sure(BaseModel):
     sure: bool
+
+
+def is_weather(arguments):
+    return arguments.keys() == {"city", "days"} and arguments["city"] in ("Bern", "Oslo", "Lima") and 1 <= arguments["days"] <= 7
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +131,161 @@ def test_langchain_s_anthropic(server, said):
     assert answer.text == said and answer.usage_metadata["output_tokens"] == 8
     assert "".join(chunk.text for chunk in model.stream(HELLO)) == said
     assert model.get_num_tokens_from_messages([HumanMessage(HELLO)]) == answer.usage_metadata["input_tokens"]
+
+
+# tools: the embedded model, whose own template writes none, with one that does
+TEMPLATE = """
+{%- if tools %}{{ '<|im_start|>system\nCall functions of <tools>' }}{% for tool in tools %}{{ '\n' + tool | tojson }}{% endfor %}
+{{- '</tools> so: <tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call><|im_end|>\n' }}{% endif %}
+{%- for m in messages %}
+{%- if m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + m.content + '\n</tool_response><|im_end|>\n' }}
+{%- else %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') }}
+{%- for call in m.tool_calls or [] %}
+{{- '\n<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}{{ call.function.arguments | tojson }}{{ '}\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+
+
+@pytest.fixture(scope="module")
+def agent(base_q4, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agent")
+    command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", base_q4, folder / "agent.gguf", "--chat-template", TEMPLATE]
+    subprocess.run(command, check=True, capture_output=True)
+    with running(folder / "log", "--model", folder / "agent.gguf", "--ctx", 4096, "--name", "smol") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def smol(agent):
+    with agent.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def smol_claude(agent):
+    with anthropic.Anthropic(base_url=agent.url, api_key="none", max_retries=0, timeout=120) as client:
+        yield client
+
+
+CHAT = {"model": "smol", "messages": [{"role": "user", "content": ASKED}], "temperature": 0}
+FUNCTIONS = [{"type": "function", "function": tool} for tool in (WEATHER, CLOCK)]
+FLAT = [{"type": "function", **tool, "strict": True} for tool in (WEATHER, CLOCK)]
+CLAUDE = [{"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]} for tool in (WEATHER, CLOCK)]
+
+
+@pytest.fixture(scope="module")
+def call(smol):
+    """(name, arguments) that the model asks for, if it has to ask for the weather."""
+    wanted = {"type": "function", "function": {"name": "get_weather"}}
+    answer = smol.chat.completions.create(**CHAT, tools=FUNCTIONS, tool_choice=wanted, parallel_tool_calls=False).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    [one] = answer.message.tool_calls
+    assert one.function.name == "get_weather" and is_weather(json.loads(one.function.arguments))
+    return one.function.name, json.loads(one.function.arguments)
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=str)
+def test_openai_s_chat_streams_calls(smol, call, choice):
+    with smol.chat.completions.stream(**CHAT, tools=FUNCTIONS, tool_choice=choice, parallel_tool_calls=False) as stream:
+        kinds = {event.type for event in stream}
+        whole = stream.get_final_completion().choices[0]
+    [one] = whole.message.tool_calls
+    assert whole.finish_reason == "tool_calls" and {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"} <= kinds
+    if choice != "required":
+        assert (one.function.name, json.loads(one.function.arguments)) == call
+    result = {"role": "tool", "tool_call_id": one.id, "content": "It snows."}
+    messages = [*CHAT["messages"], whole.message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}), result]
+    answer = smol.chat.completions.create(**{**CHAT, "messages": messages}, tools=FUNCTIONS, tool_choice="none", max_tokens=8).choices[0]
+    assert answer.message.content and not answer.message.tool_calls
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_s_responses_call(smol, call, stream):
+    asked = {"model": "smol", "input": ASKED, "temperature": 0, "tools": FLAT, "parallel_tool_calls": False}
+    wanted = {"type": "function", "name": "get_weather"}
+    if stream:
+        with smol.responses.stream(**asked, tool_choice=wanted) as events:
+            deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+            response = events.get_final_response()
+        assert "".join(deltas) == response.output[-1].arguments
+    else:
+        response = smol.responses.create(**asked, tool_choice=wanted)
+    [one] = response.output
+    assert one.type == "function_call" and (one.name, json.loads(one.arguments)) == call
+    allowed = smol.responses.create(
+        **asked, tool_choice={"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_time"}]}
+    )
+    assert [(item.name, json.loads(item.arguments)) for item in allowed.output] == [("get_time", {})]
+    items = [{"role": "user", "content": ASKED}, one, {"type": "function_call_output", "call_id": one.call_id, "output": "It snows."}]
+    answer = smol.responses.create(**{**asked, "input": items}, tool_choice="none", max_output_tokens=8)
+    assert answer.output_text and all(item.type == "message" for item in answer.output)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropic_s_messages_use_tools(smol_claude, call, stream):
+    asked = {"model": "smol", "messages": CHAT["messages"], "max_tokens": 100, "tools": CLAUDE, "extra_body": {"temperature": 0}}
+    choice = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+    if stream:
+        with smol_claude.messages.stream(**asked, tool_choice=choice) as events:
+            pieces = [event.partial_json for event in events if event.type == "input_json"]
+            message = events.get_final_message()
+        assert json.loads("".join(pieces)) == message.content[-1].input
+    else:
+        message = smol_claude.messages.create(**asked, tool_choice=choice)
+    [use] = message.content
+    assert message.stop_reason == "tool_use" and (use.name, use.input) == call
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "It snows."}
+    for more in ({}, {"is_error": True}, {"content": [{"type": "text", "text": "It snows."}]}):
+        messages = [*CHAT["messages"], {"role": "assistant", "content": message.content}, {"role": "user", "content": [{**result, **more}]}]
+        answer = smol_claude.messages.create(**{**asked, "messages": messages, "max_tokens": 8}, tool_choice={"type": "none"})
+        assert answer.content[0].type == "text" and answer.content[0].text
+    assert smol_claude.messages.create(**asked, tool_choice={"type": "any"}).stop_reason == "tool_use"
+    counted = lambda **more: smol_claude.messages.count_tokens(model="smol", messages=CHAT["messages"], **more).input_tokens
+    assert counted(tools=CLAUDE) > counted()
+
+
+@pytest.mark.parametrize("door", ["chat", "responses", "messages"])
+def test_langchain_s_tools(agent, call, door):
+    from langchain_anthropic import ChatAnthropic
+    from langchain_core.messages import HumanMessage, ToolMessage
+    from langchain_core.tools import tool
+    from langchain_openai import ChatOpenAI
+
+    @tool(args_schema=WEATHER["parameters"])
+    def get_weather(city: str, days: int) -> str:
+        """The weather in a city"""
+        return f"It snows in {city}."
+
+    made = {"model": "smol", "api_key": "none", "temperature": 0, "max_retries": 0, "max_tokens": 100}
+    if door == "messages":
+        model = ChatAnthropic(**made, base_url=agent.url)
+    else:
+        model = ChatOpenAI(**made, base_url=f"{agent.url}/v1", use_responses_api=door == "responses")
+    bound = model.bind_tools([get_weather], tool_choice="get_weather", parallel_tool_calls=False)
+    answer = bound.invoke(ASKED)
+    [one] = answer.tool_calls
+    assert one["name"] == "get_weather" and is_weather(one["args"])
+    chunks = list(bound.stream(ASKED))
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    assert [(streamed["name"], streamed["args"]) for streamed in whole.tool_calls] == [(one["name"], one["args"])]
+    result = get_weather.invoke(one)
+    assert isinstance(result, ToolMessage)
+    said = model.bind_tools([get_weather]).invoke([HumanMessage(ASKED), answer, result])
+    assert said.text or said.tool_calls
+
+
+def test_llm_with_tools(agent, tmp_path):
+    """simonw's llm offers the functions of a file, and calls what the model asks for."""
+    (tmp_path / "extra-openai-models.yaml").write_text(f"- model_id: ours\n  model_name: smol\n  api_base: {agent.url}/v1\n  supports_tools: true\n")
+    env = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
+    functions = 'def get_weather(city: str) -> str:\n    "The weather in a city"\n    return f"It snows in {city}."\n'
+    for how in ([], ["--no-stream"]):
+        args = ["-m", "ours", "-o", "temperature", "0", "-o", "max_tokens", "60", "--functions", functions, "--td", *how, ASKED]
+        said = subprocess.run([sys.executable, "-m", "llm", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.strip()
 
 
 def test_the_page_s_example_runs(demo, repo, capsys):

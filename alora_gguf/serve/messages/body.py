@@ -84,10 +84,10 @@ class Message(Body):
         thoughts = [block for block in blocks if isinstance(block, ThinkingBlock)]
         calls = [block for block in blocks if isinstance(block, ToolUse)]
         results = [block for block in blocks if isinstance(block, ToolResult)]
-        strangers = {"user": [*thoughts, *calls], "assistant": results, "system": [*thoughts, *calls, *results]}[self.role]
-        if strangers:
-            kind = strangers[0].type
-            raise Problem(400, f"messages.content: expected no {kind} of the {self.role}, got one; it is another's", param="messages")
+        of_others = {"user": ("thinking", "tool_use"), "assistant": ("tool_result",), "system": ("thinking", "tool_use", "tool_result")}[self.role]
+        for block in blocks:
+            if block.type in of_others:
+                raise Problem(400, f"messages.content: expected no {block.type} of the {self.role}, got one; it is another's", param="messages")
         for result in results:
             yield {"role": "tool", "tool_call_id": result.tool_use_id, "content": result.said}
         if texts or not results:
