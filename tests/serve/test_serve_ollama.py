@@ -7,10 +7,12 @@ import re
 import httpx
 import ollama
 import pytest
+from hypothesis import given, settings
 from live import running
+from made_up import chunk, said
 from tiny import llama
 
-from alora_gguf.reply import CallHead, Chunk, Reply, ToolCall, Usage
+from alora_gguf.reply import CallHead, Reply, ToolCall, Usage
 from alora_gguf.serve import fields
 from alora_gguf.serve.ollama import bodies
 from alora_gguf.serve.ollama.answer import OllamaAnswer
@@ -244,8 +246,8 @@ def test_how_long(server, path):
         assert len(text(server, path, format={"type": "string", "pattern": "^(ab){30}$"}, options={"num_predict": n})) == 62
     assert refused(server, path, options={"num_predict": 0}).startswith("options.num_predict: expected")
     stop = text(server, path)[3:5]
-    for given in (stop, [stop]):
-        answer = ask(server, path, options={"stop": given})[2]
+    for stops in (stop, [stop]):
+        answer = ask(server, path, options={"stop": stops})[2]
         assert answer["done_reason"] == "stop" and stop not in (answer["message"]["content"] if path == CHAT else answer["response"])
 
 
@@ -384,12 +386,6 @@ def test_a_conversation_with_tools_is_openai_s():
     ]
 
 
-def chunk(text, kind, call=None):
-    piece = Chunk(text)
-    piece.kind, piece.call = kind, call
-    return piece
-
-
 def test_thoughts_and_calls_in_lines():
     """Each call is whole in one line as soon as it is; what was said before and between is as it came."""
     first, second = CallHead(0, "a", "weather"), CallHead(1, "b", "time")
@@ -416,6 +412,86 @@ def test_thoughts_and_calls_in_lines():
     assert called(lines) == wanted and called(streamed[6]) == wanted[:1] and called(ended) == wanted[1:]
     whole = ollama.ChatResponse(**OllamaAnswer("tiny", None, in_chat=True).whole(reply, []))
     assert called([whole]) == wanted and whole.message.thinking == "Hm." and whole.message.content == "Well, "
+
+
+@settings(max_examples=100)
+@given(made=said())
+def test_lines_say_what_was_said_in_its_order(made):
+    answer = OllamaAnswer("tiny", None, in_chat=True)
+    lines = [line for piece in made.chunks for line in answer.pieces(piece)]
+    lines += answer.last(made.reply, [])
+    runs = []
+    for line in lines:
+        ollama.ChatResponse(**line)
+        message = line["message"]
+        for kind, said_so in (("reasoning", message.get("thinking")), ("text", message["content"])):
+            if said_so and runs and runs[-1][0] == kind:
+                runs[-1] = kind, runs[-1][1] + said_so
+            elif said_so:
+                runs.append((kind, said_so))
+        runs += [("tool_call", call["function"]["index"], call["function"]["arguments"]) for call in message.get("tool_calls", ())]
+    wanted = [run if len(run) == 2 else ("tool_call", run[1].index, json.loads(run[2])) for run in made.runs]
+    assert runs == wanted
+    whole = OllamaAnswer("tiny", None, in_chat=True).whole(made.reply, [])["message"]
+    assert whole["content"] == made.reply.text and whole.get("thinking", "") == made.reply.reasoning
+    assert [call["function"]["name"] for call in whole.get("tool_calls", ())] == [call.name for call in made.reply.tool_calls]
+
+
+HERMES = """{% if tools %}<|im_start|>system
+You may call functions: <tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>. A call is <tool_call>
+{"name": <name>, "arguments": <arguments>}
+</tool_call><|im_end|>
+{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}{% for call in m.tool_calls %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def test_tools_from_end_to_end(base_q4, monkeypatch):
+    """The calls of the same chat as OpenAI's clients get them; that the model has to call is said here, as Ollama has no word for it."""
+    from alora_gguf import Model
+    from alora_gguf.serve.adapter_files import AdapterFiles
+    from alora_gguf.serve.app import make_app
+    from alora_gguf.serve.service import Limits, Service
+
+    def weather(city: str, days: int) -> str:
+        """The weather.
+
+        Args:
+            city: which
+            days: how many
+        """
+
+    usual = bodies.OllamaChat.asked.fget
+    monkeypatch.setattr(bodies.OllamaChat, "asked", property(lambda self: {**usual(self), "tool_choice": "required" if self.tools else None}))
+    tool = ollama._utils.convert_function_to_tool(weather).model_dump(exclude_none=True)
+    asked = [{"role": "user", "content": "Rain in Oslo?"}]
+
+    async def talk(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=120) as http:
+            post = lambda path, **body: http.post(path, json={"model": "smol", "messages": asked, "tools": [tool], **body})
+            wanted = (await post("/v1/chat/completions", tool_choice="required", temperature=0, max_tokens=80)).json()["choices"][0]
+            whole = (await post(CHAT, stream=False, options={"temperature": 0, "num_predict": 80})).json()
+            lines = [json.loads(line) for line in (await post(CHAT, options={"temperature": 0, "num_predict": 80})).text.splitlines()]
+            result = {"role": "tool", "tool_name": "weather", "content": "Rain."}
+            again = [*asked, whole["message"], result]
+            more = (await post(CHAT, stream=False, messages=again, tools=None, options={"num_predict": 4})).json()
+            shown = (await http.post("/api/show", json={"model": "smol"})).json()
+            tokens = (await post("/tokenize")).json()["tokens"]
+            told = await post("/v1/chat/completions", tool_choice="required", temperature=0, max_tokens=80, prompt_token_ids=tokens)
+            called = [[call["function"] for call in choice["message"]["tool_calls"]] for choice in (told.json()["choices"][0], wanted)]
+            assert called[0] == called[1]  # of a prompt that is tokens, too
+            return wanted, whole, lines, more, shown
+
+    with Model(base_q4, n_ctx=1024, n_threads=1, chat_template=HERMES) as model:
+        wanted, whole, lines, more, shown = asyncio.run(talk(make_app(Service(model, ["smol"], Limits(4, 4, 100), AdapterFiles(model)))))
+    calls = [{"name": c["function"]["name"], "arguments": json.loads(c["function"]["arguments"])} for c in wanted["message"]["tool_calls"]]
+    assert calls and calls[0]["name"] == "weather" and set(calls[0]["arguments"]) == {"city", "days"}
+    called = lambda lines: [{k: c["function"][k] for k in ("name", "arguments")} for line in lines for c in line["message"].get("tool_calls", ())]
+    assert called([whole]) == called(lines) == calls and lines[-1]["done_reason"] == whole["done_reason"] == "stop"
+    assert more["done"] and more["prompt_eval_count"] > whole["eval_count"] and "tools" in shown["capabilities"] and shown["template"] == HERMES
 
 
 def test_a_call_that_was_cut_is_none():

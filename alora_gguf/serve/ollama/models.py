@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...engine.adapter import Adapter
+from ...errors import PromptError
+from ...prompt.chat_template import ChatTemplate
 from ...versions import VERSION
 from ..body import Chat, Embeddings
 from ..embeddings import vectors_of
@@ -139,7 +141,7 @@ def _about(service: Service, adapter: Adapter | None) -> dict[str, Any]:
     return {
         "modelfile": "\n".join([f"FROM {service.names[0]}", *([f"ADAPTER {adapter.name}"] if adapter else [])]),
         "parameters": f"num_ctx {service.n_most}",
-        "template": vocab.chat_template,
+        "template": template.source if (template := _template(service)) else "",
         "details": _details(service, adapter),
         "model_info": {
             **{name: _value(text) for name, text in vocab.metadata.items() if name != "tokenizer.chat_template"},
@@ -150,12 +152,19 @@ def _about(service: Service, adapter: Adapter | None) -> dict[str, Any]:
     }
 
 
+def _template(service: Service) -> ChatTemplate | None:
+    try:
+        return service.model.template
+    except PromptError:
+        return None
+
+
 def _capabilities(service: Service) -> Sequence[str]:
     if service.model.engine.context.pools:
         return ["embedding"]
-    if not service.model.vocab.chat_template:
+    if (template := _template(service)) is None:
         return ["completion"]
-    features = service.model.template.features
+    features = template.features
     return ["completion", *(["tools"] if features.tools else []), *(["thinking"] if features.thinking else [])]
 
 
