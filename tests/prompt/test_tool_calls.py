@@ -82,7 +82,8 @@ def written(template: ChatTemplate, arguments: dict, *names: str) -> str:
     text = template.render(template.fit(messages), add_generation_prompt=False, **{**template.features.absent, **tools})
     said = text.partition(QUESTION["content"])[2].partition("RESULT")[0]
     said = said[said.index(found.opening or "{") :]
-    end = "".join(piece for piece in found.end[-1:] if isinstance(piece, str)).strip()
+    said = said.partition("</s>")[0]
+    [end] = "".join(piece for piece in found.end[-1:] if isinstance(piece, str)).split()[-1:] or [""]
     return said[: said.rindex(end) + len(end)] if end in said else said
 
 
@@ -112,8 +113,8 @@ def events_of(found: ToolFormat, said: str, places=(), schemas=SCHEMAS, **option
 def test_what_a_template_writes_is_read_again(name):
     template, found = tooled(name)
     for arguments in ARGUMENTS:
-        if found.arguments == "python" and '"' in str(arguments):
-            continue  # the template leaves quotes as they are
+        if found.arguments == "python" and arguments:
+            arguments = {"city": "Bern </tool_call>", "days": 2, "near": {"a": [True, None]}}  # the template leaves quotes and lines as they are
         for names in (("weather",), ("weather", "tide")) if found.more else (("weather",),):
             said = written(template, arguments, *names)
             for places in ((), range(len(said)), range(0, len(said), 7)):
@@ -212,7 +213,7 @@ class TestHermes:
     @pytest.mark.parametrize(
         "said, got",
         [
-            ("<tool_call>weather(city=1)</tool_call>", "'weather(city=1)</too'"),
+            ("<tool_call>weather(city=1)</tool_call>", "no object"),
             ('<tool_call>{"name": "weather", "arguments": {"city": Bern}}</tool_call>', "arguments that are no JSON"),
             ('<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>', "NaN is none of JSON's"),
             ('<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', "arguments that are no object"),
