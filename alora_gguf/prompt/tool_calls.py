@@ -109,6 +109,8 @@ class ToolCalls:
             except _Ended:
                 self._settle("gone" if self.calls and not self._text.strip() else "text", len(self._text))
                 return
+            if self.stopped:
+                return
             try:
                 self.in_call = True
                 yield from self._objects() if self._format.keys else self._named()
@@ -200,7 +202,7 @@ class ToolCalls:
             elif n:
                 return
             else:
-                raise NoCall(f"{printable(rest[:20])!r}")
+                raise NoCall("no object")
 
     def _object(self, is_bare: bool) -> Wait:
         keys = self._format.keys
@@ -334,7 +336,7 @@ class ToolCalls:
             if n is None:
                 if any(found is not None for found in others):
                     return values
-                raise NoCall(f"{printable(self._text[self._at : self._at + 20])!r}")
+                raise NoCall("something else in its arguments")
             if n < 0:
                 if self._ended and any(found is not None for found in others):
                     return values
@@ -351,7 +353,7 @@ class ToolCalls:
                     kind = max(whole, key=len)
                     self._at = found[kind] or self._at
                 elif all(n is None for n in found.values()):
-                    raise NoCall(f"{printable(self._text[self._at : self._at + 20])!r}")
+                    raise NoCall("something else in its arguments")
                 else:
                     yield from self._wait()
             while kind[-1:] == "\n" and self._at == len(self._text):
@@ -451,7 +453,7 @@ class ToolCalls:
                         if rest == chunk:
                             break
                         if not chunk.startswith(rest):
-                            raise NoCall(f"{printable(rest)!r}")
+                            raise NoCall("something else")
                         yield from self._wait()
                     self._at += len(chunk)
 

@@ -156,8 +156,8 @@ def _of_function(function: Callable[..., Any], where: str) -> Schema:
                 f"{where} {name}: expected a type hint for each parameter, got none for {parameter.name!r}; add one, or give its schema"
             )
         default = ... if parameter.default is parameter.empty else parameter.default
-        field = Field(default, alias=parameter.name, description=said.get(parameter.name))
-        fields[f"field{len(fields)}"] = (parameter.annotation, field)
+        more: dict[str, Any] = {"description": said[parameter.name]} if parameter.name in said else {}
+        fields[f"field{len(fields)}"] = (parameter.annotation, Field(default, alias=parameter.name, **more))
     try:
         model: Any = create_model("Arguments", **fields)
         schema = model.model_json_schema(by_alias=True)
