@@ -333,13 +333,12 @@ class ToolCalls:
         while True:
             n = self._looked((style.before,), self._at)
             others = [self._looked(text, self._at) for text in (self._format.end, self._format.more) if text is not None and text]
-            if n is None:
-                if any(found is not None for found in others):
+            is_closing = any(found is not None and (found >= 0 or self._ended) for found in others)
+            if n is None or n < 0:
+                if is_closing and (n is None or self._ended):
                     return values
-                raise NoCall("something else in its arguments")
-            if n < 0:
-                if self._ended and any(found is not None for found in others):
-                    return values
+                if n is None and all(found is None for found in others):
+                    raise NoCall("something else in its arguments")
                 yield from self._wait()
                 continue
             self._at = n
