@@ -171,7 +171,9 @@ def test_whatever_is_said_nothing_is_lost(name, data):
 def test_the_format_that_is_known(name):
     template = template_of(name)
     found = template.tool_format
-    assert (found is None) == (name in UNKNOWN | NO_CALLS) and (found is None or not template.features.tool_calls) == (name in UNKNOWN | NO_CALLS | SAID)
+    assert (found is None) == (name in UNKNOWN | NO_CALLS) and (found is None or not template.features.tool_calls) == (
+        name in UNKNOWN | NO_CALLS | SAID
+    )
     if name in OPENINGS:
         assert found.opening == OPENINGS[name]
     if found is None:
@@ -240,7 +242,11 @@ class TestHermes:
 
 
 def test_a_model_writes_its_own_ids():
-    for name, tag in (("mistralai-Mistral-Nemo-Instruct-2407", "abcdefgh0"), ("Mistral-Small-3.2-24B-Instruct-2506", "abcdefgh0"), ("moonshotai-Kimi-K2", "functions.weather:0")):
+    for name, tag in (
+        ("mistralai-Mistral-Nemo-Instruct-2407", "abcdefgh0"),
+        ("Mistral-Small-3.2-24B-Instruct-2506", "abcdefgh0"),
+        ("moonshotai-Kimi-K2", "functions.weather:0"),
+    ):
         if name in NAMES:
             template, found = tooled(name)
             _, calls = read_calls(found, SCHEMAS, written(template, {"city": "Bern"}, "weather"))

@@ -98,7 +98,10 @@ def odd(a: object()):
         ([schema(strict="yes")], "tools[0].function.strict: expected true or false, got 'yes'"),
         ([schema(cache=1)], "tools[0]: expected a function with name, description, parameters, strict, got 'cache' too"),
         ([schema(parameters={"type": "array"})], "tools[0].function.parameters: expected a JSON schema of type object, got type 'array'"),
-        ([schema(parameters={"properties": {"a": {"type": "texts"}}})], "tools[0].function.parameters: expected a JSON schema, got: 'texts' is not valid"),
+        (
+            [schema(parameters={"properties": {"a": {"type": "texts"}}})],
+            "tools[0].function.parameters: expected a JSON schema, got: 'texts' is not valid",
+        ),
         ([schema(parameters={"properties": {"a": {1, 2}}})], "tools[0].function.parameters: expected a JSON schema, got: "),
     ],
     ids=range(15),
