@@ -13,9 +13,11 @@ import numpy as np
 
 from ..errors import PromptError, ResultError, copied
 from ..reply import Chunk, Reply, TokenLogprob, Usage
+from ..runtime.constraint import Constraint
 from ..runtime.context import Context, Span
 from ..runtime.sampling import Sampler, SamplingParams
 from ..runtime.vocab import Vocab
+from ..runtime.workers import Job, Workers
 from .adapter import Adapter
 from .cache import Activation, Branch, Cache
 from .detokenizer import TextUntilStop
@@ -163,35 +165,60 @@ class Request:
         first = self.n_known - 1 if self.params.logprobs else len(self.tokens) - 1
         return Span(self.place_seq, self.tokens[start:end], start, max(0, end - max(start, first)))
 
-    def advance(self, logits: np.ndarray) -> None:
-        """Says what is forced, and samples the token after all that it has, by the span's float32 [n_outputs, n_vocab]."""
+    def look_ahead(self, workers: Workers) -> None:
+        """Before its last token is decoded: has a worker look for what may follow."""
+        if not self._text.is_thinking:
+            self._sampler.look_ahead(workers)
+
+    def looked_for(self, workers: Workers) -> Job:
+        """Where advance() said that a worker looks."""
+        return self._constraint.look(workers)
+
+    def too_slow(self) -> PromptError:
+        return self._constraint.too_slow()
+
+    @property
+    def _constraint(self) -> Constraint:
+        constraint = self._sampler.constraint
+        assert constraint is not None  # else nothing is looked for
+        return constraint
+
+    def advance(self, logits: np.ndarray) -> bool:
+        """Says what is forced, and samples the token after all that it has, by the span's float32 [n_outputs, n_vocab].
+
+        False: a worker still looks for what may follow; then it has to be called again with the last of them.
+        """
         for row in logits:
             if self.params.logprobs and self.n_known < len(self.tokens):
                 self._say(self._logprob(row, self.tokens[self.n_known]))
             else:
                 self._say_up_to(len(self.tokens))
-                if self.finish_reason is None:
-                    self._sample(row)
+                if self.finish_reason is None and not self._sample(row):
+                    return False
             if self.finish_reason is not None:
-                return
+                break
+        return True
 
     def end_of_room(self) -> None:
         """No more of it can be decoded."""
         self._say_up_to(min(len(self.tokens), self.place.ready_end + 1))
         self.finish_reason = self.finish_reason or "length"
 
-    def _sample(self, logits: np.ndarray) -> None:
+    def _sample(self, logits: np.ndarray) -> bool:
         token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
+        if token is None:
+            return False
         if token < 0 or self._vocab.is_eog(token):
             self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
-            return
+            return True
         self._append([token])
         self._say(self._logprob(logits, token) if self.params.logprobs else None)
         if self.finish_reason is None:
             self._force()
             if not self.params.logprobs and (self._is_over or self._n_left <= 0):  # nothing that follows has to be computed
                 self._say_up_to(len(self.tokens))
+        return True
 
     def _force(self) -> None:
         """Appends what has to come next."""

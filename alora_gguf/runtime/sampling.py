@@ -14,6 +14,7 @@ from ..errors import PromptError
 from .constraint import KINDS, Constraint
 from .library import llama_cpp
 from .vocab import Vocab
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,6 @@ class Candidates:
         )
         self.ref = ctypes.byref(self._array)
 
-    def leave_out(self, tokens: np.ndarray) -> None:
-        """These, bool [n] of every token, get a logit of minus infinity."""
-        self._data["logit"][tokens] = -inf
-
     @property
     def selected(self) -> int:
         """What a sampler chain chose."""
@@ -145,9 +142,12 @@ class Sampler:
 
     _chain: Any = None
     _candidates: Candidates | None = None
+    _workers: Workers | None = None
 
     def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
         self.constraint = params.constraint(vocab)
+        if self.constraint is not None:
+            self.constraint.forced(0)  # looked for here, and not where it is asked for first
         self._end = vocab.ends[0] if vocab.ends else vocab.eos
         bias = params.logit_bias or {}
         for token in bias:
@@ -178,10 +178,17 @@ class Sampler:
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain
 
-    def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int:
+    def look_ahead(self, workers: Workers) -> None:
+        """Has a worker look for what the constraint allows next, and from now on wherever that has to be known."""
+        self._workers = workers
+        if self.constraint is not None and not (self._is_argmax or self.constraint.is_over):  # greedy, a token or two is asked for
+            self.constraint.look(workers)
+
+    def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int | None:
         """The next token, by float32 [n_vocab]; the sampler has accepted it. A thought is not `constrained`.
 
         What is forced is not drawn: the seed's numbers are for what is free. -1 or an end: nothing can come next.
+        None: a worker has not found yet what is allowed; then nothing has changed.
         """
         constraint = self.constraint if constrained else None
         if len(self._biased):
@@ -189,10 +196,15 @@ class Sampler:
             logits[self._biased] += self._bias
         if constraint is None:
             token = int(logits.argmax()) if self._is_argmax else self._pick(self._all(logits))  # what the chain says, several times as fast
+        elif constraint.is_looking:
+            return None
         elif forced := self.take_forced(1):
             return forced[0]
         else:
-            token = self._pick_allowed(logits, constraint)
+            picked = self._pick_allowed(logits, constraint)
+            if picked is None:
+                return None
+            token = picked
             if token < 0:
                 return self._end
             constraint.accept(token)
@@ -214,15 +226,15 @@ class Sampler:
         """Whether the constraint lets nothing follow but the end."""
         return self.constraint is not None and self.constraint.is_over
 
-    def _pick_allowed(self, logits: np.ndarray, constraint: Constraint) -> int:
-        """-1: none is."""
+    def _pick_allowed(self, logits: np.ndarray, constraint: Constraint) -> int | None:
+        """-1: none is. None: it is not known yet which are."""
         if self._is_argmax and (token := _likeliest(logits, constraint)) >= 0:
             return token
-        tokens, are_allowed = constraint.allowed()
-        if not are_allowed:
-            candidates = self._all(logits)
-            candidates.leave_out(tokens)
-            return self._pick(candidates)
+        if self._workers is not None and not constraint.look(self._workers).done:
+            return None
+        tokens, are_few = constraint.allowed()
+        if not are_few:
+            return self._pick(self._all(logits + tokens))
         if len(tokens) < 2:
             return int(tokens[0]) if len(tokens) else -1
         return self._pick(Candidates(logits[tokens], tokens))

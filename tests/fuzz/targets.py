@@ -97,8 +97,8 @@ def _follow(name: str, value) -> None:
     for i in range(12):
         if made.is_over:
             break
-        tokens, are_allowed = made.allowed()
-        allowed = tokens if are_allowed else (~tokens).nonzero()[0]
+        tokens, are_few = made.allowed()
+        allowed = tokens if are_few else (tokens == 0).nonzero()[0]
         forced = made.forced(4)
         assert all(made.allows(token) for token in forced[:1])
         if not len(allowed) and not forced:
