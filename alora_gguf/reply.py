@@ -63,6 +63,7 @@ class Usage:
 
     `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
+    `reasoning_tokens` of the `completion_tokens` are the model's thought, without the tags around it.
     """
 
     prompt_tokens: int
@@ -70,6 +71,7 @@ class Usage:
     completion_tokens: int
     ttft_ms: float
     tokens_per_second: float
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)

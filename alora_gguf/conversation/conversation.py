@@ -208,6 +208,7 @@ class Conversation:
                 t_start=t_start,
                 thinking=self._engine.template.features.thinking,
                 in_thought=prompt.thinks,
+                warnings=self._unread(chat_template_kwargs),
             )
             channel = call.channel
             turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
@@ -625,7 +626,7 @@ class Conversation:
                 with_reasoning=with_reasoning,
                 t_start=t_start,
             )
-            fork.warnings += adapter.warnings
+            fork.warnings += [*adapter.warnings, *self._unread(chat_template_kwargs)]
             return fork
 
         return {adapter: partial(make, adapter) for adapter in adapters}
@@ -636,6 +637,10 @@ class Conversation:
 
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []
+
+    def _unread(self, more: Mapping[str, Any] | None) -> list[str]:
+        """Warnings of what is nothing to the chat template."""
+        return self._engine.template.unread({**self.chat_template_kwargs, **(more or {})})
 
     def _setting(self, more: Mapping[str, Any] | None = None) -> Setting:
         return Setting(self.documents, {**self.chat_template_kwargs, **checked_variables(more)}, self.began, self.cache_salt)

@@ -36,10 +36,15 @@ class TextUntilStop:
         """Whether the next token is of the thought."""
         return self._thoughts.is_thinking
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it does not end within a character."""
+        return not self._utf8.getstate()[0]
+
     def push(self, token: bytes, logprob: TokenLogprob | None = None) -> list[Chunk]:
         """Takes a token's bytes; returns what is certain of the text so far and was not returned before."""
         chunks = self._divide(self._thoughts.push(self._utf8.decode(token), logprob))
-        keep = 1 if self._utf8.getstate()[0] else 0  # its last character is not whole
+        keep = 0 if self.is_whole else 1  # its last character is not whole
         held = "".join(part.text for part in self._held)
         found = [i for i in (held.find(s) for s in self._stop) if i >= 0]
         if found:

@@ -95,6 +95,14 @@ class Request:
         with vocab.lifetime:
             self._sampler = Sampler(params, vocab, self.tokens)
         self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought)
+        if thinking is None and params.thinking_budget is not None:
+            raise PromptError("thinking_budget: expected a chat with a model that thinks, as its chat template says, got none; leave it out")
+        self._n_thought = 0  # tokens
+        self._written = range(0)  # which of the tokens are the tags that a spent budget writes
+        self._written_tags: list[int] | None = None  # these, until they are written
+        if thinking is not None and params.thinking_budget is not None:
+            none_at_all = params.thinking_budget == 0 and not in_thought
+            self._written_tags = vocab.tokenize_more(thinking.without if none_at_all else thinking.closing)
         self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
@@ -205,6 +213,9 @@ class Request:
         self.finish_reason = self.finish_reason or "length"
 
     def _sample(self, logits: np.ndarray) -> bool:
+        if self._write_tags():  # of a memory that cannot roll back, before which nothing was forced
+            self._say(self._logprob(logits, self.tokens[self.n_known]) if self.params.logprobs else None)
+            return True
         token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
         if token is None:
             return False
@@ -222,8 +233,21 @@ class Request:
 
     def _force(self) -> None:
         """Appends what has to come next."""
-        if not self._text.is_thinking:
+        if not self._write_tags() and not self._text.is_thinking:
             self._append(self._sampler.take_forced(min(_MOST_FORCED, self._n_left)))
+
+    def _write_tags(self) -> bool:
+        """Appends what ends a thought for which no tokens are left, once; whether it did."""
+        if self._written_tags is None:
+            return False
+        thinks_of_nothing = not self.params.thinking_budget and len(self.tokens) == self.n_prompt
+        if not thinks_of_nothing and not (self._text.is_thinking and self._n_thought >= (self.params.thinking_budget or 0) and self._text.is_whole):
+            return False
+        tags, self._written_tags = self._written_tags[: self._n_left], None
+        self._written = range(len(self.tokens), len(self.tokens) + len(tags))
+        self._append(tags)
+        self._sampler.write(tags)
+        return bool(tags)
 
     def _append(self, tokens: Sequence[int]) -> None:
         self.tokens += tokens
@@ -241,8 +265,9 @@ class Request:
         self._t_last = time.perf_counter()
         self._t_first = self._t_first if self.is_sampling else self._t_last
         token = self.tokens[self.n_known]
-        self.n_known += 1
+        thought, self.n_known = self._text.is_thinking and self.n_known not in self._written, self.n_known + 1
         chunks = self._text.push(self._bytes(token), logprob)
+        self._n_thought += thought and self._text.is_thinking
         if self._text.stopped:
             self.finish_reason = "stop"
         elif self.n_known - self.n_prompt >= self.params.max_tokens:
@@ -324,6 +349,7 @@ class Request:
             completion_tokens=n,
             ttft_ms=(self._t_first - self._t_start) * 1e3,
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
+            reasoning_tokens=self._n_thought,
         )
 
     def _reply(self, **more: Any) -> Reply:

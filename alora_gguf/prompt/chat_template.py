@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,14 @@ class ChatTemplate:
         """Raises PromptError for a role that is neither one of OpenAI's nor named in the template, as a slip of the pen is."""
         if role not in ROLES and not any(f"{quote}{role}{quote}" in self.source for quote in "'\""):
             raise PromptError(f"role: expected one of {', '.join(ROLES)}, or one that the chat template names, got {role!r:.80}")
+
+    def unread(self, variables: Iterable[str]) -> list[str]:
+        """A warning for each of these names that is nothing to the template."""
+        return [
+            f"chat_template_kwargs: expected variables that the chat template reads, got {name!r:.60}, which it does not; it changes nothing"
+            for name in variables
+            if name not in self.variables and name not in ("documents", "tools")  # which check() is for
+        ]
 
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises PromptError where there are `documents` or `tools` that the template would leave out, or names that render() has."""

@@ -24,6 +24,7 @@ class SamplingParams:
     temperature    0 is greedy
     top_k          0 is all
     seed           None is another each time
+    thinking_budget   tokens that a model which thinks may think before it answers, in all; 0: it answers at once, None: as many as it likes
     stop           the answer ends before the first of these strings
     logit_bias     what is added to the logits of these tokens, by their ids, before all else: -100 to 100
     json_schema    what the answer has to follow: JSON of this schema, written as json.dumps writes; or one of grammar, which is GBNF
@@ -41,6 +42,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     penalty_last_n: int = 64
     seed: int | None = None
+    thinking_budget: int | None = None
     stop: str | Sequence[str] | None = ()
     grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
@@ -57,6 +59,8 @@ class SamplingParams:
                 raise PromptError(f"{name}: expected {wanted}, got {value!r}")
         if not (self.seed is None or isinstance(self.seed, Integral)):
             raise PromptError(f"seed: expected a whole number or None, got {self.seed!r}")
+        if not (self.thinking_budget is None or (isinstance(self.thinking_budget, Integral) and self.thinking_budget >= 0)):
+            raise PromptError(f"thinking_budget: expected a whole number from 0 on or None, got {self.thinking_budget!r}")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
             raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
@@ -220,6 +224,11 @@ class Sampler:
             self.constraint.accept(token)
             llama_cpp.llama_sampler_accept(self._chain, token)
         return forced
+
+    def write(self, tokens: Sequence[int]) -> None:
+        """Tokens that come next whatever the constraint says, as a thought's end: the penalties know them."""
+        for token in tokens:
+            llama_cpp.llama_sampler_accept(self._chain, token)
 
     @property
     def is_over(self) -> bool:

@@ -92,11 +92,13 @@ def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
     prompt = sum(reply.usage.prompt_tokens for reply in replies[::n])
     completion = sum(reply.usage.completion_tokens for reply in replies)
     cached = sum(reply.usage.cached_tokens for reply in replies[::n])
+    thought = sum(reply.usage.reasoning_tokens for reply in replies)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thought},
     }
 
 

@@ -263,6 +263,10 @@ class Generate(Chooses):
         return {}
 
     @property
+    def thinking_wanted(self) -> dict[str, Any]:
+        return {}
+
+    @property
     def constraints(self) -> list[dict[str, Any]]:
         """What the client says about the answer's form, each as SamplingParams takes it; {}: it may be of any. Empty texts say nothing."""
         named = {
@@ -301,6 +305,7 @@ class Generate(Chooses):
         if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
             given["json_schema"] = own
         given.update(self.logprobs_wanted)
+        given.update(self.thinking_wanted)
         seeds = [{} if self.seed in (None, -1) else {"seed": self.seed + i} for i in range(self.n or 1)]  # -1: as in llama-server
         return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
 
@@ -318,6 +323,10 @@ class Chat(Generate):
     chat_template_kwargs: dict[str, Any] | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
+    thinking_budget: Annotated[int, Field(ge=-1)] | None = None
+    thinking_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    reasoning_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1)] | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -326,6 +335,15 @@ class Chat(Generate):
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
         return {"logprobs": True, "top_logprobs": self.top_logprobs or 0} if self.logprobs else {}
+
+    @property
+    def thinking_wanted(self) -> dict[str, Any]:
+        names = "thinking_budget", "thinking_budget_tokens", "reasoning_budget_tokens", "thinking_token_budget"
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(set(given.values())) > 1:
+            name, value = list(given.items())[-1]
+            raise Problem(400, f"{name}: expected {next(iter(given.values()))}, as another of its names has it, got {value}; give one", param=name)
+        return {"thinking_budget": value for value in given.values() if value >= 0}
 
     @property
     def chosen_adapter(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -25,6 +26,8 @@ from .prompt import Prepared, chat_prompt, text_prompt
 from .service import Service
 
 _KWARGS = "chat_template_kwargs"
+_SWITCHES = "enable_thinking", "thinking"  # what templates call the same
+_EFFORTS = "reasoning_effort", "thinking_effort", "reasoning_strength"
 _OURS = "adapter_name", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
 
 Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
@@ -72,7 +75,8 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    return scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    prepared = scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    return replace(prepared, warnings=[*prepared.warnings, *service.model.template.unread(variables)])
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:
@@ -88,18 +92,26 @@ def salt_of(body: Generate, request: Request) -> Hashable:
 
 
 def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, Any]:
-    """The variables, if the template reads those that have fields of their own. Raises Problem."""
+    """The variables, those that have fields of their own by the template's names for them. Raises Problem."""
     template = service.model.template
-    effort = body.reasoning_effort
-    if effort == "none" and "reasoning_effort" not in template.variables:
-        variables = {name: value for name, value in variables.items() if name != "reasoning_effort"}
-        if template.features.thinking is None:
-            effort = None
-        elif "enable_thinking" in template.variables:
-            variables, effort = {"enable_thinking": False, **variables}, None
-    for name, value in (("enable_thinking", body.enable_thinking), ("reasoning_effort", effort)):
-        if value and name not in template.variables:
-            raise Problem(400, f"{name}: expected a chat template that reads it, got one that does not; leave it out", param=name)
+    names = template.variables
+    thinks = template.features.thinking is not None
+    switch = next((name for name in _SWITCHES if name in names and (thinks or name == _SWITCHES[0])), None)
+    effort = next((name for name in _EFFORTS if name in names), None)
+    asked: dict[str, tuple[str | None, Any]] = {}  # by the field: the template's name, and what it gets
+    if body.enable_thinking is not None:
+        asked["enable_thinking"] = switch, body.enable_thinking
+    if body.reasoning_effort is not None:
+        is_off = body.reasoning_effort == "none" and (switch is not None or effort is None)
+        asked["reasoning_effort"] = (switch, False) if is_off else (effort, body.reasoning_effort)
+    variables = {name: value for name, value in variables.items() if name not in asked}
+    for field, (name, value) in asked.items():
+        if name is not None:
+            if variables.setdefault(name, value) != value:
+                raise Problem(400, f"{field}: expected {name} = {json.dumps(variables[name])}, as is said too, got another; give one", param=field)
+        elif thinks or value:
+            off = "; leave it out" if value else ", with which this model does not think; thinking_budget: 0 ends its thought"
+            raise Problem(400, f"{field}: expected a chat template that reads it, got one that does not{off}", param=field)
     return variables
 
 
