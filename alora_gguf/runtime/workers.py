@@ -64,10 +64,7 @@ class Workers:
 
     def submit(self, function: Callable[[], Made]) -> Job[Made]:
         job = Job(function)
-        self._long = [other for other in self._long if not other.done]
-        if len(self._threads) < self._n + len(self._long):
-            self._threads.append(threading.Thread(target=self._work, name="alora_gguf mask", daemon=True))
-            self._threads[-1].start()
+        self._begin_thread()
         self._jobs.put(job)
         return job
 
@@ -75,6 +72,7 @@ class Workers:
         """The others are not to wait for it."""
         if job not in self._long and not job.done:
             self._long.append(job)
+            self._begin_thread()
 
     def close(self) -> None:
         """Waits for what is under way."""
@@ -83,6 +81,13 @@ class Workers:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+
+    def _begin_thread(self) -> None:
+        """If there are too few."""
+        self._long = [job for job in self._long if not job.done]
+        if len(self._threads) < self._n + len(self._long):
+            self._threads.append(threading.Thread(target=self._work, name="alora_gguf mask", daemon=True))
+            self._threads[-1].start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

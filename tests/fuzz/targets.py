@@ -121,7 +121,12 @@ def grammar(data: bytes) -> None:
     _follow("grammar", data.decode("utf-8", errors="replace"))
 
 
-TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar)}
+def choice(data: bytes) -> None:
+    """Texts, one a line."""
+    _follow("choice", data.decode("utf-8", errors="replace").split("\n"))
+
+
+TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice)}
 
 
 def run(target: str, data: bytes) -> None:
