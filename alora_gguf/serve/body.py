@@ -343,7 +343,8 @@ class Chat(Generate):
         if len(set(given.values())) > 1:
             name, value = list(given.items())[-1]
             raise Problem(400, f"{name}: expected {next(iter(given.values()))}, as another of its names has it, got {value}; give one", param=name)
-        return {"thinking_budget": value for value in given.values() if value >= 0}
+        budget = next(iter(given.values()), -1)
+        return {"thinking_budget": budget} if budget >= 0 else {}
 
     @property
     def chosen_adapter(self) -> str | None:
