@@ -63,7 +63,7 @@ class Usage:
 
     `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
-    `reasoning_tokens` of the `completion_tokens` are the model's thought, without the tags around it.
+    `reasoning_tokens` of the `completion_tokens` are the model's thought, up to the one that ends it.
     """
 
     prompt_tokens: int

@@ -243,6 +243,7 @@ class Loop:
             self._waiting.remove(request)
             self._running.append(request)
             if not request.n_pending:
+                request.look_ahead(self._workers)
                 self._sample(request)
 
     def _begin(self, request: Request) -> bool:

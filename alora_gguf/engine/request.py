@@ -175,8 +175,7 @@ class Request:
 
     def look_ahead(self, workers: Workers) -> None:
         """Before its last token is decoded: has a worker look for what may follow."""
-        if not self._text.is_thinking:
-            self._sampler.look_ahead(workers)
+        self._sampler.look_ahead(workers, constrained=not self._text.is_thinking)
 
     def looked_for(self, workers: Workers) -> Job:
         """Where advance() said that a worker looks."""

@@ -182,10 +182,10 @@ class Sampler:
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain
 
-    def look_ahead(self, workers: Workers) -> None:
+    def look_ahead(self, workers: Workers, *, constrained: bool = True) -> None:
         """Has a worker look for what the constraint allows next, and from now on wherever that has to be known."""
         self._workers = workers
-        if self.constraint is not None and not (self._is_argmax or self.constraint.is_over):  # greedy, a token or two is asked for
+        if constrained and self.constraint is not None and not (self._is_argmax or self.constraint.is_over):  # greedy, a token or two is asked for
             self.constraint.look(workers)
 
     def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int | None:

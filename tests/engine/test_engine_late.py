@@ -159,7 +159,7 @@ def test_the_tokens_are_those_of_one_thread(open_model, monkeypatch, how, slow):
             forget()
             return said(begin(kind, i).result)
 
-        monkeypatch.setattr(Sampler, "look_ahead", lambda self, workers: None)
+        monkeypatch.setattr(Sampler, "look_ahead", lambda self, workers, **_: None)
         expected = [alone(kind, i) for i, kind in enumerate(KINDS)]
         monkeypatch.undo()
         checked(monkeypatch)
