@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..engine.adapter import Adapter
+from ..errors import PromptError
 from ..prompt.builder import Setting
 from ..prompt.messages import checked_variables
 from ..runtime.sampling import SamplingParams
@@ -76,6 +77,10 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         if variables.get("tools"):
             raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
         variables = {**variables, "tools": body.tools}
+        try:
+            service.model.template.check({"tools": body.tools})
+        except PromptError as e:
+            raise Problem(400, str(e), param="tools") from e
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
     messages = [message.plain for message in body.messages]
     return scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, body.choice if body.tools else None), body)
