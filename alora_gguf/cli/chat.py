@@ -13,6 +13,11 @@ from ..text import printable_json
 from . import devices, hub
 
 
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "max_tokens", "seed",
+)  # fmt: skip
+
+
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "chat",
@@ -34,6 +39,12 @@ def add_parser(commands) -> None:
     devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--top-p", metavar="P", type=float, help="only the likeliest tokens that have this share together (default: 1)")
+    parser.add_argument("--top-k", metavar="N", type=int, help="only so many of the likeliest tokens (default: all)")
+    parser.add_argument("--min-p", metavar="P", type=float, help="only tokens that are this likely beside the likeliest (default: 0)")
+    parser.add_argument("--repeat-penalty", metavar="X", type=float, help="makes what was just said less likely, as 1.1 (default: 1)")
+    parser.add_argument("--frequency-penalty", metavar="X", type=float, help="the same, more the more often it was said (default: 0)")
+    parser.add_argument("--presence-penalty", metavar="X", type=float, help="the same for all that was said (default: 0)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
     parser.add_argument(
@@ -44,7 +55,7 @@ def add_parser(commands) -> None:
         help="variable of the chat template, its value JSON or text, as enable_thinking=false; may be repeated",
     )
     parser.add_argument("--parse-special", action="store_true", help="names of control tokens in messages and documents become these tokens")
-    parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end")
+    parser.add_argument("--prompt", metavar="TEXT", help="ask this, print, and end; - reads it from standard input")
     parser.add_argument("--no-answer", action="store_true", help="with --prompt: only say it, for the intrinsics to judge")
     parser.add_argument("--invoke", metavar="NAME", action="append", default=[], help="with --prompt: then run this intrinsic")
     parser.add_argument("--json", action="store_true", help="with --prompt: print JSON")
@@ -58,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
+    if args.prompt == "-":
+        args.prompt = sys.stdin.read().strip()
     variables = dict(map(variable, args.template_kwarg))
     with Model(
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
@@ -67,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path, name)
         hub.load_intrinsics(args, model, COMMANDS)
-        sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
+        sampling = {name: value for name in _SAMPLING if (value := getattr(args, name)) is not None}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
@@ -88,7 +101,7 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     from ..terminal.input import is_interactive, piped_messages, typed_messages
     from ..terminal.screen import Screen
 
-    screen = Screen(sys.stdout)
+    screen = Screen(sys.stdout, None if is_interactive() else sys.stderr)
     chat = Chat(begin, model.restore, {name: adapter.description for name, adapter in model.adapters.items()}, screen, **sampling)
     if is_interactive():
         commands = [f"/{name}" for name in (*model.adapters, "all")] if model.adapters else []
@@ -102,7 +115,7 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     for path in args.doc:
         chat.attach(path)
     chat.run(typed_messages(chat.commands, OF_FILES) if is_interactive() else piped_messages(sys.stdin, screen))
-    return 0
+    return 2 if chat.n_failed and not is_interactive() else 0
 
 
 def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
@@ -141,5 +154,5 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
         if reply:
             screen.line(reply.text)
         for name, verdict in verdicts.items():
-            screen.line(f"{name}: {summary(verdict)}")
+            screen.line(f"{name}: {summary(verdict, name)}")
     return 2 if any(verdict.error for verdict in verdicts.values()) else 0

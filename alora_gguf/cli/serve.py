@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("port", 0), ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("timeout", 0), ("drain", 0)):
         if getattr(args, name) < least:
             raise ServeError(f"--{name.replace('_', '-')}: expected a number from {least} on, got {getattr(args, name)}")
+    if args.port > 65535:
+        raise ServeError(f"--port: expected a number from 0 to 65535, got {args.port}")
     for folder in args.adapters_from:
         if not Path(folder).is_dir():
             raise ServeError(f"--adapters-from {folder}: expected a folder, got {'a file' if Path(folder).exists() else 'nothing'}")

@@ -94,6 +94,11 @@ class Conversation:
     def messages(self, messages: list[Message]) -> None:
         self._messages = messages
 
+    @property
+    def n_ctx(self) -> int:
+        """How many tokens it can have, as far as the model was trained."""
+        return self._engine.n_ctx
+
     # calls
 
     def add(self, role: str, content: str | Sequence[Mapping[str, str]] | None = None, **fields: Any) -> None:

@@ -81,12 +81,6 @@ class Service:
             raise Problem(404, f"lora: expected an id from 0 to {len(names) - 1}, got {adapter}; GET /v1/models lists them", param="lora")
         return names[adapter]
 
-    @property
-    def n_most(self) -> int:
-        """Tokens of one conversation: those that there is room for, and at most those that the model was trained on."""
-        n_ctx = self.model.engine.context.n_ctx
-        return min(n_ctx, self.model.vocab.n_trained or n_ctx)
-
     def token_bytes(self, token: int, named: bool) -> bytes:
         """A token's own bytes; of a control token its name if it is to be `named`."""
         return self.model.vocab.token_bytes(token, special=named)

@@ -9,6 +9,8 @@ import pytest
 from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
 from alora_gguf.terminal.screen import Screen
 
+COST = re.compile(r"(\d+) ms, (\d+)% of the context")
+CUT = "<the answer was cut; --max-tokens N gives it more room>"
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
 
 
@@ -45,7 +47,7 @@ def talk(shared):
             max_tokens=max_tokens,
         )
         chat.run(messages)
-        return re.sub(r"\d+ ms", "MS", screen.out.getvalue())
+        return COST.sub("MS", screen.out.getvalue()).replace(f"{CUT}\n", "")
 
     yield talk
     for conversation in conversations:
@@ -75,6 +77,44 @@ other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].t
     )
 
 
+def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk):
+    raw = []
+    talk("Hello", "Tell me of all the ships that ever sailed.", "so " * 1700, on_write=raw.append, max_tokens=1)
+    shares = [int(share) for _, share in COST.findall("".join(raw))]
+    with shared.conversation(system="Be brief.") as chat:
+        usage = chat.ask("Hello", temperature=0, max_tokens=1).usage
+    assert shares[0] == round(100 * (usage.prompt_tokens + usage.completion_tokens) / 2048) < shares[1] < 80 < shares[2]
+    lines = [line for line in raw if line.startswith("the ")]
+    assert {*lines[:-1]} == {CUT[1:-1] + "\n"} and lines[-1:] == [
+        f"the context is {shares[2]}% full; /undo and /reset make room, and --ctx N gives more\n"
+    ]
+
+
+@pytest.mark.parametrize("typed, meant", [("/answrability", "/answerability"), ("/rest", "/reset"), ("/exti", "/exit"), ("/HELP", "/help")])
+def test_a_misspelt_command_is_recognised(talk, typed, meant):
+    assert talk(typed) == f"<{typed}: no such command; {meant}? /help lists them>\n"
+
+
+@pytest.mark.parametrize("word", ["/quit", "/exit", "/bye"])
+def test_there_are_several_ways_out(talk, word):
+    assert talk(word, "never reached") == ""
+
+
+def test_an_intrinsic_that_is_stopped_leaves_no_half_text(shared, talk, monkeypatch):
+    """Neither alone nor in the table."""
+    submit = shared.engine.loop.submit
+
+    def cancelled(*requests):
+        for request in requests:
+            request.cancel()
+        submit(*requests)
+
+    monkeypatch.setattr(shared.engine.loop, "submit", cancelled)
+    alone, table = talk("/answerability"), talk("/all")
+    assert re.fullmatch(r"<0 tokens reused, \d+ decoded, MS, stopped>\n", alone)
+    assert re.search(r"answerability .* stopped\nother .* stopped\n", table)
+
+
 def test_help_lists_every_command(talk):
     text = talk("/help")
     names = re.findall(r"^(/\S+)", text, re.MULTILINE)
@@ -92,7 +132,7 @@ def test_without_adapters_the_help_says_how_to_get_one(talk):
 
 
 def test_errors_are_a_line_and_the_chat_goes_on(talk):
-    assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /help lists them>\n"
+    assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /reset? /help lists them>\n"
     assert talk("/all", adapters=()) == f"<{NO_ADAPTERS}>\n"
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
