@@ -5,13 +5,14 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import PromptError
-from ..text import printable_json
+from ..prompt.window import ON_FULL
+from ..text import printable, printable_json
 from . import devices, hub
-
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "max_tokens", "seed",
@@ -36,6 +37,12 @@ def add_parser(commands) -> None:
     parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
     parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
+    parser.add_argument(
+        "--on-full",
+        choices=ON_FULL,
+        default="drop-oldest",
+        help="what happens to a chat that is longer than the context: its oldest turns are left out, or an error (default: %(default)s)",
+    )
     devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             model.load_adapter(path, name)
         hub.load_intrinsics(args, model, COMMANDS)
         sampling = {name: value for name in _SAMPLING if (value := getattr(args, name)) is not None}
-        begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
+        begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables, on_full=args.on_full)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
 
@@ -102,7 +109,13 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     from ..terminal.screen import Screen
 
     screen = Screen(sys.stdout, None if is_interactive() else sys.stderr)
-    chat = Chat(begin, model.restore, {name: adapter.description for name, adapter in model.adapters.items()}, screen, **sampling)
+    chat = Chat(
+        begin,
+        partial(model.restore, on_full=args.on_full),
+        {name: adapter.description for name, adapter in model.adapters.items()},
+        screen,
+        **sampling,
+    )
     if is_interactive():
         commands = [f"/{name}" for name in (*model.adapters, "all")] if model.adapters else []
         screen.line(
@@ -125,7 +138,7 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
 
     for name in args.invoke:
         model.adapter(name)
-    conversation = model.restore(args.resume) if args.resume else begin()
+    conversation = model.restore(args.resume, on_full=args.on_full) if args.resume else begin()
     for path in args.doc:
         conversation.attach(read_document(path), path.name)
     reply = None
@@ -134,6 +147,8 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     else:
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
+    for warning in reply.warnings if reply else ():
+        print(f"alora: warning: {printable(warning, limit=2000)}", file=sys.stderr)
     if args.json:
         thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}
         as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ServeError
+from ..prompt.window import ON_FULL
 from ..text import printable
 from . import devices, hub
 
@@ -39,6 +40,12 @@ def add_parser(commands) -> None:
         "--cors", metavar="ORIGIN", action="append", default=[], help="whose web pages may ask, as https://example.org, or *; may be repeated"
     )
     parser.add_argument("--ctx", metavar="N", type=int, default=16384, help="cells of the KV cache, for all together (default: %(default)s)")
+    parser.add_argument(
+        "--on-full",
+        choices=ON_FULL,
+        default="error",
+        help="what happens to a chat that is longer than the context: 400, or its oldest turns are left out (default: %(default)s)",
+    )
     parser.add_argument("--parallel", metavar="N", type=int, default=64, help="most answers at once (default: %(default)s)")
     parser.add_argument("--queue", metavar="N", type=int, default=256, help="most requests that wait; others get 429 (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=4096, help="most of one answer (default: %(default)s)")
@@ -103,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if not keys and not is_loopback(args.host):
             _say(f"alora: warning: {args.host} can be reached from other machines, and there is no --api-key")
-        service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]))
+        service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]), on_full=args.on_full)
         about = f"{names[0]}; {', '.join(model.adapters) or 'no adapters'}"
 
         def on_listening(url: str) -> None:

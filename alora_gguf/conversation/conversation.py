@@ -24,6 +24,7 @@ from ..prompt.builder import Prompt, Setting
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
+from ..prompt.window import check_on_full, dropped_line, n_to_drop, without_oldest
 from ..reply import Chunk, Reply, Usage, Verdict
 from ..runtime.sampling import SamplingParams
 from ..versions import LLAMA_CPP_PYTHON
@@ -51,6 +52,8 @@ class Conversation:
     began       the time that templates write which write one: a conversation keeps its date
     cache_salt    it shares cells with conversations of the same one only
     asides        how intrinsics were asked on it, those asked last at the end
+    on_full       where the context is too small for it: "error", or "drop-oldest": n_dropped of the messages are in no prompt any more,
+                  those behind the system's at the beginning, in whole turns
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
@@ -64,6 +67,7 @@ class Conversation:
         cache_salt: Hashable = None,
         *,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        on_full: str = "error",
     ):
         check_messages(messages)
         self._messages: list[Message] = [dict(m) for m in messages]
@@ -77,6 +81,8 @@ class Conversation:
         self.cache_salt = cache_salt
         self._engine = engine
         self.asides: dict[Aside, None] = {}
+        self.on_full = check_on_full(on_full)
+        self.n_dropped = 0
         self._asking = Turns()
         self._closed = False
 
@@ -203,7 +209,10 @@ class Conversation:
         def prepare() -> None:
             turn.follow_last()
             messages = [*self.messages, {"role": "user", "content": content}]
-            prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
+            make = partial(self._prompt, add_generation_prompt=True, more=chat_template_kwargs)
+            n_dropped = self._n_to_drop(messages, make, params.max_tokens)
+            kept = without_oldest(messages, n_dropped)
+            prompt = make(kept)
             request = Request(
                 prompt.tokens,
                 params,
@@ -213,9 +222,10 @@ class Conversation:
                 t_start=t_start,
                 thinking=self._engine.template.features.thinking,
                 in_thought=prompt.thinks,
+                warnings=[dropped_line(n_dropped)] if n_dropped > self.n_dropped else [],
             )
             channel = call.channel
-            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages[-1], n_dropped))
             if not watching:
 
                 def reply() -> Reply:
@@ -233,7 +243,7 @@ class Conversation:
 
             def judge(adapter: Adapter, said: str, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
                 known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
-                fork = self.fork(adapter, [*messages, {"role": "assistant", "content": said}], known=known, background=True)
+                fork = self.fork(adapter, [*kept, {"role": "assistant", "content": said}], known=known, background=True)
                 fork.on_end = lambda: on_end(fork)
                 self.submit(fork)
                 return fork
@@ -488,6 +498,7 @@ class Conversation:
             cells=engine.cell_types,
             adapter={"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
             messages=self.messages,
+            n_dropped=self.n_dropped,
             documents=self.documents,
             notes=self.notes,
             chat_template_kwargs=self.chat_template_kwargs,
@@ -504,7 +515,7 @@ class Conversation:
         ).write(path)
 
     @classmethod
-    def restored(cls, engine: Engine, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
+    def restored(cls, engine: Engine, path: str | PathLike[str], cache_salt: Hashable = None, on_full: str = "error") -> Conversation:
         """What save() wrote, its cells in the cache again. Raises as Model.restore()."""
         saved = Saved.read(path)
         saved.check(path, LLAMA_CPP_PYTHON, digest_of(engine.path), engine.cell_types)
@@ -513,8 +524,8 @@ class Conversation:
             raise SavedConversationError(
                 f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one"
             )
-        conversation = cls(engine, saved.messages, adapter, cache_salt, chat_template_kwargs=saved.chat_template_kwargs)
-        conversation.began = saved.time(path)
+        conversation = cls(engine, saved.messages, adapter, cache_salt, chat_template_kwargs=saved.chat_template_kwargs, on_full=on_full)
+        conversation.began, conversation.n_dropped = saved.time(path), saved.n_dropped
         conversation.documents, conversation.notes = documents_of(saved.documents), saved.notes
         engine.history.remember(saved.text, saved.tokens, cache_salt)
         for aside in reversed(saved.asides):
@@ -540,7 +551,7 @@ class Conversation:
 
     def cells(self) -> tuple[str, list[int]]:
         """The text of what has been said, and its tokens."""
-        prompt = self._prompt(self.messages, add_generation_prompt=False)
+        prompt = self._prompt(without_oldest(self.messages, self.n_dropped), add_generation_prompt=False)
         return prompt.text, prompt.tokens
 
     def fork(
@@ -608,8 +619,8 @@ class Conversation:
         sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
         SamplingParams.of(sampling)
         documents_of(documents)
-        messages = list(self.messages)
-        check_messages(messages)
+        check_messages(self.messages)
+        messages = without_oldest(self.messages, self.n_dropped)
         given = {**{name: value for name, value in options.items() if name not in sampling}, **(arguments or {})}
         taken = {adapter: adapter.io.arguments if adapter.io else [] for adapter in adapters}
         known = {name for names in taken.values() for name in names}
@@ -649,13 +660,21 @@ class Conversation:
         """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
         return self._engine.prompts.chat(messages, self._setting(more), add_generation_prompt=add_generation_prompt)
 
-    def _keep(self, request: Request, prompt: Prompt, messages: list[Message]) -> None:
+    def _n_to_drop(self, messages: Sequence[Message], make: Callable[[Sequence[Message]], Prompt], max_tokens: int) -> int:
+        """How many messages an answer of so many tokens leaves out, of which it may be cut to a quarter of the context."""
+        if self.on_full == "error":
+            return self.n_dropped
+        n_answer = min(max_tokens, self.n_ctx // 4)
+        return n_to_drop(messages, self.n_dropped, lambda kept: len(make(kept).tokens), self.n_ctx - n_answer)
+
+    def _keep(self, request: Request, prompt: Prompt, message: Message, n_dropped: int) -> None:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
             with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
                 self._engine.prompts.remember(prompt, request.generated, self.cache_salt)
             thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
-            self.messages += [messages[-1], {"role": "assistant", "content": request.text, **thought}]
+            self.messages += [message, {"role": "assistant", "content": request.text, **thought}]
+            self.n_dropped = n_dropped
 
     def _check_open(self) -> None:
         if self._closed:
@@ -666,10 +685,10 @@ class Conversation:
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
 
 
-def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, messages: list[Message]) -> None:
+def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, message: Message, n_dropped: int) -> None:
     """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
     if (conversation := there()) is not None:
-        conversation._keep(request, prompt, messages)
+        conversation._keep(request, prompt, message, n_dropped)
 
 
 def _failed(error: AloraError) -> Reply:

@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from ..engine.adapter import Adapter
 from ..prompt.builder import Setting
-from ..prompt.messages import checked_variables
+from ..prompt.messages import Message, checked_variables
+from ..prompt.window import dropped_line, without_oldest
 from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion, Generate
@@ -72,7 +73,20 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    return scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    messages = [message.plain for message in body.messages]
+    n_dropped = _n_to_drop(service, body, messages, setting)
+    prepared = scaled(chat_prompt(service.model, without_oldest(messages, n_dropped), adapter, setting, body.arguments or {}), body)
+    return replace(prepared, warnings=[*prepared.warnings, dropped_line(n_dropped)]) if n_dropped else prepared
+
+
+def _n_to_drop(service: Service, body: Chat, messages: list[Message], setting: Setting) -> int:
+    """How many of the messages to leave out, so that there is room for the answer, or for a quarter of the context of it."""
+    if service.on_full == "error":
+        return 0
+    engine, wanted = service.model.engine, body.wanted_tokens
+    n_answer = min(service.limits.n_tokens if wanted in (None, -1) else wanted, engine.n_ctx // 4)
+    n_tokens = lambda kept: len(engine.prompts.chat(kept, setting).tokens)
+    return service.windows.n_to_drop(messages, setting.cache_salt, n_tokens, engine.n_ctx - n_answer)
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:

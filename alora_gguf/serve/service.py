@@ -14,6 +14,7 @@ from ..engine.adapter import Adapter
 from ..errors import UnknownAdapterError
 from ..model import Model
 from ..prompt.io_yaml import sampling_of
+from ..prompt.window import Windows
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
 from .body import Chat, Chooses, Generate
@@ -37,13 +38,18 @@ class Limits:
 
 
 class Service:
-    """One server's model. `names` are those that clients may call the base model by, the first is its own."""
+    """One server's model. `names` are those that clients may call the base model by, the first is its own.
 
-    def __init__(self, model: Model, names: Sequence[str], limits: Limits, files: AdapterFiles):
+    on_full   what happens to a chat that is longer than the context: "error", or "drop-oldest"
+    """
+
+    def __init__(self, model: Model, names: Sequence[str], limits: Limits, files: AdapterFiles, *, on_full: str = "error"):
         self.model = model
         self.names = list(names)
         self.limits = limits
         self.files = files
+        self.on_full = on_full
+        self.windows = Windows()
         self.gate = Gate(limits.n_running, limits.n_waiting)
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()

@@ -248,11 +248,14 @@ class Chat:
 
     def _say_room(self, reply: Reply) -> None:
         """What there is to say about the end of an answer, and of the context."""
+        for warning in reply.warnings:
+            self._screen.line(warning, "dim")
         n, n_ctx = reply.usage.prompt_tokens + reply.usage.completion_tokens, self._conversation.n_ctx
         if reply.finish_reason == "length" and n < n_ctx:
             self._screen.line("the answer was cut; --max-tokens N gives it more room", "dim")
         if n >= _FULL * n_ctx:
-            self._screen.line(f"the context is {n / n_ctx:.0%} full; /undo and /reset make room, and --ctx N gives more", "dim")
+            soon = "the oldest turns are left out soon" if self._conversation.on_full == "drop-oldest" else "/undo makes room"
+            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew, and --ctx N gives more", "dim")
 
     def _cost(self, replies: list[Reply], began: float) -> None:
         reused, decoded = sum(map(_reused, replies)), sum(map(_decoded, replies))

@@ -86,7 +86,7 @@ def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk
     assert shares[0] == round(100 * (usage.prompt_tokens + usage.completion_tokens) / 2048) < shares[1] < 80 < shares[2]
     lines = [line for line in raw if line.startswith("the ")]
     assert {*lines[:-1]} == {CUT[1:-1] + "\n"} and lines[-1:] == [
-        f"the context is {shares[2]}% full; /undo and /reset make room, and --ctx N gives more\n"
+        f"the context is {shares[2]}% full: /undo makes room; /reset begins anew, and --ctx N gives more\n"
     ]
 
 
