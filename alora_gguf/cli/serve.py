@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         from ..serve.server import serve
         from ..serve.service import Limits, Service
     except ModuleNotFoundError as e:
-        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install it") from e
+        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install alora_gguf") from e
     for name, least in (("port", 0), ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("timeout", 0), ("drain", 0)):
         if getattr(args, name) < least:
             raise ServeError(f"--{name.replace('_', '-')}: expected a number from {least} on, got {getattr(args, name)}")

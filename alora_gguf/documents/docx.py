@@ -36,8 +36,8 @@ def text_of_docx(data: bytes) -> dict[str, Any]:
         html = mammoth.convert_to_html(
             io.BytesIO(data), style_map=_STYLES, include_embedded_style_map=False, external_file_access=False, convert_image=lambda image: []
         ).value
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as e:
-        raise DocumentError(f"expected a DOCX that can be read, got: {e}; save it anew") from e
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, OSError) as e:
+        raise DocumentError(f"expected a DOCX that can be read, got: {str(e).rstrip('.?')}; save it anew") from e
     except expat.ExpatError as e:
         raise DocumentError(f"expected a DOCX of XML, got: {e}; save it anew") from e
     return {"text": text_of_html(html.replace("\u2191</a>", "</a>"))}  # from a footnote back to where it belongs

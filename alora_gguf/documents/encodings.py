@@ -31,15 +31,16 @@ _FREQUENT = {
     "cp1253": "\u0386-\u03ce", "iso8859_7": "\u0386-\u03ce", "cp1255": "\u05d0-\u05ea", "cp1256": "\u060c-\u0652", "cp874": "\u0e01-\u0e5b",
 }  # fmt: skip
 _ABROAD = re.compile("[^\x00-\x7f]")
+_LOW = re.compile(rb"[\x80-\x9f]")
 _HIGH, _ALONE = re.compile(rb"[\x80-\xff]"), re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 _WIDER = {
-    "iso8859-1": "cp1252",
+    "iso8859_1": "cp1252",
     "ascii": "cp1252",
     "shift_jis": "cp932",
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "euc_kr": "cp949",
-    "iso8859-9": "cp1254",
+    "iso8859_9": "cp1254",
 }
 # where in a unit zeros stand seldom, often and (but for rare characters) always
 _WIDE = ("utf-32-le", 0, 1, (2, 3)), ("utf-32-be", 3, 2, (0, 1)), ("utf-16-le", 0, 1, ()), ("utf-16-be", 1, 0, ())
@@ -67,11 +68,11 @@ def declared(data: bytes) -> str | None:
     if not (found := _CHARSET.search(data[:4096])):
         return None
     try:
-        name = codecs.lookup((found[1] or found[2]).decode("ascii")).name
+        name = codecs.lookup((found[1] or found[2]).decode("ascii")).name.replace("-", "_")
     except LookupError:
         return None
     name = _WIDER.get(name, name)
-    return name if name in _GUESSED or name.startswith("utf-") else None
+    return name if name in _GUESSED or name in ("utf_8", "utf_16", "utf_32") else None
 
 
 def guessed(data: bytes) -> tuple[str, str] | None:
@@ -99,8 +100,9 @@ def _single(data: bytes) -> tuple[str, str] | None:
         return None
     from charset_normalizer import from_bytes
 
-    # letters with accents stand alone among others; those of other scripts stand together
-    if len(_ALONE.findall(data)) > 0.7 * len(_HIGH.findall(data)):
+    # letters with accents stand alone among others; those of other scripts stand together, but for Shift-JIS, whose first bytes are low
+    n_high, n_alone, n_low = (len(pattern.findall(data)) for pattern in (_HIGH, _ALONE, _LOW))
+    if n_alone > (0.9 if n_low > 0.2 * n_high else 0.5) * n_high:
         fits = set(_LATIN)
     else:
         from charset_normalizer import from_bytes

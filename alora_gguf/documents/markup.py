@@ -4,11 +4,15 @@ import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
+from ..errors import DocumentError
+from .limits import TEXT_BYTES
+
 _BLOCKS = set(
     "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 "
     "header hr html li main menu nav ol p pre section summary table tbody td tfoot th thead title tr ul".split()
 )
 _PARAGRAPHS = _BLOCKS - set("dd dt li summary tbody td tfoot th thead tr".split())  # these have an empty line before and after them
+_LISTS = ("ul", "ol", "menu", "li")
 _UNSEEN = set("script style template svg math iframe object embed applet canvas audio video noscript noframes select datalist textarea".split())
 _VOID = set("area base br col embed hr img input link meta param source track wbr".split())
 _OPEN_ENDED = set("p li dt dd tr td th thead tbody tfoot".split())  # whose end may be left out
@@ -18,7 +22,7 @@ _MOST_INDENT = 10
 
 
 def text_of_html(html: str) -> str:
-    """The text of a page or a part of one. Scripts, styles and what is hidden are none. Nothing is loaded."""
+    """The text of a page or a part of one. Scripts, styles and what is hidden are none. Nothing is loaded. Raises DocumentError."""
     reader = _Reader()
     reader.feed(html)
     reader.close()
@@ -39,7 +43,9 @@ class _Reader(HTMLParser):
         self._tables: list[_Table | None] = []  # None: one that is too deep
         self._lists: list[int | None] = []  # the next number, or a list without
         self._n_lines = 2  # ends of lines that have been written since the last word; 2: an empty line is there
+        self._n_written = 0
         self._blank = False  # one stands before the next word
+        self._at_bullet = False  # of a list, and nothing behind it yet
         self._preformatted = 0
         self._unseen: list[str] = []  # what is passed over, and what is in it by the same name
         self._title: list[str] = []
@@ -66,8 +72,8 @@ class _Reader(HTMLParser):
         if tag not in _VOID and (tag in _UNSEEN or "hidden" in given or _HIDDEN.search(given.get("style") or "")):
             self._unseen.append(tag)
             return
-        if tag in _BLOCKS:
-            self._line(2 if tag in _PARAGRAPHS and not (tag in ("ul", "ol", "menu") and self._lists) else 1)
+        if tag in _BLOCKS and not (self._at_bullet and tag not in _LISTS):
+            self._line(2 if tag in _PARAGRAPHS and not (tag in _LISTS and self._lists) else 1)
         match tag:
             case "h1" | "h2" | "h3" | "h4" | "h5" | "h6":
                 self._has_heading |= tag == "h1"
@@ -85,6 +91,7 @@ class _Reader(HTMLParser):
                 self._lists.append(int(start) if (start := given.get("start") or "").isdecimal() and len(start) < 10 else 1)
             case "li":
                 self._write("  " * min(max(0, len(self._lists) - 1), _MOST_INDENT) + self._bullet())
+                self._at_bullet = True
             case "pre":
                 self._preformatted += 1
                 self._write("```\n")
@@ -121,7 +128,7 @@ class _Reader(HTMLParser):
             case "table" if self._tables:
                 self._end_table()
         if tag in _BLOCKS:
-            self._line(2 if tag in _PARAGRAPHS and not (tag in ("ul", "ol", "menu") and self._lists) else 1)
+            self._line(2 if tag in _PARAGRAPHS and not (tag in _LISTS and self._lists) else 1)
 
     def handle_data(self, data: str) -> None:
         if self._unseen:
@@ -150,8 +157,11 @@ class _Reader(HTMLParser):
 
     def _write(self, text: str) -> None:
         if text:
+            self._n_written += len(text)
+            if self._n_written > TEXT_BYTES:
+                raise DocumentError(f"expected at most {TEXT_BYTES >> 20} MiB of text, got more; attach the part that matters")
             self._out[-1].append(text)
-            self._n_lines, self._blank = (1 if text.endswith("\n") else 0), False
+            self._n_lines, self._blank, self._at_bullet = (1 if text.endswith("\n") else 0), False, False
 
     def _line(self, n: int) -> None:
         """At least `n` ends of lines."""

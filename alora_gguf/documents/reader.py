@@ -55,7 +55,8 @@ def _text_of(data: bytes, name: str, where: str, pages: str | None, stop: thread
         except DocumentError as e:
             raise DocumentError(f"{where}: {e}") from e
         if missing := said.get("missing"):
-            raise DocumentError(f"{where}: expected the package {_PACKAGES.get(missing, missing)} for it, got none; pip install it")
+            package = missing.replace("_", "-")
+            raise DocumentError(f"{where}: expected the package {package} for it, got none; pip install {package}")
         if error := said.get("error"):
             raise DocumentError(f"{where}: {printable(error, limit=400)}")
     text = _clean(said["text"])
@@ -64,7 +65,6 @@ def _text_of(data: bytes, name: str, where: str, pages: str | None, stop: thread
     return Document(name, text, said.get("kind", kind), said.get("pages"), tuple(said.get("read", ())), said.get("note"))
 
 
-_PACKAGES = {"charset_normalizer": "charset-normalizer"}
 _LINE_ENDS = str.maketrans({"\r": "\n", "\f": "\n", "\0": None})
 
 

@@ -50,7 +50,9 @@ def answer(data: bytes, kind: str, pages: str | None, began: float) -> dict[str,
     except ModuleNotFoundError as e:
         return {"missing": e.name}
     except MemoryError:
-        return {"error": f"expected a document that can be read with {MEMORY_BYTES >> 20} MiB of memory, got one that needs more; attach a part of it"}
+        return {
+            "error": f"expected a document that can be read with {MEMORY_BYTES >> 20} MiB of memory, got one that needs more; attach a part of it"
+        }
     except RecursionError:
         return {"error": "expected a document with few things in each other, got too many; save it anew"}
     except Exception as e:  # whatever a library stumbles over

@@ -69,8 +69,7 @@ def pdf_of_contents(contents: bytes, *, more: Mapping[int, bytes] = {}, page: by
         {
             1: b"<< /Type /Catalog /Pages 2 0 R %b >>" % catalog,
             2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-            3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R %b >>"
-            % (page or b"/Resources << /Font << /F 5 0 R >> >>"),
+            3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R %b >>" % (page or b"/Resources << /Font << /F 5 0 R >> >>"),
             4: b"<< %b >>\nstream\n%b\nendstream" % (length, stream),
             5: b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
             **more,
@@ -120,6 +119,11 @@ def archive_of(parts: Mapping[str, Any]) -> bytes:
         for name, content in parts.items():
             archive.writestr(name, content)
     return out.getvalue()
+
+
+def body_of(docx: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(docx)) as archive:
+        return archive.read("word/document.xml")
 
 
 def paragraph_of(text: str) -> str:
