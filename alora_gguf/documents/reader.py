@@ -24,13 +24,15 @@ def read_document(path: str | PathLike[str], *, pages: str | None = None) -> Doc
     """
     path = Path(path)
     try:
-        if not path.is_file():
-            got = "a folder" if path.is_dir() else "no file" if path.exists() else "nothing"
-            raise DocumentError(f"{path}: expected a document, got {got}; check the path")
-        with open(path, "rb") as f:
-            data = f.read(FILE_BYTES + 1)
-    except (OSError, ValueError) as e:
-        raise DocumentError(f"{path}: expected a document, got {getattr(e, 'strerror', None) or e}; check the path") from e
+        if path.is_file():
+            with open(path, "rb") as f:
+                data = f.read(FILE_BYTES + 1)
+        else:
+            data, got = None, "a folder" if path.is_dir() else "no file" if path.exists() else "nothing"
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+        raise DocumentError(f"{path}: expected a document, got: {getattr(e, 'strerror', None) or e}; check the path") from e
+    if data is None:
+        raise DocumentError(f"{path}: expected a document, got {got}; check the path")
     return _text_of(data, path.name, str(path), pages, None)
 
 

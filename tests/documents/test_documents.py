@@ -57,9 +57,10 @@ def test_what_is_no_text_is_refused(tmp_path, data, said):
 
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
-    for name, got in (("nothing", "nothing"), (".", "a folder"), ("pipe", "no file"), ("x\0y", "nothing"), ("x" * 300, "File name too long")):
-        with pytest.raises(DocumentError, match=f"expected a document, got {got}; check the path"):
+    for name, got in (("nothing", "nothing"), (".", "a folder"), ("pipe", "no file"), ("x\0y", "nothing"), ("x" * 300, ": File name too long")):
+        with pytest.raises(DocumentError) as e:
             read_document(tmp_path / name)
+        assert str(e.value) == f"{tmp_path / name}: expected a document, got{' ' * (got[0] != ':')}{got}; check the path"
 
 
 def test_what_a_file_is_is_seen_in_it_and_not_in_its_name():
@@ -277,13 +278,14 @@ def test_a_file_is_found_by_what_people_and_terminals_write(tmp_path, monkeypatc
     (tmp_path / "a b (c)'s.pdf").write_text("x")
     (tmp_path / "c.pdf").write_text("x")
     there = tmp_path / "a b (c)'s.pdf"
-    for given in (
+    for written in (
         "a b (c)'s.pdf", " ~/a b (c)'s.pdf ", f"'{tmp_path}/a b (c)'\\''s.pdf'", f'"{there}"', '"a b (c)\'s.pdf"', r"a\ b\ \(c\)\'s.pdf", there.as_uri(),
         f"{tmp_path}/a\\ b\\ \\(c\\)\\'s.pdf",
     ):  # fmt: skip
-        assert file_named(given).resolve() == there, given
-        assert file_and_pages(given)[1] is None
-        assert [part if i else part.resolve() for i, part in enumerate(file_and_pages(f"{given} 3-7,9-"))] == [there, "3-7,9-"], given
+        assert file_named(written).resolve() == there, written
+        assert file_and_pages(written)[1] is None
+        path, pages = file_and_pages(f"{written} 3-7,9-")
+        assert path.resolve() == there and pages == "3-7,9-", written
     assert file_and_pages("c.pdf 3") == (tmp_path.__class__("c.pdf"), "3")
     (tmp_path / "c.pdf 3").write_text("x")
     assert file_and_pages("c.pdf 3") == (tmp_path.__class__("c.pdf 3"), None)  # it is there
