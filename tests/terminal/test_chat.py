@@ -133,7 +133,15 @@ def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_tak
     path.write_bytes(made.pdf_of_pages(9, paragraphs=2))
     (tmp_path / "old.txt").write_bytes("café".encode("cp1252"))
     escaped = str(path).replace(" ", "\\ ").replace("'", "\\'")
-    text = talk(f'/doc "{path}" 2-3', f"/doc {escaped} 3", f"/doc {path.as_uri()} 1,9", f"/doc {tmp_path}/old.txt", f"/doc {path} 12", "/reset", f"/doc {path}")
+    text = talk(
+        f'/doc "{path}" 2-3',
+        f"/doc {escaped} 3",
+        f"/doc {path.as_uri()} 1,9",
+        f"/doc {tmp_path}/old.txt",
+        f"/doc {path} 12",
+        "/reset",
+        f"/doc {path}",
+    )
     assert re.fullmatch(
         r"""<document 1: the ferry's.pdf, 2,\d+ characters, 2 of 9 pages>
 <document 2: the ferry's.pdf, 1,\d+ characters, 1 of 9 pages>
