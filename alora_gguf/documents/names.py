@@ -31,7 +31,9 @@ def file_and_pages(given: str) -> tuple[Path, str | None]:
     """A file's name, and which of its pages where they stand behind it: `report.pdf 3-7`."""
     path = file_named(given)
     name, _, pages = given.strip().rpartition(" ")
-    return (file_named(name), pages) if name and PAGES.fullmatch(pages) and not _is_there(path) else (path, None)
+    if name and PAGES.fullmatch(pages) and not _is_there(path) and _is_there(before := file_named(name)):
+        return before, pages
+    return path, None
 
 
 def _is_there(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from pathlib import Path
 
 import made
 import pytest
@@ -286,9 +287,11 @@ def test_a_file_is_found_by_what_people_and_terminals_write(tmp_path, monkeypatc
         assert file_and_pages(written)[1] is None
         path, pages = file_and_pages(f"{written} 3-7,9-")
         assert path.resolve() == there and pages == "3-7,9-", written
-    assert file_and_pages("c.pdf 3") == (tmp_path.__class__("c.pdf"), "3")
+    assert file_and_pages("c.pdf 3") == (Path("c.pdf"), "3")
+    assert file_and_pages("report 2024") == (Path("report 2024"), None)  # nor is there a `report`
+    assert file_and_pages("3") == (Path("3"), None) and file_and_pages("") == (Path(""), None)
     (tmp_path / "c.pdf 3").write_text("x")
-    assert file_and_pages("c.pdf 3") == (tmp_path.__class__("c.pdf 3"), None)  # it is there
+    assert file_and_pages("c.pdf 3") == (Path("c.pdf 3"), None)  # it is there
     (tmp_path / "'quoted'").write_text("x")
     assert file_named("'quoted'").name == "'quoted'"
     assert file_named("no such").name == "no such" and file_named("'no such'").name == "no such" and str(file_named("x\0y")) == "x\0y"
