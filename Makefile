@@ -119,7 +119,7 @@ SECONDS ?= 300
 FUZZ_FLAGS = -max_len=4096 -timeout=60 -max_total_time=$(SECONDS) -print_final_stats=1
 
 fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed build/tiny.gguf
-	@for target in adapter base config safetensors io_yaml activation schema regex grammar; do \
+	@for target in adapter base config safetensors io_yaml activation schema regex grammar document; do \
 	    echo "== $$target"; mkdir -p build/fuzz/$$target; \
 	    $(BIN)/python tests/fuzz/fuzz.py $$target build/fuzz/$$target tests/fuzz/corpus/$$target -artifact_prefix=build/fuzz/$$target- $(FUZZ_FLAGS) || exit 1; \
 	done
@@ -163,7 +163,7 @@ clean:
 	rm -rf build dist $(VENV)
 
 # dist/: a wheel for any x86-64-v2 machine with Linux, whose kernels are chosen where it runs, and the Python part of
-# llama-cpp-python, of which there is no wheel. pip install --find-links dist 'alora_gguf[serve]' needs no compiler.
+# llama-cpp-python, of which there is no wheel. pip install --find-links dist alora_gguf needs no compiler.
 WHEEL := -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF
 
 wheel: $(STAMPS)/build-tools $(STAMPS)/wheel-tools

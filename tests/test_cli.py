@@ -157,7 +157,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["serve", "--port", "99999"], "--port: expected a number from 0 to 65535, got 99999"),
     (["chat", "--resume", "nothing"], "nothing: expected a saved conversation, got: No such file or directory"),
     (["chat", "--prompt", "x", "--resume", "ADAPTER"], "expected a saved conversation, got another kind of file"),
-    (["chat", "--doc", "nothing"], "nothing: expected a text file, got nothing"),
+    (["chat", "--doc", "nothing"], "nothing: expected a document, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
 ], ids=range(21))  # fmt: skip

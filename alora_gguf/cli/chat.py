@@ -34,7 +34,13 @@ def add_parser(commands) -> None:
     hub.add_intrinsics(parser)
     parser.add_argument("--demo", action="store_true", help="with the adapters that come with this package")
     parser.add_argument("--system", metavar="TEXT", help="system message")
-    parser.add_argument("--doc", metavar="FILE", type=Path, action="append", default=[], help="text document to attach; may be repeated")
+    parser.add_argument(
+        "--doc",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="document to attach: text, Markdown, HTML, PDF or DOCX; with some pages of a PDF behind it, as 'report.pdf 3-7'; may be repeated",
+    )
     parser.add_argument("--resume", metavar="FILE", type=Path, help="go on with a conversation that /save wrote")
     parser.add_argument("--ctx", metavar="N", type=int, default=4096, help="cells of the KV cache (default: %(default)s)")
     parser.add_argument(
@@ -125,22 +131,23 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
             screen.line(NO_ADAPTERS, "dim")
     if args.resume:
         chat.resume(args.resume)
-    for path in args.doc:
-        chat.attach(path)
+    for given in args.doc:
+        chat.attach(given)
     chat.run(typed_messages(chat.commands, OF_FILES) if is_interactive() else piped_messages(sys.stdin, screen))
     return 2 if chat.n_failed and not is_interactive() else 0
 
 
 def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: dict) -> int:
-    from ..prompt.documents import read_document
+    from ..documents.names import file_and_pages
+    from ..documents.reader import read_document
     from ..terminal.screen import Screen
     from ..terminal.summary import summary
 
     for name in args.invoke:
         model.adapter(name)
     conversation = model.restore(args.resume, on_full=args.on_full) if args.resume else begin()
-    for path in args.doc:
-        conversation.attach(read_document(path), path.name)
+    for path, pages in map(file_and_pages, args.doc):
+        conversation.attach(read_document(path, pages=pages))
     reply = None
     if args.no_answer:
         conversation.add("user", args.prompt)

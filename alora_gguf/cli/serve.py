@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         help="an OpenAI-compatible HTTP server",
         description=(
             "Serves a base model and its adapters to programs that speak OpenAI's API. An adapter is chosen by its name, as `model`. "
-            "SIGTERM lets the requests under way end. Needs the extra [serve]."
+            "SIGTERM lets the requests under way end."
         ),
     )
     parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         from ..serve.server import serve
         from ..serve.service import Limits, Service
     except ModuleNotFoundError as e:
-        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install 'alora_gguf[serve]'") from e
+        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install alora_gguf") from e
     for name, least in (("port", 0), ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("timeout", 0), ("drain", 0)):
         if getattr(args, name) < least:
             raise ServeError(f"--{name.replace('_', '-')}: expected a number from {least} on, got {getattr(args, name)}")

@@ -12,6 +12,8 @@ from functools import partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple, overload
 
+from ..documents.document import Document
+from ..documents.reader import read_document
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..engine.call import Call
@@ -19,7 +21,7 @@ from ..engine.engine import Engine
 from ..engine.request import Request
 from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
-from ..errors import AloraError, ClosedError, PromptError, SavedConversationError
+from ..errors import AloraError, ClosedError, ContextFullError, PromptError, SavedConversationError
 from ..prompt.builder import Prompt, Setting
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
@@ -120,15 +122,34 @@ class Conversation:
         self._engine.template.fit([*self.messages, message])
         self.messages.append(message)
 
-    def attach(self, text: str, title: str | None = None) -> None:
+    def attach(self, document: str | PathLike[str] | Document, title: str | None = None, *, pages: str | None = None) -> Document:
         """Adds a document. The base sees it, by the chat template or in a first message, and so does every intrinsic.
 
-        What has been said is computed anew behind it. Raises ContextFullError if the documents alone are more than the context.
+        document   its text, or a Path, whose file is read: text, Markdown, HTML, PDF or DOCX; or what read_document() gave
+        title      of a file its name, if nothing is said
+        pages      of a PDF: "3-7"
+
+        What has been said is computed anew behind it. Raises DocumentError for a file that cannot be read, and ContextFullError
+        if the documents alone are more than the context.
         """
-        check_messages([{"role": "user", "content": text}])
-        documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
-        self._engine.context.check_room(sum(len(self._engine.vocab.tokenize(d["text"])) for d in documents))
+        if isinstance(document, PathLike):
+            document = read_document(document, pages=pages)
+        elif pages is not None:
+            raise PromptError("pages: expected the Path of a PDF with them, got a document that was read already; leave them out")
+        if not isinstance(document, Document):
+            check_messages([{"role": "user", "content": document}])
+            document = Document(title or "", document)
+        title = title or document.title
+        documents = documents_of([*self.documents, {"text": document.text, **({"title": title} if title else {})}])
+        n_each = [len(self._engine.vocab.tokenize(d["text"])) for d in documents]
+        n, n_ctx, n_trained = sum(n_each), self._engine.context.n_ctx, self._engine.vocab.n_trained
+        if n > n_ctx:
+            raise _no_room(document, n_each, n_ctx, n_trained)
         self.documents = documents
+        if 0 < n_trained < n:
+            note = f"{n} tokens with it, more than the {n_trained} that this model was trained on"
+            document = dataclasses.replace(document, note=f"{document.note}; {note}" if document.note else note)
+        return document
 
     @overload
     def ask(
@@ -689,6 +710,18 @@ def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt,
     """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
     if (conversation := there()) is not None:
         conversation._keep(request, prompt, message, n_dropped)
+
+
+def _no_room(document: Document, n_each: Sequence[int], n_ctx: int, n_trained: int) -> ContextFullError:
+    """Of documents of so many tokens, the last of which is this; it says what would have room, and a conversation behind it."""
+    n = sum(n_each)
+    room = min(n_ctx, n_trained or n_ctx) * 3 // 4 - sum(n_each[:-1])
+    n_fit = len(document.read) * room // n_each[-1]
+    part = f"some of its pages, as {document.read[0]}-{document.read[n_fit - 1]}" if n_fit > 0 else "a part of it"
+    more = (
+        f"this model was trained on {n_trained}" if 0 < n_trained < n else f"or give a larger context (--ctx, n_ctx), as {-(-n * 4 // 3072) * 1024}"
+    )
+    return ContextFullError(f"{document.title or 'document'}: expected at most {n_ctx} tokens of documents, got {n}; attach {part}; {more}")
 
 
 def _failed(error: AloraError) -> Reply:

@@ -10,7 +10,7 @@ generation    the choices of one request, generated together
 gate          how many may run and how many may wait
 answer        replies in OpenAI's shape
 fields        what is done with each field of a request
-chat, completions, models, adapters, embeddings, tokens     the endpoints
+chat, completions, models, adapters, embeddings, tokens, extract   the endpoints
 problem       errors in OpenAI's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, models, tokens
+from . import adapters, chat, embeddings, extract, models, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
@@ -36,6 +36,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("POST", "/tokenize", tokens.tokenize, Tokenize),
         ("POST", "/detokenize", tokens.detokenize, Detokenize),
         ("POST", "/apply-template", tokens.apply_template, Chat),
+        ("POST", "/extract", extract.extract, None),
         ("GET", "/health", _health, None),
         ("GET", "/metrics", _metrics, None),
     ]

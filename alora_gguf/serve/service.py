@@ -24,6 +24,8 @@ from .metrics import Metrics
 from .problem import Problem
 from .prompt import Prepared
 
+_N_READING = 2  # documents at once: each has a process of its own
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -51,6 +53,7 @@ class Service:
         self.on_full = on_full
         self.windows = Windows()
         self.gate = Gate(limits.n_running, limits.n_waiting)
+        self.reading = Gate(_N_READING, limits.n_waiting)  # documents
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..conversation.conversation import Conversation
 from ..conversation.saved import check_target
+from ..documents.names import file_and_pages
+from ..documents.reader import read_document
 from ..engine.stream import Stream
 from ..errors import AloraError, PromptError
-from ..prompt.documents import read_document
 from ..prompt.messages import text_of
 from ..reply import Reply
 from ..text import human_bytes, printable
@@ -22,7 +23,7 @@ from .summary import summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
-    "doc": ("FILE", "attach a text document"),
+    "doc": ("FILE", "attach a document: text, Markdown, HTML, PDF or DOCX; of a PDF also some pages, as /doc FILE 3-7"),
     "docs": ("", "list the documents"),
     "undo": ("", "take back the last question and its answer"),
     "save": ("[FILE]", "save the conversation"),
@@ -85,10 +86,11 @@ class Chat:
                 except KeyboardInterrupt:  # where no stream was there to cancel yet
                     self._screen.line("stopped", "dim")
 
-    def attach(self, path: Path) -> None:
-        """Attaches a text file. Raises AloraError."""
-        self._conversation.attach(read_document(path), path.name)
-        self._screen.line(f"document {_listed(self._conversation.documents[-1])}", "dim")
+    def attach(self, given: str) -> None:
+        """Attaches a file, whose pages may stand behind its name. Raises AloraError."""
+        path, pages = file_and_pages(given)
+        about = self._conversation.attach(read_document(path, pages=pages)).about
+        self._screen.line(f"document {_listed(self._conversation.documents[-1])}{', ' * bool(about)}{about}", "dim")
 
     def resume(self, path: Path) -> None:
         """Goes on with a saved conversation, after showing it. Raises AloraError."""
@@ -197,7 +199,7 @@ class Chat:
         if path is None or (command == "doc" and not argument):
             raise PromptError(f"/{command}: expected the name of a file behind it, got none")
         if command == "doc":
-            self.attach(path)
+            self.attach(argument)
         elif command == "resume":
             self.resume(path)
         else:

@@ -3,11 +3,16 @@
 import io
 import re
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
 from alora_gguf.terminal.screen import Screen
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "documents"))
+import made
 
 COST = re.compile(r"(\d+) ms, (\d+)% of the context")
 CUT = "<the answer was cut; --max-tokens N gives it more room>"
@@ -163,14 +168,41 @@ def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path
     assert verdict.usage.cached_tokens >= answer.usage.prompt_tokens
 
 
+def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_taken(talk, tmp_path):
+    path = tmp_path / "the ferry's.pdf"
+    path.write_bytes(made.pdf_of_pages(9, paragraphs=2))
+    (tmp_path / "old.txt").write_bytes("café".encode("cp1252"))
+    escaped = str(path).replace(" ", "\\ ").replace("'", "\\'")
+    text = talk(
+        f'/doc "{path}" 2-3',
+        f"/doc {escaped} 3",
+        f"/doc {path.as_uri()} 1,9",
+        f"/doc {tmp_path}/old.txt",
+        f"/doc {path} 12",
+        "/reset",
+        f"/doc {path}",
+    )
+    assert re.fullmatch(
+        r"""<document 1: the ferry's.pdf, 2,\d+ characters, 2 of 9 pages>
+<document 2: the ferry's.pdf, 1,\d+ characters, 1 of 9 pages>
+<document 3: the ferry's.pdf, 2,\d+ characters, 2 of 9 pages>
+<document 4: old.txt, 4 characters, read as Windows-1252, which is a guess>
+<error: .*the ferry's.pdf: pages: expected some of 1-9, got 12; give others>
+<a new conversation>
+<error: the ferry's.pdf: expected at most 2048 tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
+""",
+        text,
+    )
+
+
 def test_documents_that_are_none_are_a_line(talk, tmp_path):
     (tmp_path / "long").write_text("so " * 3000)
     text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
     assert re.fullmatch(
         r"""<error: /doc: expected the name of a file behind it, got none>
-<error: ~nobody-here/x: expected a text file, got nothing; check the path>
-<error: .*: expected a text file, got a folder; check the path>
-<error: context: expected at most 2048 tokens, got \d+; .*>
+<error: ~nobody-here/x: expected a document, got nothing; check the path>
+<error: .*: expected a document, got a folder; check the path>
+<error: long: expected at most 2048 tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
 <no documents; /doc FILE attaches one>
 """,
         text,
