@@ -28,7 +28,7 @@ demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 WORKERS ?= 2
 PYTEST   = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built lint types
+test: $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model build/unpatched/bin/.built build/sanitized/bin/.built build/baseline/bin/.built lint types
 	$(PYTEST) $(PYTEST_ARGS)
 
 # below three minutes: no PyTorch, no browser, no second native build
@@ -119,7 +119,7 @@ SECONDS ?= 300
 FUZZ_FLAGS = -max_len=4096 -timeout=60 -max_total_time=$(SECONDS) -print_final_stats=1
 
 fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed build/tiny.gguf
-	@for target in adapter base config safetensors io_yaml activation schema regex grammar choice; do \
+	@for target in adapter base config safetensors io_yaml activation schema regex grammar choice tool_calls document; do \
 	    echo "== $$target"; mkdir -p build/fuzz/$$target; \
 	    $(BIN)/python tests/fuzz/fuzz.py $$target build/fuzz/$$target tests/fuzz/corpus/$$target -artifact_prefix=build/fuzz/$$target- $(FUZZ_FLAGS) || exit 1; \
 	done
@@ -163,7 +163,7 @@ clean:
 	rm -rf build dist $(VENV)
 
 # dist/: a wheel for any x86-64-v2 machine with Linux, whose kernels are chosen where it runs, and the Python part of
-# llama-cpp-python, of which there is no wheel. pip install --find-links dist 'alora_gguf[serve]' needs no compiler.
+# llama-cpp-python, of which there is no wheel. pip install --find-links dist alora_gguf needs no compiler.
 WHEEL := -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF
 
 wheel: $(STAMPS)/build-tools $(STAMPS)/wheel-tools
@@ -314,6 +314,16 @@ build/sanitized/bin/.built: $(STAMPS)/build-tools $(NATIVE) tests/native/stress.
 	    -DGGML_OPENMP=OFF "-DCMAKE_C_FLAGS=$(SANITIZED)" "-DCMAKE_CXX_FLAGS=$(SANITIZED)" \
 	    >build/cmake-sanitized.log 2>&1 || { cat build/cmake-sanitized.log; exit 1; }
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target stress abroad
+	@touch $@
+
+# the library with the kernels that ggml has for any such processor, beside those of this one: what is shown first has to be right with both
+build/baseline/bin/.built: $(STAMPS)/native
+	@echo "== native libraries with other kernels, for a test"
+	@mkdir -p build/baseline
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/baseline -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DGGML_NATIVE=OFF \
+	    $(CMAKE_ARGS) >build/cmake-baseline.log 2>&1 || { cat build/cmake-baseline.log; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/baseline --target ggml-cpu
+	@for lib in build/native/bin/lib*; do [ -e build/baseline/bin/$${lib##*/} ] || cp -P $$lib build/baseline/bin/; done
 	@touch $@
 
 # the library that the tests compare with, bit for bit

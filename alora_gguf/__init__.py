@@ -21,6 +21,8 @@ if _TYPE_CHECKING:
     from .bundled import bundled_adapters as bundled_adapters
     from .bundled import default_model as default_model
     from .conversation.conversation import Conversation as Conversation
+    from .documents.document import Document as Document
+    from .documents.reader import read_document as read_document
     from .engine.adapter import Adapter as Adapter
     from .engine.stream import Stream as Stream
     from .errors import AdapterFileError as AdapterFileError
@@ -31,6 +33,7 @@ if _TYPE_CHECKING:
     from .errors import ContextFullError as ContextFullError
     from .errors import ConversionError as ConversionError
     from .errors import DecodeError as DecodeError
+    from .errors import DocumentError as DocumentError
     from .errors import EvalError as EvalError
     from .errors import ForeignLibraryError as ForeignLibraryError
     from .errors import HubError as HubError
@@ -67,6 +70,8 @@ _HOME = {
     "Conversation": "conversation.conversation",
     "ConversionError": "errors",
     "DecodeError": "errors",
+    "Document": "documents.document",
+    "DocumentError": "errors",
     "EvalError": "errors",
     "ForeignLibraryError": "errors",
     "HubError": "errors",
@@ -92,6 +97,7 @@ _HOME = {
     "bundled_adapters": "bundled",
     "default_model": "bundled",
     "find_invocation": "prompt.invocation",
+    "read_document": "documents.reader",
 }
 
 __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -53,6 +53,10 @@ class PromptError(AloraError, ValueError):
     """Messages, tokens or options that cannot be a prompt."""
 
 
+class DocumentError(PromptError):
+    """A document that cannot be read as text, or not within the limits."""
+
+
 class ContextFullError(AloraError):
     """The KV cache has no room for the tokens of this call."""
 

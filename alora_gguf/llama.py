@@ -197,7 +197,7 @@ class Llama(llama_cpp.Llama):
 
     def _named(self, name: str) -> Adapter:
         if name not in self._adapters:
-            raise UnknownAdapterError(f"adapter {name!r}: expected one of {', '.join(sorted(self._adapters)) or 'none'}; load it with load_adapter()")
+            raise UnknownAdapterError(f"adapter {name!r}: expected one of {', '.join(sorted(self._adapters)) or 'none'}; load it first")
         return self._adapters[name]
 
     def _activate(self) -> None:

@@ -353,6 +353,7 @@ class Model:
         tools: Sequence[Tool] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         cache_salt: Hashable = None,
+        on_full: str = "error",
     ) -> Conversation:
         """A new conversation, after a system message and other messages if given. Nothing is computed yet.
 
@@ -363,6 +364,8 @@ class Model:
 
         `adapter` names an ordinary LoRA that it is held with, from its first token on. It finds in the
         cache what conversations of the same `cache_salt` have computed, and nothing of any other.
+        When the context is full a question is a ContextFullError; with on_full="drop-oldest" the oldest turns are left out of the
+        prompts, the reply's `warnings` say so, and `messages` still has them all.
         """
         self.check_open()
         first = [{"role": "system", "content": system}] if system is not None else []
@@ -373,6 +376,7 @@ class Model:
             cache_salt,
             tools=tools,
             chat_template_kwargs=chat_template_kwargs,
+            on_full=on_full,
         )
 
     def clear_cache(self) -> None:
@@ -380,7 +384,7 @@ class Model:
         self.check_open()
         self.engine.loop.call(self.engine.cache.clear)
 
-    def restore(self, path: str | PathLike[str], *, cache_salt: Hashable = None) -> Conversation:
+    def restore(self, path: str | PathLike[str], *, cache_salt: Hashable = None, on_full: str = "error") -> Conversation:
         """The conversation that Conversation.save() wrote to `path`, its cells in the cache again, in `cache_salt`.
 
         Raises SavedConversationError if the file is damaged or was saved with another model, adapter,
@@ -388,7 +392,7 @@ class Model:
         """
 
         self.check_open()
-        return Conversation.restored(self.engine, path, cache_salt)
+        return Conversation.restored(self.engine, path, cache_salt, on_full)
 
     # life
 

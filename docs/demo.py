@@ -20,9 +20,11 @@ from pictures import record as note_made
 
 COLUMNS, ROWS = 100, 22
 SHELL, READY = r"\$ $", r"\x1b\[\?2004h"  # a prompt that waits: the shell's, the chat's
+DOCUMENT = Path(__file__).resolve().parents[1] / "examples" / "documents" / "ferry.txt"
 SCRIPT = [
     (SHELL, "alora chat --adapter *.gguf --temperature 0"),
-    (READY, "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A ticket costs 14 euros. What does a ticket cost?"),
+    (READY, "/doc ferry.txt"),
+    (READY, "What does a ticket cost?"),
     (READY, "/answ\t"),
     (READY, "What is the captain's name?"),
     (READY, "/all"),
@@ -86,6 +88,7 @@ def record(adapters: list[Path]) -> list[tuple[float, str]]:
     with tempfile.TemporaryDirectory() as folder:
         for path in adapters:
             (Path(folder) / path.name).symlink_to(path.resolve())
+        (Path(folder) / DOCUMENT.name).symlink_to(DOCUMENT)
         session = Session(Path(folder))
         for prompt, text in SCRIPT:
             session.watch(120, prompt)
@@ -143,7 +146,7 @@ def svg(shown: list[tuple[float, list[Row]]]) -> str:
     defs = "".join(f'<g id="{name}">{"".join(map(text_of, row))}</g>' for row, name in names.items())
     dots = "".join(f'<circle cx="{20 + 18 * i}" cy="18" r="6" fill="{c}"/>' for i, c in enumerate(("#f2786d", "#e5b95c", "#8fbf7f")))
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" role="img">
-<title>alora chat, recorded: a question, an intrinsic that judges it, and what each step cost</title>
+<title>alora chat, recorded: a document, a question, an intrinsic that judges it, and what each step cost</title>
 <style>
 text{{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre}}
 .strip{{{last};animation:play {seconds:.2f}s step-end infinite}}

@@ -28,7 +28,7 @@ def test_what_an_adapter_says_of_itself(shared):
 
 def test_an_adapter_for_another_base_is_refused_unless_forced(shared, stranger):
     with pytest.raises(
-        AdapterMismatchError, match="stranger.gguf: expected an adapter for the base with fingerprint .* use that base, or force=True"
+        AdapterMismatchError, match="stranger.gguf: expected an adapter for this base, got one for .*; use that base, or load it by force"
     ):
         shared.load_adapter(stranger)
     adapter = shared.load_adapter(stranger, force=True)

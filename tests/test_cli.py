@@ -102,9 +102,20 @@ def test_lines_through_a_pipe(answerability):
     done = process("chat", "--adapter", answerability, "--temperature", "0", "--max-tokens", "3", "--ctx", "512",
                    input=b"caf\xe9?\n/answerability\n/nobody\n")  # fmt: skip
     lines = done.stdout.decode().splitlines()
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert lines[0] == "> caf\ufffd?" and lines[3] == "> /answerability" and lines[-1] == "/nobody: no such command; /help lists them"
+    assert (done.returncode, done.stderr) == (2, b"/nobody: no such command; /help lists them\n")  # and what came before was done
+    assert lines[0] == "> caf\ufffd?" and lines[4] == "> /answerability" and lines[-1] == "> /nobody"
     assert "\x1b" not in done.stdout.decode()
+
+
+def test_a_prompt_from_standard_input():
+    given, piped = (process("chat", "--prompt", text, "--no-answer", "--json", input=PASSAGE.encode()) for text in (PASSAGE, "-"))
+    assert given.returncode == 0 and given.stdout == piped.stdout
+
+
+@pytest.mark.parametrize("option", [("--top-p", "2"), ("--min-p", "-1"), ("--repeat-penalty", "-1")])
+def test_options_of_sampling_reach_it(alora, option):
+    code, _, err = alora("chat", "--prompt", "x", *option)
+    assert code == 2 and err.startswith(f"alora: error: {option[0][2:].replace('-', '_')}: expected")
 
 
 def test_show(alora, answerability):
@@ -143,12 +154,13 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--prompt", "x\udce9"], "text: expected Unicode text"),
     (["chat", "--prompt", "so " * 300, "--ctx", "256"], "expected at most 256 tokens"),
     (["chat", "--ctx", "-1"], "n_ctx: expected"),
+    (["serve", "--port", "99999"], "--port: expected a number from 0 to 65535, got 99999"),
     (["chat", "--resume", "nothing"], "nothing: expected a saved conversation, got: No such file or directory"),
     (["chat", "--prompt", "x", "--resume", "ADAPTER"], "expected a saved conversation, got another kind of file"),
-    (["chat", "--doc", "nothing"], "nothing: expected a text file, got nothing"),
+    (["chat", "--doc", "nothing"], "nothing: expected a document, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
-], ids=range(20))  # fmt: skip
+], ids=range(21))  # fmt: skip
 def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
     (tmp_path / "text.gguf").write_text("no adapter")
     files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}

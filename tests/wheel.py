@@ -63,7 +63,7 @@ def main() -> int:
             ":all:",
             "--find-links",
             args.dist.absolute(),
-            "alora_gguf[serve]",
+            "alora_gguf",
             SMOLLM2,
         )
         alora = python.with_name("alora")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ServeError
+from ..prompt.window import ON_FULL
 from ..text import printable
 from . import devices, hub
 
@@ -16,7 +17,7 @@ def add_parser(commands) -> None:
         help="an OpenAI-compatible HTTP server",
         description=(
             "Serves a base model and its adapters to programs that speak OpenAI's API. An adapter is chosen by its name, as `model`. "
-            "SIGTERM lets the requests under way end. Needs the extra [serve]."
+            "SIGTERM lets the requests under way end."
         ),
     )
     parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
@@ -39,6 +40,12 @@ def add_parser(commands) -> None:
         "--cors", metavar="ORIGIN", action="append", default=[], help="whose web pages may ask, as https://example.org, or *; may be repeated"
     )
     parser.add_argument("--ctx", metavar="N", type=int, default=16384, help="cells of the KV cache, for all together (default: %(default)s)")
+    parser.add_argument(
+        "--on-full",
+        choices=ON_FULL,
+        default="error",
+        help="what happens to a chat that is longer than the context: 400, or its oldest turns are left out (default: %(default)s)",
+    )
     parser.add_argument("--parallel", metavar="N", type=int, default=64, help="most answers at once (default: %(default)s)")
     parser.add_argument("--queue", metavar="N", type=int, default=256, help="most requests that wait; others get 429 (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=4096, help="most of one answer (default: %(default)s)")
@@ -63,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
         from ..serve.server import serve
         from ..serve.service import Limits, Service
     except ModuleNotFoundError as e:
-        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install 'alora_gguf[serve]'") from e
+        raise ServeError(f"alora serve: expected the package {e.name}, got none; pip install alora_gguf") from e
     for name, least in (("port", 0), ("parallel", 1), ("queue", 0), ("max_tokens", 1), ("max_body", 1), ("timeout", 0), ("drain", 0)):
         if getattr(args, name) < least:
             raise ServeError(f"--{name.replace('_', '-')}: expected a number from {least} on, got {getattr(args, name)}")
+    if args.port > 65535:
+        raise ServeError(f"--port: expected a number from 0 to 65535, got {args.port}")
     for folder in args.adapters_from:
         if not Path(folder).is_dir():
             raise ServeError(f"--adapters-from {folder}: expected a folder, got {'a file' if Path(folder).exists() else 'nothing'}")
@@ -101,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if not keys and not is_loopback(args.host):
             _say(f"alora: warning: {args.host} can be reached from other machines, and there is no --api-key")
-        service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]))
+        service = Service(model, names, limits, AdapterFiles(model, [Path(folder) for folder in args.adapters_from]), on_full=args.on_full)
         about = f"{names[0]}; {', '.join(model.adapters) or 'no adapters'}"
 
         def on_listening(url: str) -> None:

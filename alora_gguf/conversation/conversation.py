@@ -13,6 +13,8 @@ from functools import partial
 from os import PathLike
 from typing import Any, Literal, NamedTuple, overload
 
+from ..documents.document import Document
+from ..documents.reader import read_document
 from ..engine.adapter import Adapter
 from ..engine.cache import Activation
 from ..engine.call import Call
@@ -20,13 +22,14 @@ from ..engine.engine import Engine
 from ..engine.request import Request
 from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
-from ..errors import AloraError, ClosedError, PromptError, SavedConversationError
+from ..errors import AloraError, ClosedError, ContextFullError, PromptError, SavedConversationError
 from ..prompt.builder import Prompt, Setting
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
 from ..prompt.tool_use import tool_use
 from ..prompt.tools import Schema, Tool, choice_of, tools_of
+from ..prompt.window import check_on_full, dropped_line, n_to_drop, without_oldest
 from ..reply import Chunk, Reply, ToolCall, Usage, Verdict
 from ..runtime.sampling import SamplingParams
 from ..text import printable
@@ -56,6 +59,8 @@ class Conversation:
     began       the time that templates write which write one: a conversation keeps its date
     cache_salt    it shares cells with conversations of the same one only
     asides        how intrinsics were asked on it, those asked last at the end
+    on_full       where the context is too small for it: "error", or "drop-oldest": n_dropped of the messages are in no prompt any more,
+                  those behind the system's at the beginning, in whole turns
 
     Any thread may call it. It owns no part of the cache: what it has computed is found there by what
     it is, and is computed again if it had to go. A call that fails leaves the messages as they were.
@@ -70,6 +75,7 @@ class Conversation:
         *,
         tools: Sequence[Tool] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        on_full: str = "error",
     ):
         check_messages(messages)
         self._messages: list[Message] = [dict(m) for m in messages]
@@ -84,6 +90,8 @@ class Conversation:
         self.cache_salt = cache_salt
         self._engine = engine
         self.asides: dict[Aside, None] = {}
+        self.on_full = check_on_full(on_full)
+        self.n_dropped = 0
         self._asking = Turns()
         self._closed = False
 
@@ -100,6 +108,11 @@ class Conversation:
     @messages.setter
     def messages(self, messages: list[Message]) -> None:
         self._messages = messages
+
+    @property
+    def n_ctx(self) -> int:
+        """How many tokens it can have, as far as the model was trained."""
+        return self._engine.n_ctx
 
     # calls
 
@@ -126,15 +139,34 @@ class Conversation:
             raise PromptError(f"value: expected text or a value of JSON, got: {printable(str(e))}; make it one") from e
         self.add("tool", text, tool_call_id=call.id, name=call.name)
 
-    def attach(self, text: str, title: str | None = None) -> None:
+    def attach(self, document: str | PathLike[str] | Document, title: str | None = None, *, pages: str | None = None) -> Document:
         """Adds a document. The base sees it, by the chat template or in a first message, and so does every intrinsic.
 
-        What has been said is computed anew behind it. Raises ContextFullError if the documents alone are more than the context.
+        document   its text, or a Path, whose file is read: text, Markdown, HTML, PDF or DOCX; or what read_document() gave
+        title      of a file its name, if nothing is said
+        pages      of a PDF: "3-7"
+
+        What has been said is computed anew behind it. Raises DocumentError for a file that cannot be read, and ContextFullError
+        if the documents alone are more than the context.
         """
-        check_messages([{"role": "user", "content": text}])
-        documents = documents_of([*self.documents, {"text": text, **({"title": title} if title else {})}])
-        self._engine.context.check_room(sum(len(self._engine.vocab.tokenize(d["text"])) for d in documents))
+        if isinstance(document, PathLike):
+            document = read_document(document, pages=pages)
+        elif pages is not None:
+            raise PromptError("pages: expected the Path of a PDF with them, got a document that was read already; leave them out")
+        if not isinstance(document, Document):
+            check_messages([{"role": "user", "content": document}])
+            document = Document(title or "", document)
+        title = title or document.title
+        documents = documents_of([*self.documents, {"text": document.text, **({"title": title} if title else {})}])
+        n_each = [len(self._engine.vocab.tokenize(d["text"])) for d in documents]
+        n, n_ctx, n_trained = sum(n_each), self._engine.context.n_ctx, self._engine.vocab.n_trained
+        if n > n_ctx:
+            raise _no_room(document, n_each, n_ctx, n_trained)
         self.documents = documents
+        if 0 < n_trained < n:
+            note = f"{n} tokens with it, more than the {n_trained} that this model was trained on"
+            document = dataclasses.replace(document, note=f"{document.note}; {note}" if document.note else note)
+        return document
 
     @overload
     def ask(
@@ -238,7 +270,10 @@ class Conversation:
             if not messages or messages[-1].get("role") not in ("user", "tool", "function"):
                 raise PromptError("content: expected a question, or a last message of a user or tool to go on from, got neither; give one")
             variables = self._variables(chat_template_kwargs, wanted)
-            prompt = self._engine.prompts.chat(messages, self._setting(variables))
+            setting = self._setting(variables)
+            n_dropped = self._n_to_drop(messages, setting, params.max_tokens)
+            kept = without_oldest(messages, n_dropped)
+            prompt = self._engine.prompts.chat(kept, setting)
             template = self._engine.template
             request = Request(
                 prompt.tokens,
@@ -249,11 +284,11 @@ class Conversation:
                 t_start=t_start,
                 thinking=self._engine.template.features.thinking,
                 in_thought=prompt.thinks,
-                warnings=self._unread(chat_template_kwargs),
+                warnings=[*self._unread(chat_template_kwargs), *([dropped_line(n_dropped)] if n_dropped > self.n_dropped else [])],
                 tools=tool_use(template, wanted, choice, prompt.text, prompt.thinks),
             )
             channel = call.channel
-            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, asked, wanted))
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, asked, wanted, n_dropped))
             if not watching:
 
                 def reply() -> Reply:
@@ -272,7 +307,7 @@ class Conversation:
             def judge(adapter: Adapter, said: str, n_calls: int, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
                 known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
                 answer = _answer(said, request.tool_calls[:n_calls])
-                fork = self.fork(adapter, [*messages, answer], known=known, background=True, chat_template_kwargs=variables)
+                fork = self.fork(adapter, [*kept, answer], known=known, background=True, chat_template_kwargs=variables)
                 fork.on_end = lambda: on_end(fork)
                 self.submit(fork)
                 return fork
@@ -527,6 +562,7 @@ class Conversation:
             cells=engine.cell_types,
             adapter={"name": adapter.name, "sha256": adapter.sha256} if adapter else None,
             messages=self.messages,
+            n_dropped=self.n_dropped,
             documents=self.documents,
             notes=self.notes,
             chat_template_kwargs=self.chat_template_kwargs,
@@ -544,7 +580,7 @@ class Conversation:
         ).write(path)
 
     @classmethod
-    def restored(cls, engine: Engine, path: str | PathLike[str], cache_salt: Hashable = None) -> Conversation:
+    def restored(cls, engine: Engine, path: str | PathLike[str], cache_salt: Hashable = None, on_full: str = "error") -> Conversation:
         """What save() wrote, its cells in the cache again. Raises as Model.restore()."""
         saved = Saved.read(path)
         saved.check(path, LLAMA_CPP_PYTHON, digest_of(engine.path), engine.cell_types)
@@ -553,8 +589,10 @@ class Conversation:
             raise SavedConversationError(
                 f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one"
             )
-        conversation = cls(engine, saved.messages, adapter, cache_salt, tools=saved.tools, chat_template_kwargs=saved.chat_template_kwargs)
-        conversation.began = saved.time(path)
+        conversation = cls(
+            engine, saved.messages, adapter, cache_salt, tools=saved.tools, chat_template_kwargs=saved.chat_template_kwargs, on_full=on_full
+        )
+        conversation.began, conversation.n_dropped = saved.time(path), saved.n_dropped
         conversation.documents, conversation.notes = documents_of(saved.documents), saved.notes
         engine.history.remember(saved.text, saved.tokens, cache_salt)
         for aside in reversed(saved.asides):
@@ -580,7 +618,9 @@ class Conversation:
 
     def cells(self) -> tuple[str, list[int]]:
         """The text of what has been said, and its tokens."""
-        prompt = self._engine.prompts.chat(self.messages, self._setting(self._variables()), add_generation_prompt=False)
+        prompt = self._engine.prompts.chat(
+            without_oldest(self.messages, self.n_dropped), self._setting(self._variables()), add_generation_prompt=False
+        )
         return prompt.text, prompt.tokens
 
     def fork(
@@ -648,8 +688,8 @@ class Conversation:
         sampling = {name: value for name, value in options.items() if name in SamplingParams.names()}
         SamplingParams.of(sampling)
         documents_of(documents)
-        messages = list(self.messages)
-        check_messages(messages)
+        check_messages(self.messages)
+        messages = without_oldest(self.messages, self.n_dropped)
         given = {**{name: value for name, value in options.items() if name not in sampling}, **(arguments or {})}
         taken = {adapter: adapter.io.arguments if adapter.io else [] for adapter in adapters}
         known = {name for names in taken.values() for name in names}
@@ -695,13 +735,20 @@ class Conversation:
     def _setting(self, variables: Mapping[str, Any]) -> Setting:
         return Setting(self.documents, variables, self.began, self.cache_salt)
 
-    def _keep(self, request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema]) -> None:
+    def _n_to_drop(self, messages: Sequence[Message], setting: Setting, max_tokens: int) -> int:
+        """How many messages an answer of so many tokens leaves out, of which it may be cut to a quarter of the context."""
+        if self.on_full == "error":
+            return self.n_dropped
+        n_tokens = lambda kept: len(self._engine.prompts.chat(kept, setting).tokens)
+        return n_to_drop(messages, self.n_dropped, n_tokens, self.n_ctx - min(max_tokens, self.n_ctx // 4))
+
+    def _keep(self, request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema], n_dropped: int) -> None:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
             with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
                 self._engine.prompts.remember(prompt, request.generated, self.cache_salt)
             thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
-            self.tools = tools
+            self.tools, self.n_dropped = tools, n_dropped
             self.messages += [*asked, {**_answer(request.text, request.tool_calls), **thought}]
 
     def _check_open(self) -> None:
@@ -722,10 +769,22 @@ def _answer(text: str, calls: Sequence[ToolCall]) -> Message:
     )
 
 
-def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema]) -> None:
+def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema], n_dropped: int) -> None:
     """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
     if (conversation := there()) is not None:
-        conversation._keep(request, prompt, asked, tools)
+        conversation._keep(request, prompt, asked, tools, n_dropped)
+
+
+def _no_room(document: Document, n_each: Sequence[int], n_ctx: int, n_trained: int) -> ContextFullError:
+    """Of documents of so many tokens, the last of which is this; it says what would have room, and a conversation behind it."""
+    n = sum(n_each)
+    room = min(n_ctx, n_trained or n_ctx) * 3 // 4 - sum(n_each[:-1])
+    n_fit = len(document.read) * room // n_each[-1]
+    part = f"some of its pages, as {document.read[0]}-{document.read[n_fit - 1]}" if n_fit > 0 else "a part of it"
+    more = (
+        f"this model was trained on {n_trained}" if 0 < n_trained < n else f"or give a larger context (--ctx, n_ctx), as {-(-n * 4 // 3072) * 1024}"
+    )
+    return ContextFullError(f"{document.title or 'document'}: expected at most {n_ctx} tokens of documents, got {n}; attach {part}; {more}")
 
 
 def _failed(error: AloraError) -> Reply:

@@ -36,6 +36,7 @@ _HEADER = {
     "cells": list,
     "adapter": dict | None,
     "messages": list,
+    "n_dropped": int,
     "documents": list,
     "notes": dict,
     "chat_template_kwargs": dict,
@@ -56,7 +57,8 @@ class Saved:
     llama_cpp   version of llama-cpp-python: the states' format is its llama.cpp's own
     model       digest of the model's file; cells: the types of the cache's cells, as in Engine.cell_types
     adapter     name and sha256 of the LoRA that the conversation is held with
-    text        of what was said; tokens: those of the text; n_cells: how many of them have cells in the first state
+    messages    all that was said; n_dropped: how many of them are in no prompt any more
+    text        of what is in prompts; tokens: those of the text; n_cells: how many of them have cells in the first state
     asides      a mapping for each of the other states: after, tokens, n_cells, n_bytes
     states      of the conversation, if it has cells, and of the asides
     """
@@ -66,6 +68,7 @@ class Saved:
     cells: list[int]
     adapter: dict[str, str] | None
     messages: list[dict[str, Any]]
+    n_dropped: int
     documents: list[dict[str, str]]
     notes: dict[str, Any]
     chat_template_kwargs: dict[str, Any]

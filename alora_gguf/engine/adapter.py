@@ -65,8 +65,8 @@ class Adapter:
         wanted = self._fingerprint() if self._fingerprint else None
         if wanted and metadata.fingerprint not in (None, wanted):
             raise AdapterMismatchError(
-                f"{self.path}: expected an adapter for the base with fingerprint {wanted[:12]}, got one for {metadata.fingerprint[:12]}"
-                f"{f' ({metadata.base_name})' if metadata.base_name else ''}; use that base, or force=True"
+                f"{self.path}: expected an adapter for this base, got one for {metadata.base_name or 'another'} "
+                f"(fingerprints {wanted[:12]} and {metadata.fingerprint[:12]}); use that base, or load it by force"
             )
         return metadata
 

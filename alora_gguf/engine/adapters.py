@@ -32,7 +32,7 @@ class Registry(Mapping[str, Adapter]):
         except KeyError:
             names = sorted(self._by_name)
             some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
-            raise UnknownAdapterError(f"adapter {name!r}: expected one that is loaded ({some}); load it with load_adapter()") from None
+            raise UnknownAdapterError(f"adapter {name!r}: expected one that is loaded ({some}); load it first") from None
 
     def intrinsic(self, name: str) -> Adapter:
         """The adapter of this name, if a conversation can invoke it. Raises UnknownAdapterError or NoInvocationError."""

@@ -77,6 +77,12 @@ class Call(Generic[Item]):
             self._made = (self._result(),)
         return self._made[0]
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tokens of the prompts are in the cache, and how many there are."""
+        of_each: list[tuple[int, int]] = [getattr(one, "progress", (0, 0)) for one in list(self._under_way)]  # watchers have none
+        return sum(n for n, _ in of_each), sum(n for _, n in of_each)
+
     def _begin_aside(self, prepare: Callable[[], None]) -> None:
         try:
             prepare()

@@ -38,6 +38,11 @@ class Engine:
         )
 
     @property
+    def n_ctx(self) -> int:
+        """Tokens of one conversation: those that there is room for, and at most those that the model was trained on."""
+        return min(self.context.n_ctx, self.vocab.n_trained or self.context.n_ctx)
+
+    @property
     def template(self) -> ChatTemplate:
         """The model's chat template. Raises PromptError if it has none."""
         self.check_open()

@@ -331,6 +331,13 @@ class Request:
     # what came of it
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """How many of the prompt's tokens are in the cache, and how many there are; from any thread."""
+        branch = self.branch
+        n = self.n_prompt if self.is_sampling or self.has_ended else branch.ready_end if branch is not None else 0
+        return min(n, self.n_prompt), self.n_prompt
+
+    @property
     def text(self) -> str:
         """What has been said, without what may be the beginning of a stop string."""
         return self._text.text

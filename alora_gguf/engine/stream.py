@@ -84,6 +84,11 @@ class Stream(Generic[Item, Result]):
         made: Result = self._call.result()
         return made
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tokens of the prompt are in the cache by now, and how many there are; of several calls, of all."""
+        return self._call.progress
+
     def close(self) -> None:
         self._leave()
         self._wait()

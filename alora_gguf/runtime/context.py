@@ -115,7 +115,7 @@ class Context:
     def check_room(self, n: int) -> None:
         """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""
         if n > self.n_ctx:
-            raise ContextFullError(f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt or give a larger n_ctx")
+            raise ContextFullError(f"context: expected at most {self.n_ctx} tokens, got {n}; shorten the prompt, or give a larger n_ctx (--ctx)")
 
     def logits(self, first: int, n: int = 1) -> np.ndarray:
         """The logits of `n` tokens from batch index `first` on: float32 [n, n_vocab], valid until the next decode.

@@ -11,7 +11,7 @@ gate          how many may run and how many may wait
 answer        replies in OpenAI's shape
 events        answers that come in parts
 fields        what is done with each field of a request
-chat, completions, models, adapters, embeddings, tokens     the endpoints
+chat, completions, models, adapters, embeddings, tokens, extract   the endpoints
 ollama/       Ollama's endpoints, whose requests become those of chat
 door          what other shapes of a chat share: responses (OpenAI's), messages (Anthropic's)
 problem       errors in each API's shape

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, messages, models, ollama, responses, tokens
+from . import adapters, chat, embeddings, extract, messages, models, ollama, responses, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .guard import Guard
 from .incoming import Incoming
@@ -39,6 +39,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("POST", "/detokenize", tokens.detokenize, Detokenize),
         ("POST", "/apply-template", tokens.apply_template, Chat),
         *ollama.ENDPOINTS,
+        ("POST", "/extract", extract.extract, None),
         ("GET", "/health", _health, None),
         ("GET", "/metrics", _metrics, None),
     ]

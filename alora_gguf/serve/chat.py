@@ -17,7 +17,8 @@ from ..engine.adapter import Adapter
 from ..errors import PromptError
 from ..prompt.builder import Setting
 from ..prompt.chat_template import ChatTemplate
-from ..prompt.messages import checked_variables
+from ..prompt.messages import Message, checked_variables
+from ..prompt.window import dropped_line, without_oldest
 from ..reply import Chunk
 from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
@@ -121,15 +122,23 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         if variables.get("tools"):
             raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
         variables = {**variables, "tools": body.tools}
-        try:
-            service.model.template.check({"tools": body.tools})
-        except PromptError as e:
-            raise Problem(400, str(e), param="tools") from e
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
     messages = [message.plain for message in body.messages]
+    n_dropped = _n_to_drop(service, body, messages, setting)
     choice = body.choice if body.tools else None
-    prepared = scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, choice), body)
-    return replace(prepared, warnings=[*prepared.warnings, *service.model.template.unread(variables)])
+    prepared = scaled(chat_prompt(service.model, without_oldest(messages, n_dropped), adapter, setting, body.arguments or {}, choice), body)
+    warnings = [*prepared.warnings, *service.model.template.unread(variables), *([dropped_line(n_dropped)] if n_dropped else [])]
+    return replace(prepared, warnings=warnings)
+
+
+def _n_to_drop(service: Service, body: Chat, messages: list[Message], setting: Setting) -> int:
+    """How many of the messages to leave out, so that there is room for the answer, or for a quarter of the context of it."""
+    if service.on_full == "error":
+        return 0
+    engine, wanted = service.model.engine, body.wanted_tokens
+    n_answer = min(service.limits.n_tokens if wanted in (None, -1) else wanted, engine.n_ctx // 4)
+    n_tokens = lambda kept: len(engine.prompts.chat(kept, setting).tokens)
+    return service.windows.n_to_drop(messages, setting.cache_salt, n_tokens, engine.n_ctx - n_answer)
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:

@@ -37,7 +37,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
-        return {**about, "parent": None, "max_model_len": service.n_most}
+        return {**about, "parent": None, "max_model_len": service.model.engine.n_ctx}
     adapter = service.model.adapter(name)
     known = adapter.metadata
     return {

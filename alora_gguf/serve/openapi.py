@@ -24,6 +24,8 @@ _GIVES = {  # the others give JSON
     "/v1/unload_lora_adapter": (_TEXT,),
     "/metrics": (_TEXT,),
 }
+_ASKED = {"/extract": {"name": True, "pages": False}}  # parameters in the address, and whether each has to be there
+_BYTES = {"/extract"}  # a file as it is
 _NULLABLE = {"type": ["string", "null"]}
 _ERROR = {
     "type": "object",
@@ -73,8 +75,11 @@ def _operation(path: str, body: type[BaseModel] | None) -> dict[str, Any]:
     error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}}
     done = {"description": "done", "content": {kind: {} for kind in _GIVES.get(path, (_JSON,))}}
     operation: dict[str, Any] = {"responses": {"200": done, "4XX": error, "5XX": error}}
-    if names := re.findall(r"\{(\w+)", path):
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    places = [("path", name, True) for name in re.findall(r"\{(\w+)", path)] + [("query", *asked) for asked in _ASKED.get(path, {}).items()]
+    if places:
+        operation["parameters"] = [{"name": name, "in": place, "required": needed, "schema": {"type": "string"}} for place, name, needed in places]
+    if path in _BYTES:
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     if body:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}

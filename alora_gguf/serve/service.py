@@ -14,6 +14,7 @@ from ..engine.adapter import Adapter
 from ..errors import UnknownAdapterError
 from ..model import Model
 from ..prompt.io_yaml import sampling_of
+from ..prompt.window import Windows
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
 from .body import Chat, Chooses, Generate
@@ -22,6 +23,8 @@ from .generation import Generation
 from .metrics import Metrics
 from .problem import Problem
 from .prompt import Prepared
+
+_N_READING = 2  # documents at once: each has a process of its own
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,20 @@ class Limits:
 
 
 class Service:
-    """One server's model. `names` are those that clients may call the base model by, the first is its own."""
+    """One server's model. `names` are those that clients may call the base model by, the first is its own.
 
-    def __init__(self, model: Model, names: Sequence[str], limits: Limits, files: AdapterFiles):
+    on_full   what happens to a chat that is longer than the context: "error", or "drop-oldest"
+    """
+
+    def __init__(self, model: Model, names: Sequence[str], limits: Limits, files: AdapterFiles, *, on_full: str = "error"):
         self.model = model
         self.names = list(names)
         self.limits = limits
         self.files = files
+        self.on_full = on_full
+        self.windows = Windows()
         self.gate = Gate(limits.n_running, limits.n_waiting)
+        self.reading = Gate(_N_READING, limits.n_waiting)  # documents
         self.metrics = Metrics(model, self.gate)
         self._running: set[Generation] = set()
 
@@ -82,12 +91,6 @@ class Service:
         if not 0 <= adapter < len(names):
             raise Problem(404, f"lora: expected an id from 0 to {len(names) - 1}, got {adapter}; GET /v1/models lists them", param="lora")
         return names[adapter]
-
-    @property
-    def n_most(self) -> int:
-        """Tokens of one conversation: those that there is room for, and at most those that the model was trained on."""
-        n_ctx = self.model.engine.context.n_ctx
-        return min(n_ctx, self.model.vocab.n_trained or n_ctx)
 
     def token_bytes(self, token: int, named: bool) -> bytes:
         """A token's own bytes; of a control token its name if it is to be `named`."""

@@ -28,7 +28,7 @@ async def tokenize(service: Service, request: Request) -> Response:
         return {
             "tokens": [{"id": token, "piece": _piece(data)} for token, data in zip(tokens, pieces)] if body.with_pieces else tokens,
             "count": len(tokens),
-            "max_model_len": service.n_most,
+            "max_model_len": service.model.engine.n_ctx,
             **({"token_strs": [data.decode("utf-8", errors="replace") for data in pieces]} if body.return_token_strs else {}),
         }
 

@@ -1,6 +1,7 @@
 """The chat: messages in, answers out. It knows a conversation, and neither models nor terminals."""
 
 import contextlib
+import difflib
 import os
 import signal
 import time
@@ -10,9 +11,10 @@ from typing import Any
 
 from ..conversation.conversation import Conversation
 from ..conversation.saved import check_target
+from ..documents.names import file_and_pages
+from ..documents.reader import read_document
 from ..engine.stream import Stream
 from ..errors import AloraError, PromptError
-from ..prompt.documents import read_document
 from ..prompt.messages import text_of
 from ..reply import Reply
 from ..text import human_bytes, printable
@@ -21,7 +23,7 @@ from .summary import summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
-    "doc": ("FILE", "attach a text document"),
+    "doc": ("FILE", "attach a document: text, Markdown, HTML, PDF or DOCX; of a PDF also some pages, as /doc FILE 3-7"),
     "docs": ("", "list the documents"),
     "undo": ("", "take back the last question and its answer"),
     "save": ("[FILE]", "save the conversation"),
@@ -30,6 +32,8 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "help": ("", "this list"),
     "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
 }
+LEAVE = "/quit", "/exit", "/bye"
+_FULL = 0.8  # of the context: from there on it is said
 NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if argument]
 
@@ -57,6 +61,7 @@ class Chat:
         self._screen = screen
         self._sampling = sampling
         self._path: Path | None = None  # where it was saved last
+        self.n_failed = 0
 
     @property
     def commands(self) -> list[str]:
@@ -68,23 +73,24 @@ class Chat:
         return [name for name in COMMANDS if name != "all" or self._adapters]
 
     def run(self, messages: Iterable[str]) -> None:
-        """Takes messages until they end or one is /quit."""
+        """Takes messages until they end or one is /quit. `n_failed` counts those that nothing came of."""
         for message in messages:
             message = message.strip()
-            if message == "/quit":
+            if message in LEAVE:
                 return
             if message:
                 try:
                     self._take(message)
                 except AloraError as e:
-                    self._screen.line(f"error: {printable(str(e), limit=2000)}", "error")
+                    self._fail(f"error: {printable(str(e), limit=2000)}")
                 except KeyboardInterrupt:  # where no stream was there to cancel yet
                     self._screen.line("stopped", "dim")
 
-    def attach(self, path: Path) -> None:
-        """Attaches a text file. Raises AloraError."""
-        self._conversation.attach(read_document(path), path.name)
-        self._screen.line(f"document {_listed(self._conversation.documents[-1])}", "dim")
+    def attach(self, given: str) -> None:
+        """Attaches a file, whose pages may stand behind its name. Raises AloraError."""
+        path, pages = file_and_pages(given)
+        about = self._conversation.attach(read_document(path, pages=pages)).about
+        self._screen.line(f"document {_listed(self._conversation.documents[-1])}{', ' * bool(about)}{about}", "dim")
 
     def resume(self, path: Path) -> None:
         """Goes on with a saved conversation, after showing it. Raises AloraError."""
@@ -113,7 +119,7 @@ class Chat:
         elif message[1:].strip() in self._adapters:
             self._invoke([message[1:].strip()], as_table=False)
         elif name not in COMMANDS or (argument and not COMMANDS[name][0]):
-            self._screen.line(f"{message}: no such command; /help lists them", "error")
+            self._fail(f"{printable(message, 80)}: no such command; {self._meant(name)}")
         elif name in ("doc", "save", "resume"):
             self._with_file(name, argument)
         elif name == "all":
@@ -131,30 +137,46 @@ class Chat:
         elif name == "help":
             self._help()
 
+    def _fail(self, line: str) -> None:
+        self.n_failed += 1
+        self._screen.failure(line)
+
+    def _meant(self, name: str) -> str:
+        """What to type in place of an unknown command."""
+        near = difflib.get_close_matches(f"/{name}".casefold(), [*self.commands, *LEAVE], n=1)
+        return f"{near[0]}? /help lists them" if near else "/help lists them"
+
     def _ask(self, message: str) -> None:
         began = time.perf_counter()
-        with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream:
+        with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream, self._waiting(stream) as come:
             kind = "text"
             for chunk in stream:
+                come()
                 if kind == "reasoning" != chunk.kind:
                     self._screen.line("\n")
                 kind = chunk.kind
                 self._screen.write(chunk, "dim" if kind == "reasoning" else "")
         self._screen.line("")
         self._cost([stream.result], began)
+        self._say_room(stream.result)
 
     def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
         if not names:
-            self._screen.line(NO_ADAPTERS, "error")
+            self._fail(NO_ADAPTERS)
             return
         began = time.perf_counter()
         with cancel_on_sigint(self._conversation.invoke_all(names, stream=True)) as stream:
-            replies = self._fill_in(stream, names) if as_table else stream.result
-        if not as_table:
-            reply = replies[names[0]]
-            self._screen.line(summary(reply), "error" if reply.error else "summary")
+            if as_table:
+                replies = self._fill_in(stream, names)
+            else:
+                with self._waiting(stream):
+                    replies = stream.result
+                reply = replies[names[0]]
+                if reply.finish_reason != "cancelled":  # which the costs say
+                    self._screen.line(summary(reply), "error" if reply.error else "summary")
+        self.n_failed += any(reply.error is not None for reply in replies.values())
         found = [
-            {"after": len(self._conversation.messages), "name": name, "text": summary(reply)}
+            {"after": len(self._conversation.messages), "name": name, "text": summary(reply, name)}
             for name, reply in replies.items()
             if reply.finish_reason != "cancelled" and reply.error is None
         ]
@@ -169,7 +191,7 @@ class Chat:
             for name, chunk in stream:
                 said[name] += chunk
                 show([(name, "", "", text) for name, text in said.items()])
-            show([(name, str(_reused(reply)), str(_decoded(reply)), summary(reply)) for name, reply in stream.result.items()])
+            show([(name, str(_reused(reply)), str(_decoded(reply)), summary(reply, name)) for name, reply in stream.result.items()])
         return stream.result
 
     def _with_file(self, command: str, argument: str) -> None:
@@ -177,7 +199,7 @@ class Chat:
         if path is None or (command == "doc" and not argument):
             raise PromptError(f"/{command}: expected the name of a file behind it, got none")
         if command == "doc":
-            self.attach(path)
+            self.attach(argument)
         elif command == "resume":
             self.resume(path)
         else:
@@ -219,10 +241,30 @@ class Chat:
             [f for f in found if isinstance(f, dict) and all(isinstance(f.get(k), t) for k, t in _FINDING.items())] if isinstance(found, list) else []
         )
 
+    def _waiting(self, stream: Stream) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        def said() -> str:
+            n, n_all = stream.progress
+            return f"reading {n:,} of {n_all:,} tokens" if n < n_all else "thinking"
+
+        return self._screen.waiting(said)
+
+    def _say_room(self, reply: Reply) -> None:
+        """What there is to say about the end of an answer, and of the context."""
+        for warning in reply.warnings:
+            self._screen.line(warning, "dim")
+        n, n_ctx = reply.usage.prompt_tokens + reply.usage.completion_tokens, self._conversation.n_ctx
+        if reply.finish_reason == "length" and n < n_ctx:
+            self._screen.line("the answer was cut; --max-tokens N gives it more room", "dim")
+        if n >= _FULL * n_ctx:
+            soon = "the oldest turns are left out soon" if self._conversation.on_full == "drop-oldest" else "/undo makes room"
+            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew, and --ctx N gives more", "dim")
+
     def _cost(self, replies: list[Reply], began: float) -> None:
         reused, decoded = sum(map(_reused, replies)), sum(map(_decoded, replies))
         stopped = ", stopped" if any(r.finish_reason == "cancelled" for r in replies) else ""
-        self._screen.line(f"{reused} tokens reused, {decoded} decoded, {(time.perf_counter() - began) * 1e3:.0f} ms{stopped}", "dim")
+        used = max((r.usage.prompt_tokens + r.usage.completion_tokens for r in replies), default=0) / self._conversation.n_ctx
+        took = f"{(time.perf_counter() - began) * 1e3:.0f} ms"
+        self._screen.line(f"{reused} tokens reused, {decoded} decoded, {took}, {used:.0%} of the context{stopped}", "dim")
 
 
 _FINDING = {"after": int, "name": str, "text": str}

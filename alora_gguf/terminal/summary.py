@@ -7,23 +7,29 @@ from ..reply import Reply
 from ..text import printable
 
 
-def summary(reply: Reply) -> str:
-    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, the text as it is, or an error."""
+def summary(reply: Reply, intrinsic: str = "") -> str:
+    """`answerable, answerability likelihood 0.93`, a rewritten question, `certainty 0.71, why ...`, the text as it is, or an error.
+
+    Where the name of the `intrinsic` stands before it, what begins with that is said without: `likelihood 0.93`.
+    """
     if reply.error is not None:
         return f"error: {printable(str(reply.error), limit=2000)}"
+    if reply.finish_reason == "cancelled":
+        return "stopped"
     if reply.result is None:
         return reply.text
     name, value = _unwrapped(reply.result)
     if isinstance(value, float):
         said = _unwrapped(json.loads(reply.text))[1]
-        return (f"{said}, " if isinstance(said, str) else "") + _named(name, value)
+        return (f"{said}, " if isinstance(said, str) else "") + _named(name, value, intrinsic)
     if isinstance(value, dict) and any(isinstance(v, float) for v in value.values()) and all(isinstance(v, float | str) for v in value.values()):
-        return ", ".join(_named(name, v) for name, v in value.items() if v != "")
+        return ", ".join(_named(name, v, intrinsic) for name, v in value.items() if v != "")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _named(name: str, value: float | str) -> str:
-    return f"{name.replace('_', ' ')} {value:.2f}".strip() if isinstance(value, float) else f"{name.replace('_', ' ')}: {value}"
+def _named(name: str, value: float | str, intrinsic: str) -> str:
+    name = name.removeprefix(intrinsic).replace("_", " ").strip()
+    return f"{name} {value:.2f}".strip() if isinstance(value, float) else f"{name}: {value}".removeprefix(": ")
 
 
 def _unwrapped(value: Any) -> tuple[str, Any]:

@@ -448,3 +448,47 @@ def test_two_threads_with_two_conversations(shared):
         thread.join()
     assert len(calls) == 8
     assert all(is_greedy(shared, *call) for call in calls)
+
+
+def test_a_conversation_of_three_times_the_context(small, tmp_path):
+    """Nothing ends; what is left out is said once, whole turns of it; and most of each prompt is in the cache."""
+    chat = small.conversation(system="Be brief.", on_full="drop-oldest")
+    n_said = n_prompt = n_cached = 0
+    cuts = []
+    while n_said < 3 * 256:
+        before, reply = chat.n_dropped, chat.ask(f"Tell me of ship number {len(chat.messages)}.", temperature=0, max_tokens=12)
+        assert reply.usage.prompt_tokens + reply.usage.completion_tokens <= 256
+        assert bool(reply.warnings) == (chat.n_dropped > before) and not any("oldest" not in line for line in reply.warnings)
+        cuts += [chat.n_dropped] if chat.n_dropped > before else []
+        n_said += 20 + reply.usage.completion_tokens
+        n_prompt, n_cached = n_prompt + reply.usage.prompt_tokens, n_cached + reply.usage.cached_tokens
+        verdict = chat.invoke("other", max_tokens=4)
+        assert verdict.usage.cached_tokens >= reply.usage.prompt_tokens
+    assert len(cuts) >= 3 and n_cached > 0.6 * n_prompt and len(chat.messages) == 1 + 2 * sum(m["role"] == "user" for m in chat.messages)
+    kept = [chat.messages[0], *chat.messages[1 + chat.n_dropped :]]
+    assert chat.cells()[1] == prompt_of(small, kept)[: len(chat.cells()[1])] and kept[1]["role"] == "user"
+    chat.save(tmp_path / "long")
+    small.clear_cache()
+    again = small.restore(tmp_path / "long", on_full="drop-oldest")
+    assert (again.messages, again.n_dropped) == (chat.messages, chat.n_dropped)
+    assert again.invoke("other", max_tokens=4).usage.cached_tokens >= len(chat.cells()[1]) - 8
+    del again.messages[3:]  # as /undo does, back into what was left out
+    assert again.ask("And now?", **GREEDY).text
+
+
+def test_a_full_context_is_an_error_where_nothing_else_is_asked_for(small):
+    chat = small.conversation(system="Be brief.")
+    with pytest.raises(ContextFullError):
+        for _ in range(30):
+            chat.ask("Tell me more of the ship.", temperature=0, max_tokens=12)
+    n = len(chat.messages)
+    chat.on_full = "drop-oldest"
+    assert chat.ask("Tell me more of the ship.", temperature=0, max_tokens=12).warnings and len(chat.messages) == n + 2
+
+
+def test_a_question_that_is_too_long_alone_is_an_error_and_nothing_is_left_out(small):
+    chat = small.conversation(system="Be brief.", on_full="drop-oldest")
+    chat.ask("Hello", **GREEDY)
+    with pytest.raises(ContextFullError):
+        chat.ask("so " * 300, **GREEDY)
+    assert chat.n_dropped == 0 and len(chat.messages) == 3

@@ -5,6 +5,7 @@ tests/fuzz/fuzz.py drives them; test_fuzz_corpus.py runs them on the committed c
 
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from alora_gguf import default_model
 from alora_gguf.convert import AdapterFile, convert, describe, render
 from alora_gguf.convert.base.gguf_base import read_base
+from alora_gguf.documents.kinds import kind_of, other_kind
+from alora_gguf.documents.worker import answer
 from alora_gguf.errors import AloraError
 from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.io_yaml import IntrinsicIO
@@ -161,8 +164,18 @@ def tool_calls(data: bytes) -> None:
     assert repr(read[0]) == repr(read[1])
 
 
+def document(data: bytes) -> None:
+    """A document, of the kind that its bytes say, read in this process."""
+    if other_kind(data):
+        return
+    said = answer(data, kind_of(data, "x"), None, time.monotonic())
+    assert ("text" in said) != ("error" in said)
+    said.get("text", "").encode("utf-8", errors="replace")
+
+
 TARGETS = {
-    target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice, tool_calls)
+    target.__name__: target
+    for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice, tool_calls, document)
 }
 
 

@@ -237,3 +237,23 @@ def test_what_cannot_be_served_is_one_line(tiny_base, args, capfd):
     assert main(["serve", "--model", str(tiny_base), "--port", "0", "--threads", "1", *args]) == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("alora: error: ") and args[0].strip("-").split("-")[0] in lines[0] + "adapter"
+
+
+def test_the_oldest_turns_of_a_long_chat_are_left_out_where_the_server_is_told_so(tiny_base, tmp_path):
+    """A client sends all of it each time: what was left out stays so, and the rest is found in the cache."""
+    with running(tmp_path / "log", "--model", tiny_base, "--ctx", 512, "--on-full", "drop-oldest") as server:
+        messages = [{"role": "system", "content": "Be brief."}]
+        n_prompt = n_cached = 0
+        warned = set()
+        while n_prompt - n_cached < 3 * 512:
+            messages.append({"role": "user", "content": f"Tell me all that you know of the ship with the number {len(messages)}."})
+            status, _, answer = server.call("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 24})
+            assert status == 200, answer
+            usage = answer["usage"]
+            assert usage["total_tokens"] <= 512
+            n_prompt, n_cached = n_prompt + usage["prompt_tokens"], n_cached + usage["prompt_tokens_details"]["cached_tokens"]
+            warned |= {*answer.get("warnings", ())}
+            messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
+        assert len(warned) >= 3 and all("oldest" in line for line in warned) and n_cached > 0.6 * n_prompt
+        status, _, answer = server.call("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "so " * 600}]})
+        assert status == 400 and "context" in answer["error"]["message"]

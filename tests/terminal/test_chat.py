@@ -3,12 +3,19 @@
 import io
 import re
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
 from alora_gguf.terminal.screen import Screen
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "documents"))
+import made
+
+COST = re.compile(r"(\d+) ms, (\d+)% of the context")
+CUT = "<the answer was cut; --max-tokens N gives it more room>"
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
 
 
@@ -45,7 +52,7 @@ def talk(shared):
             max_tokens=max_tokens,
         )
         chat.run(messages)
-        return re.sub(r"\d+ ms", "MS", screen.out.getvalue())
+        return COST.sub("MS", screen.out.getvalue()).replace(f"{CUT}\n", "")
 
     yield talk
     for conversation in conversations:
@@ -75,6 +82,44 @@ other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].t
     )
 
 
+def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk):
+    raw = []
+    talk("Hello", "Tell me of all the ships that ever sailed.", "so " * 1700, on_write=raw.append, max_tokens=1)
+    shares = [int(share) for _, share in COST.findall("".join(raw))]
+    with shared.conversation(system="Be brief.") as chat:
+        usage = chat.ask("Hello", temperature=0, max_tokens=1).usage
+    assert shares[0] == round(100 * (usage.prompt_tokens + usage.completion_tokens) / 2048) < shares[1] < 80 < shares[2]
+    lines = [line for line in raw if line.startswith("the ")]
+    assert {*lines[:-1]} == {CUT[1:-1] + "\n"} and lines[-1:] == [
+        f"the context is {shares[2]}% full: /undo makes room; /reset begins anew, and --ctx N gives more\n"
+    ]
+
+
+@pytest.mark.parametrize("typed, meant", [("/answrability", "/answerability"), ("/rest", "/reset"), ("/exti", "/exit"), ("/HELP", "/help")])
+def test_a_misspelt_command_is_recognised(talk, typed, meant):
+    assert talk(typed) == f"<{typed}: no such command; {meant}? /help lists them>\n"
+
+
+@pytest.mark.parametrize("word", ["/quit", "/exit", "/bye"])
+def test_there_are_several_ways_out(talk, word):
+    assert talk(word, "never reached") == ""
+
+
+def test_an_intrinsic_that_is_stopped_leaves_no_half_text(shared, talk, monkeypatch):
+    """Neither alone nor in the table."""
+    submit = shared.engine.loop.submit
+
+    def cancelled(*requests):
+        for request in requests:
+            request.cancel()
+        submit(*requests)
+
+    monkeypatch.setattr(shared.engine.loop, "submit", cancelled)
+    alone, table = talk("/answerability"), talk("/all")
+    assert re.fullmatch(r"<0 tokens reused, \d+ decoded, MS, stopped>\n", alone)
+    assert re.search(r"answerability .* stopped\nother .* stopped\n", table)
+
+
 def test_help_lists_every_command(talk):
     text = talk("/help")
     names = re.findall(r"^(/\S+)", text, re.MULTILINE)
@@ -92,7 +137,7 @@ def test_without_adapters_the_help_says_how_to_get_one(talk):
 
 
 def test_errors_are_a_line_and_the_chat_goes_on(talk):
-    assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /help lists them>\n"
+    assert talk("/nobody", "/reset now") == "</nobody: no such command; /help lists them>\n</reset now: no such command; /reset? /help lists them>\n"
     assert talk("/all", adapters=()) == f"<{NO_ADAPTERS}>\n"
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
@@ -123,14 +168,41 @@ def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path
     assert verdict.usage.cached_tokens >= answer.usage.prompt_tokens
 
 
+def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_taken(talk, tmp_path):
+    path = tmp_path / "the ferry's.pdf"
+    path.write_bytes(made.pdf_of_pages(9, paragraphs=2))
+    (tmp_path / "old.txt").write_bytes("café".encode("cp1252"))
+    escaped = str(path).replace(" ", "\\ ").replace("'", "\\'")
+    text = talk(
+        f'/doc "{path}" 2-3',
+        f"/doc {escaped} 3",
+        f"/doc {path.as_uri()} 1,9",
+        f"/doc {tmp_path}/old.txt",
+        f"/doc {path} 12",
+        "/reset",
+        f"/doc {path}",
+    )
+    assert re.fullmatch(
+        r"""<document 1: the ferry's.pdf, 2,\d+ characters, 2 of 9 pages>
+<document 2: the ferry's.pdf, 1,\d+ characters, 1 of 9 pages>
+<document 3: the ferry's.pdf, 2,\d+ characters, 2 of 9 pages>
+<document 4: old.txt, 4 characters, read as Windows-1252, which is a guess>
+<error: .*the ferry's.pdf: pages: expected some of 1-9, got 12; give others>
+<a new conversation>
+<error: the ferry's.pdf: expected at most 2048 tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
+""",
+        text,
+    )
+
+
 def test_documents_that_are_none_are_a_line(talk, tmp_path):
     (tmp_path / "long").write_text("so " * 3000)
     text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
     assert re.fullmatch(
         r"""<error: /doc: expected the name of a file behind it, got none>
-<error: ~nobody-here/x: expected a text file, got nothing; check the path>
-<error: .*: expected a text file, got a folder; check the path>
-<error: context: expected at most 2048 tokens, got \d+; .*>
+<error: ~nobody-here/x: expected a document, got nothing; check the path>
+<error: .*: expected a document, got a folder; check the path>
+<error: long: expected at most 2048 tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
 <no documents; /doc FILE attaches one>
 """,
         text,

@@ -75,7 +75,7 @@ def test_a_chat_in_a_terminal(terminal, tmp_path):
     terminal.expect(DONE)
     terminal.expect(r"\w+ \w+ \w+")
     terminal.sendintr()
-    terminal.expect(r"\d+ ms, stopped")
+    terminal.expect(r"\d+ ms, \d+% of the context, stopped")
     terminal.expect(READY)
 
     terminal.send("half a line")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 
 import pyte
 import pytest
@@ -87,3 +88,61 @@ def test_a_live_table_has_no_colour_where_none_is_wanted(monkeypatch, plain_envi
     with Screen(out).table("name", "finding") as show:
         show([("first", "x")])
     assert not re.search(r"\x1b\[[0-9;]*m", out.getvalue())
+
+
+def shown(pieces, columns, monkeypatch):
+    """What a terminal of so many columns shows of pieces of text, its lines."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    out, screen = Terminal(), pyte.Screen(columns, 1000)
+    screen.set_mode(pyte.modes.LNM)
+    written = Screen(out)
+    for piece in pieces:
+        written.write(piece, "dim")
+    pyte.Stream(screen).feed(out.getvalue())
+    return [line.rstrip() for line in screen.display[: screen.cursor.y + 1]]
+
+
+TEXT = "It leaves at nine, says Żółw, and 世界世界世界世界世界世界 is no word; (antidisestablishmentarianism-and-more) ends.\n  - two\n\n\tfar"
+
+
+@pytest.mark.parametrize("columns", [20, 33, 80])
+def test_lines_end_between_words_however_the_text_comes(plain_environment, monkeypatch, columns):
+    whole = shown([TEXT], columns, monkeypatch)
+    for n in (1, 2, 5):
+        assert shown([TEXT[i : i + n] for i in range(0, len(TEXT), n)], columns, monkeypatch) == whole
+    words = " ".join(" ".join(whole).split()).split()
+    assert {w for w in TEXT.split() if len(w) < columns - 1 and w.isascii()} <= set(words)
+    assert "".join("".join(whole).split()) == "".join(TEXT.split()) and all(len(line) < columns for line in whole)
+
+
+def test_a_line_says_what_takes_long_and_goes(plain_environment, monkeypatch):
+    monkeypatch.setattr("alora_gguf.terminal.screen._PATIENCE", 0.01)
+    monkeypatch.setattr("alora_gguf.terminal.screen._TICK", 0.01)
+    asked, called = threading.Event(), []
+
+    def said():
+        called.append(1)
+        if len(called) > 2:
+            asked.set()
+        return f"reading {len(called)}\x1b[2J of 9"
+
+    def written(out):
+        with Screen(out).waiting(said) as end:
+            asked.wait(5)
+            end()
+            out.write("It")
+        return out.getvalue()
+
+    screen = pyte.Screen(40, 3)
+    pyte.Stream(screen).feed(written(Terminal()))
+    assert len(called) > 2 and screen.display[0].rstrip() == "It"
+    asked.set()
+    assert written(io.StringIO()) == "It"
+
+
+def test_failures_have_a_place_of_their_own():
+    out, errors = io.StringIO(), io.StringIO()
+    Screen(out, errors).failure("no\x1b[2J")
+    Screen(out).failure("yes")
+    assert (out.getvalue(), errors.getvalue()) == ("yes\n", "no[2J\n")

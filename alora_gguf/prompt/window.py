@@ -1,0 +1,93 @@
+"""What a conversation leaves out where the context is too small for it: its oldest turns, whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+from ..errors import PromptError
+from .messages import Message
+
+ON_FULL = "error", "drop-oldest"
+_STAYS = 0.5  # of the room: so the rest is computed anew once in many turns, and not with each
+_MOST_KNOWN = 4096
+
+
+def check_on_full(given: str) -> str:
+    """Raises PromptError."""
+    if given not in ON_FULL:
+        raise PromptError(f"on_full: expected {' or '.join(ON_FULL)}, got {given!r:.40}")
+    return given
+
+
+def without_oldest(messages: Sequence[Message], n: int) -> list[Message]:
+    """Without `n` of them, which stand behind the system's at the beginning. The last turn stays."""
+    start = _n_system(messages)
+    last = max((i for i in _turns(messages) if i <= n), default=0)
+    return [*messages[:start], *messages[start + last :]]
+
+
+def n_to_drop(messages: Sequence[Message], n: int, n_tokens: Callable[[list[Message]], int], n_most: int) -> int:
+    """How many to leave out, from `n` on: as few turns as leave `n_most` tokens; and then as many as leave half of that.
+
+    n_tokens   of the prompt that messages are
+    """
+    if n_tokens(without_oldest(messages, n)) <= n_most:
+        return n
+    turns = [i for i in _turns(messages) if i > n]
+    if not turns:
+        return n
+    at = bisect_left(turns, True, key=lambda i: n_tokens(without_oldest(messages, i)) <= n_most * _STAYS)
+    return turns[min(at, len(turns) - 1)]
+
+
+def dropped_line(n: int) -> str:
+    """What a reply says of it."""
+    return f"context: the oldest {n} messages are left out from here on, to make room; documents and the system message stay"
+
+
+class Windows:
+    """How many messages were left out of conversations that come whole each time: what they begin with finds them again. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[Hashable, bytes], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def n_to_drop(self, messages: Sequence[Message], cache_salt: Hashable, n_tokens: Callable[[list[Message]], int], n_most: int) -> int:
+        """As the function of this name, from what was left out of it before."""
+        begins = {n: (cache_salt, digest) for n, digest in _digests(messages)}
+        with self._lock:
+            before = max((n for n, key in begins.items() if key in self._known), default=0)
+        n = n_to_drop(messages, before, n_tokens, n_most)
+        if n:
+            with self._lock:
+                self._known[begins[n]] = None
+                self._known.move_to_end(begins[n])
+                while len(self._known) > _MOST_KNOWN:
+                    self._known.popitem(last=False)
+        return n
+
+
+def _n_system(messages: Sequence[Message]) -> int:
+    return next((i for i, m in enumerate(messages) if m["role"] not in ("system", "developer")), len(messages))
+
+
+def _turns(messages: Sequence[Message]) -> list[int]:
+    """How many messages behind the system's stand before each turn, which begins with a user's."""
+    rest = messages[_n_system(messages) :]
+    return [i for i, message in enumerate(rest) if message["role"] == "user" and (i == 0 or rest[i - 1]["role"] != "user")]
+
+
+def _digests(messages: Sequence[Message]) -> list[tuple[int, bytes]]:
+    """Of what stands before each turn but the first, by how many messages that is."""
+    start, turns, made = _n_system(messages), set(_turns(messages)), []
+    digest = hashlib.sha256()
+    for i, message in enumerate(messages):
+        if i - start in turns and i > start:
+            made.append((i - start, digest.digest()))
+        digest.update(json.dumps(message, sort_keys=True, default=repr).encode("utf-8", "surrogatepass") + b"\n")
+    return made
