@@ -391,7 +391,10 @@ class Chat(Generate):
         """What it says of its tools. Raises PromptError."""
         if isinstance(self.tool_choice, str) and self.tool_choice not in MODES:
             raise Problem(400, f"tool_choice: expected one of {', '.join(MODES)}, got {self.tool_choice!r:.60}", param="tool_choice")
-        return choice_of(self.tool_choice, self.tools or (), self.parallel_tool_calls)
+        try:
+            return choice_of(self.tool_choice, self.tools or (), self.parallel_tool_calls)
+        except PromptError as e:
+            raise Problem(400, str(e), param="tool_choice") from e
 
     @field_validator("tools")
     @classmethod
