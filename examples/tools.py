@@ -5,6 +5,9 @@ python examples/tools.py build/adapters/answerability.gguf
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from alora_gguf import Model, ToolCall, default_model
 
@@ -12,7 +15,7 @@ TEXT = "The night ferry to Saint Maren departs at 21:30 and arrives at 23:45. A 
 TEMPLATE = Path(__file__).with_name("tools.jinja").read_text(encoding="utf-8")  # the embedded model's own writes no tools
 
 
-def note_price(euros: int) -> str:
+def note_price(euros: Annotated[int, Field(ge=0, le=999)]) -> str:
     """Notes the price of a ticket.
 
     Args:
@@ -21,7 +24,7 @@ def note_price(euros: int) -> str:
     return f"noted: {euros} euros"
 
 
-def note_captain(name: str) -> str:
+def note_captain(name: Annotated[str, Field(max_length=30)]) -> str:
     """Notes the name of the captain.
 
     Args:

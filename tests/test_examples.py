@@ -100,6 +100,14 @@ def test_tasks(example):
     assert len(said) == 14
 
 
+def test_tools(example):
+    """Which tool is called and what it is called with are the base's to say; that nothing runs on what nobody said is not."""
+    said, printed = example("tools.py")
+    price, captain = said[:3], said[3:]
+    assert agree(price[1], printed[1]) and agree(captain[1], printed[4]) and len(said) == 6
+    assert (price[2], captain[2]) == (printed[2], printed[5])
+
+
 def test_drop_in(example):
     said, printed = example("drop_in.py")
     assert (said[0], said[2]) == (printed[0], printed[2])
