@@ -21,12 +21,14 @@ from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
 from ..errors import AloraError, ClosedError, PromptError, SavedConversationError
 from ..prompt.builder import Prompt, Setting
+from ..prompt.decision import MOST_ORDERS, Question
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
-from ..reply import Chunk, Reply, Usage, Verdict
+from ..reply import Chunk, Decision, Decisions, Reply, Usage, Verdict
 from ..runtime.sampling import SamplingParams
 from ..versions import LLAMA_CPP_PYTHON
+from .panel import Panel, Posed, Where, posed
 from .saved import Saved
 from .turn import Turns
 from .watch import Watcher
@@ -467,6 +469,99 @@ class Conversation:
 
         return results if stream else drain(results, on_item)
 
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[False] = ...,
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Decisions: ...
+
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[True],
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Stream[tuple[str, Decision], Decisions]: ...
+
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: bool,
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Decisions | Stream[tuple[str, Decision], Decisions]: ...
+
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = None,
+        n_orders: int = 1,
+        seed: int = 0,
+        stream: bool = False,
+        on_decision: Callable[[str, Decision], Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Decisions | Stream[tuple[str, Decision], Decisions]:
+        """Answers typed questions about what has been said, all in one batch; nothing is generated, and nothing is added.
+
+        questions   by names of yours: Predicate, Choice, Score; or the name of an intrinsic whose output is one of several values
+        adapter     that answers those that name none; without one, the base does
+        n_orders    ways to ask each, with its options in another order, whose probabilities are averaged; `seed` says which
+        chat_template_kwargs   what the chat template gets beside the conversation's own
+
+        Each is asked on a fork of the cache: in a user's turn behind the last message, and read from what could come next, by all of the
+        vocabulary. A template that thinks gets an empty thought. `on_decision`, or the stream, gets each as it is decided.
+        One that fails leaves the others theirs: its Decision has the `error`. A call that is cancelled has those that were decided.
+        Raises PromptError, UnknownAdapterError, NoInvocationError.
+        """
+        t_start = time.perf_counter()
+        self._check_open()
+        asked = posed(questions, adapter, self._engine)
+        for what, number in (("n_orders", n_orders), ("seed", seed)):
+            if not isinstance(number, int) or what == "n_orders" and not 1 <= number <= MOST_ORDERS:
+                raise PromptError(f"{what}: expected a whole number{f' from 1 to {MOST_ORDERS}' if what == 'n_orders' else ''}, got {number!r:.80}")
+        call: Call[tuple[str, Decision]] = Call()
+
+        def prepare() -> None:
+            panel = self.panel(
+                asked,
+                self.messages,
+                lambda name, made: call.channel.put((name, made)),
+                call.channel.end,
+                n_orders=n_orders,
+                seed=seed,
+                t_start=t_start,
+                chat_template_kwargs=chat_template_kwargs,
+            )
+            call.follow(panel.result, panel)
+            panel.start()
+
+        call.begin(prepare, aside=stream)
+        decided: Stream[tuple[str, Decision], Decisions] = Stream(call)
+
+        def on_item(item: tuple[str, Decision]) -> None:
+            if on_decision:
+                on_decision(*item)
+
+        return decided if stream else drain(decided, on_item)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again.
 
@@ -578,6 +673,21 @@ class Conversation:
             t_start=t_start,
             result_of=prompt.result_of,
         )
+
+    def panel(
+        self,
+        questions: Mapping[str, Posed],
+        messages: Sequence[Message],
+        on_decision: Callable[[str, Decision], None],
+        on_end: Callable[[], None],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Panel:
+        """Typed questions about messages, which are not submitted yet. options: as Panel's."""
+        self._check_open()
+        where = Where(self._engine, list(messages), self._setting(chat_template_kwargs), self._activations())
+        return Panel(where, questions, on_decision, on_end, **options)
 
     def note_aside(self, aside: Aside) -> None:
         """That an intrinsic was asked so: save() keeps its cells too."""

@@ -186,7 +186,9 @@ class Scoring(Request):
 
     def end_of_room(self) -> None:
         n_ctx = "" if self._context is None else f": n_ctx is {self._context.n_ctx}"
-        self.error = ContextFullError(f"labels: expected room for {len(self._tree.tokens)} tokens of theirs, got less{n_ctx}; give fewer, or a larger n_ctx")
+        self.error = ContextFullError(
+            f"labels: expected room for {len(self._tree.tokens)} tokens of theirs, got less{n_ctx}; give fewer, or a larger n_ctx"
+        )
 
     @property
     def _shares(self) -> bool:
