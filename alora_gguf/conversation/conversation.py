@@ -31,7 +31,7 @@ from ..versions import LLAMA_CPP_PYTHON
 from .panel import Panel, Posed, Where, posed
 from .saved import Saved
 from .turn import Turns
-from .watch import Watcher
+from .watch import Decided, Invoked, Judgement, Watcher, ends
 
 _MOST_ASIDES = 64
 
@@ -126,7 +126,7 @@ class Conversation:
         self,
         content: str | Sequence[Mapping[str, str]],
         *,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[False] = ...,
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -140,7 +140,7 @@ class Conversation:
         self,
         content: str | Sequence[Mapping[str, str]],
         *,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[True],
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -154,7 +154,7 @@ class Conversation:
         self,
         content: str | Sequence[Mapping[str, str]],
         *,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: bool,
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -167,7 +167,7 @@ class Conversation:
         self,
         content: str | Sequence[Mapping[str, str]],
         *,
-        watch: Sequence[str] = (),
+        watch: Sequence[str] | Mapping[str, Question | str] = (),
         watch_every: int | None = None,
         stream: bool = False,
         on_text: Callable[[Chunk], Any] | None = None,
@@ -182,8 +182,9 @@ class Conversation:
 
         `on_text` gets each chunk of the answer as it comes; with `stream` the chunks are iterated
         over instead, in a `for` or an `async for`, and `.result`, or `await` of the stream, is the Reply. `sampling` is as in SamplingParams.
-        The intrinsics in `watch` judge what has been said at each sentence, or every `watch_every`
-        tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks.
+        The intrinsics in `watch`, or its questions by names as in decide(), judge what has been said at each sentence, or every
+        `watch_every` tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks. Where a Predicate
+        has `stop_above` or `stop_below`, the answer ends as by cancel() when its probability is that.
         An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
         Raises ContextFullError or PromptError.
         """
@@ -194,7 +195,8 @@ class Conversation:
             raise PromptError(f"watch_every: expected a number of tokens from 1 on, got {watch_every!r}")
         if isinstance(watch, str):
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
-        watching = [self._engine.adapters.intrinsic(name) for name in dict.fromkeys(watch)]
+        asking = posed(watch, None, self._engine) if isinstance(watch, Mapping) and watch else {}
+        invoking = {} if asking else {name: self._engine.adapters.intrinsic(name) for name in watch}
         call: Call[Chunk | Verdict] = Call()
 
         def prepare() -> None:
@@ -213,7 +215,7 @@ class Conversation:
             )
             channel = call.channel
             turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
-            if not watching:
+            if not (asking or invoking):
 
                 def reply() -> Reply:
                     turn.settle()
@@ -228,14 +230,22 @@ class Conversation:
                 self.submit(request)
                 return
 
-            def judge(adapter: Adapter, said: str, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
+            def judge(name: str, said: str, tokens: list[int], on_end: Callable[[], None]) -> Judgement:
                 known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
-                fork = self.fork(adapter, [*messages, {"role": "assistant", "content": said}], known=known, background=True)
-                fork.on_end = lambda: on_end(fork)
+                now = [*messages, {"role": "assistant", "content": said}]
+                if name in asking:
+                    panel = self.panel({name: asking[name]}, now, lambda *_: None, on_end, known=known, background=True)
+                    panel.start()
+                    return Decided(panel)
+                fork = self.fork(invoking[name], now, known=known, background=True)
+                fork.on_end = on_end
                 self.submit(fork)
-                return fork
+                return Invoked(fork)
 
-            watcher = Watcher(request, watching, watch_every, judge, channel.put, channel.end)
+            def stops(verdict: Verdict) -> bool:
+                return verdict.name in asking and ends(verdict, asking[verdict.name].question)
+
+            watcher = Watcher(request, [*asking, *invoking], watch_every, judge, stops, channel.put, channel.end)
 
             def result() -> Reply:
                 turn.settle()
@@ -682,11 +692,12 @@ class Conversation:
         on_end: Callable[[], None],
         *,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        known: Known | None = None,
         **options: Any,
     ) -> Panel:
-        """Typed questions about messages, which are not submitted yet. options: as Panel's."""
+        """Typed questions about messages, which are not submitted yet. known: a text and its tokens; options: as Panel's."""
         self._check_open()
-        where = Where(self._engine, list(messages), self._setting(chat_template_kwargs), self._activations())
+        where = Where(self._engine, list(messages), self._setting(chat_template_kwargs), self._activations(), known)
         return Panel(where, questions, on_decision, on_end, **options)
 
     def note_aside(self, aside: Aside) -> None:

@@ -22,6 +22,7 @@ from ..prompt.decision_prompt import DecisionPrompts, begins_another
 from ..prompt.enum_output import EnumOutput, enum_output
 from ..prompt.io_yaml import sampling_of
 from ..prompt.messages import Message
+from ..prompt.token_history import Known
 from ..reply import Decision, Decisions, Usage
 from ..runtime.sampling import SamplingParams
 
@@ -57,12 +58,14 @@ class Where(NamedTuple):
     """What questions are asked on.
 
     activations   of the adapter that the conversation is held with
+    known         a text and its tokens, beside the history
     """
 
     engine: Engine
     messages: Sequence[Message]
     setting: Setting
     activations: Sequence[Activation]
+    known: Known | None = None
 
 
 @dataclass
@@ -113,7 +116,7 @@ class Panel:
         t_start: float | None = None,
     ):
         self._where, self._engine = where, where.engine
-        self._prompts = DecisionPrompts(where.engine.prompts, where.messages, where.setting)
+        self._prompts = DecisionPrompts(where.engine.prompts, where.messages, where.setting, known=where.known)
         self._on_decision, self._on_end = on_decision, on_end
         self._options: dict[str, Any] = {"cache_salt": where.setting.cache_salt, "background": background, "t_start": t_start}
         self._items: dict[str, _Item] = {}
@@ -186,7 +189,7 @@ class Panel:
 
     def _make_intrinsic(self, item: _Item, adapter: Adapter) -> None:
         item.output = enum_output(adapter.io, f"intrinsic {adapter.name!r}")
-        prompt = self._engine.prompts.intrinsic(self._where.messages, adapter.intrinsic, self._where.setting)
+        prompt = self._engine.prompts.intrinsic(self._where.messages, adapter.intrinsic, self._where.setting, known=self._where.known)
         assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
         if item.output.before is not None:
             return self._add_intrinsic(item, adapter, prompt.tokens, prompt.start, prompt.n_shared, item.output.before)

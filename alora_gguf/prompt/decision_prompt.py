@@ -12,7 +12,7 @@ from .builder import PromptBuilder, Setting
 from .control_tokens import MARKS
 from .invocation import find_invocation
 from .messages import Message, check_messages
-from .token_history import text_tokens
+from .token_history import Known, text_tokens
 
 _OFF = "enable_thinking", "thinking"  # variables by which templates are told not to think
 
@@ -29,11 +29,12 @@ class DecisionPrompts:
     """Those of one conversation. The messages are rendered and tokenised once, and each question between what stands around it.
 
     n_shared   how many tokens the conversation has, which questions have in common
+    known      a text and its tokens, beside the history
 
     Raises PromptError.
     """
 
-    def __init__(self, builder: PromptBuilder, messages: Sequence[Message], setting: Setting = Setting()):
+    def __init__(self, builder: PromptBuilder, messages: Sequence[Message], setting: Setting = Setting(), *, known: Known | None = None):
         check_messages(messages)
         self._builder, self._vocab = builder, builder.vocab
         template = builder.template
@@ -43,7 +44,9 @@ class DecisionPrompts:
         cut = next(cut for cut in MARKS if cut != mark)
         asked = [*said, {"role": "user", "content": cut}]
         head, tail = self._around(asked, cut, setting, mark, add_generation_prompt=True)
-        self._head = text_tokens(head, partial(self._vocab.tokenize_prompt, mark=mark), builder.history.fitting(head, setting.cache_salt))
+        self._head = text_tokens(
+            head, partial(self._vocab.tokenize_prompt, mark=mark), [*builder.history.fitting(head, setting.cache_salt), *([known] if known else [])]
+        )
         self._before_invocation = self._around(asked, cut, setting, mark, add_generation_prompt=False)[1]
         thinking = template.features.thinking
         if thinking is not None and (template.features.thinks_in(head + tail) or not off):

@@ -230,6 +230,34 @@ def test_by_a_stream_and_in_asyncio(chat):
         assert {name: one.probabilities for name, one in other.items()} == {name: one.probabilities for name, one in whole.items()}
 
 
+# watching
+
+
+def test_questions_watch_an_answer(model, chat):
+    reply = chat.ask("Say it.", watch={"odd": Predicate("It is odd."), "team": QUESTIONS["team"]}, watch_every=8, max_tokens=24, temperature=0)
+    assert {verdict.name for verdict in reply.verdicts} == {"odd", "team"}
+    last = reply.verdicts[-1].n_chars
+    asked = [*MESSAGES, {"role": "user", "content": "Say it."}]
+    for n_chars in {verdict.n_chars for verdict in reply.verdicts}:
+        said = model.conversation(messages=[*asked, {"role": "assistant", "content": reply.text[:n_chars]}])
+        expected = said.decide({"odd": Predicate("It is odd.")})["odd"].probability
+        [verdict] = [v for v in reply.verdicts if (v.name, v.n_chars) == ("odd", n_chars)]
+        if n_chars == last:  # earlier ones saw the answer's own tokens, which its text alone may have others for
+            assert verdict.decision.probability == pytest.approx(expected, abs=0.02)
+    assert (last, reply.finish_reason) == (len(reply.text), "length")
+
+
+def test_a_threshold_ends_the_answer(chat):
+    verdicts = []
+    question = Predicate("It is odd.", stop_above=0.0)
+    reply = chat.ask("Say it.", watch={"odd": question}, watch_every=4, max_tokens=800, temperature=0, on_verdict=verdicts.append)
+    assert reply.finish_reason == "cancelled"
+    assert verdicts[0].decision.probability > 0
+    assert chat.messages[-1] == {"role": "assistant", "content": reply.text}  # what was said is part of it
+    whole = chat.ask("Say it.", watch={"odd": Predicate("It is odd.", stop_above=1.0, stop_below=0.0)}, watch_every=8, max_tokens=16, temperature=0)
+    assert whole.finish_reason == "length"
+
+
 # the words
 
 
