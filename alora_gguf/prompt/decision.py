@@ -244,6 +244,20 @@ def question_of(given: Any, where: str) -> Question:
         raise PromptError(f"{where}.{e}") from e
 
 
+def questions_of(given: Any, where: str) -> dict[str, Question | str]:
+    """By their names, from JSON; a text is an intrinsic's name. Raises PromptError."""
+    if not isinstance(given, Mapping) or not given:
+        raise PromptError(f"{where}: expected an object with a question by each name, got {given!r:.80}")
+    return {name: question if isinstance(question, str) else question_of(question, f"{where}: {name}") for name, question in given.items()}
+
+
+def question_in(line: str) -> Question:
+    """From a line that somebody types: a statement, or `Which? this | that`. Raises PromptError."""
+    asked, mark, rest = line.partition("?") if "?" in line and "|" in line else ("Which is it", "?", line)
+    options = [option.strip() for option in rest.split("|")]
+    return Choice(asked + mark, options) if "|" in line else Predicate(line)
+
+
 def _predicate(instructions: Any, criteria: Any, adapter: str | None) -> Predicate:
     if not (criteria is None or isinstance(criteria, Mapping) and set(criteria) <= {"true", "false"}):
         raise PromptError(f"criteria: expected an object with true and false, got {criteria!r:.80}")
