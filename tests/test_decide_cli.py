@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 
@@ -77,3 +78,14 @@ def test_in_the_chat(alora, monkeypatch, capfd):
     assert any(line.startswith(("yes, 0.", "no, 0.", "yes, 1.", "no, 1.")) for line in lines), out
     assert any(line.startswith(("this 0.", "that 0.", "this 1.", "that 1.")) for line in lines), out
     assert "/decide: expected a statement" in out + err
+
+
+def test_the_blocks_of_the_page_run(repo, capfd):
+    page = (repo / "docs" / "decisions.md").read_text(encoding="utf-8")
+    names: dict = {}
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page, re.S):
+            exec(block, names)
+    finally:
+        names["model"].close()
+    assert "refund 0." in capfd.readouterr().out
