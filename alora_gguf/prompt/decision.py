@@ -55,6 +55,7 @@ class Predicate:
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions)
+        _check_adapter(self.adapter)
         for name in ("stop_above", "stop_below"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, int | float) and 0 <= value <= 1):
@@ -89,6 +90,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions)
+        _check_adapter(self.adapter)
         given = self.options
         if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
             raise PromptError(f"options: expected a list of values, or a mapping of values to what they mean, got {given!r:.80}")
@@ -142,6 +144,7 @@ class Score:
     def __post_init__(self) -> None:
         if self.instructions is not None:
             _check_instructions(self.instructions)
+        _check_adapter(self.adapter)
         if isinstance(self.levels, str) or not isinstance(self.levels, Sequence) or not 1 <= len(self.levels) <= MOST_OPTIONS:
             raise PromptError(f"levels: expected a list of 1 to {MOST_OPTIONS} texts, got {self.levels!r:.80}")
 
@@ -196,7 +199,7 @@ def decision(question: Question, asked: Sequence[Asked], scores: Sequence[np.nda
         kind, values = "predicate", [True, False]
     else:
         kind, values = "score", list(range(len(question.levels)))
-    mean = dict.fromkeys(values, 0.0)
+    mean: dict[Any, float] = dict.fromkeys(values, 0.0)
     for way, logprobs in zip(asked, scores):
         for value, share in zip(way.values, shares(logprobs)):
             mean[value] += share / len(asked)
@@ -228,9 +231,9 @@ def question_of(given: Any, where: str) -> Question:
         raise PromptError(f"{where}: expected a question, which is an object with a type, got {given!r:.80}")
     kind = {"noul": "predicate"}.get(str(given.get("type")), given.get("type"))
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
-        "predicate": (("criteria", "adapter"), lambda instructions, criteria=None, adapter=None: _predicate(instructions, criteria, adapter)),
-        "choice": (("criteria", "adapter", "labels"), lambda instructions, criteria=None, **more: Choice(instructions, criteria, **more)),
-        "score": (("criteria", "adapter"), lambda instructions, criteria=None, **more: Score(instructions, criteria, **more)),
+        "predicate": (("criteria", "adapter"), _predicate),
+        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=(), **more: Choice(instructions, criteria, **more)),
+        "score": (("criteria", "adapter"), lambda instructions, *, criteria=(), **more: Score(instructions, criteria, **more)),
     }
     if kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
@@ -258,7 +261,7 @@ def question_in(line: str) -> Question:
     return Choice(asked + mark, options) if "|" in line else Predicate(line)
 
 
-def _predicate(instructions: Any, criteria: Any, adapter: str | None) -> Predicate:
+def _predicate(instructions: Any, *, criteria: Any = None, adapter: str | None = None) -> Predicate:
     if not (criteria is None or isinstance(criteria, Mapping) and set(criteria) <= {"true", "false"}):
         raise PromptError(f"criteria: expected an object with true and false, got {criteria!r:.80}")
     return Predicate(instructions, (criteria or {}).get("true"), (criteria or {}).get("false"), adapter)
@@ -269,8 +272,16 @@ def _check_instructions(given: Any) -> None:
         raise PromptError(f"instructions: expected text or JSON, got {given!r:.80}")
 
 
+def _check_adapter(given: Any) -> None:
+    if not isinstance(given, str | None):
+        raise PromptError(f"adapter: expected the name of one, or None, got {given!r:.80}")
+
+
 def _text(given: Any) -> str:
-    return given.strip() if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    try:
+        return given.strip() if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise PromptError(f"question: expected texts or values of JSON, got: {e}") from e
 
 
 def _line(said: str, meaning: Any) -> str:
