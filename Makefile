@@ -119,7 +119,7 @@ SECONDS ?= 300
 FUZZ_FLAGS = -max_len=4096 -timeout=60 -max_total_time=$(SECONDS) -print_final_stats=1
 
 fuzz: build/sanitize-address/bin/.built $(STAMPS)/fuzz-tools $(STAMPS)/installed build/tiny.gguf
-	@for target in adapter base config safetensors io_yaml activation schema regex grammar; do \
+	@for target in adapter base config safetensors io_yaml activation schema regex grammar choice; do \
 	    echo "== $$target"; mkdir -p build/fuzz/$$target; \
 	    $(BIN)/python tests/fuzz/fuzz.py $$target build/fuzz/$$target tests/fuzz/corpus/$$target -artifact_prefix=build/fuzz/$$target- $(FUZZ_FLAGS) || exit 1; \
 	done

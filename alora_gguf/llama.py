@@ -266,9 +266,11 @@ class _Within:
             for token in tokens[self._n :]:
                 self._constraint.accept(int(token))
             self._n = len(tokens)
-            some, are_allowed = self._constraint.allowed()
-            allowed[:] = not are_allowed
-            allowed[some] = are_allowed
+            tokens, are_few = self._constraint.allowed()
+            if are_few:
+                allowed[tokens] = True
+            else:
+                allowed[:] = tokens == 0
         except PromptError:  # nobody hears of it here
             pass
         if not allowed.any():

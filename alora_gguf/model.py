@@ -30,6 +30,7 @@ from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
 from .prompt.decision import Question, State, state_messages
 from .prompt.messages import Message, check_messages, checked_variables
+from .prompt.tools import Tool
 from .reply import Chunk, Decision, Decisions, Reply
 from .runtime.library import log_to_stderr
 from .runtime.loading import check_number, load
@@ -350,6 +351,7 @@ class Model:
         system: str | None = None,
         messages: Sequence[Message] = (),
         adapter: str | None = None,
+        tools: Sequence[Tool] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         cache_salt: Hashable = None,
     ) -> Conversation:
@@ -357,6 +359,7 @@ class Model:
 
         messages               as OpenAI has them: content may be null or text parts; tool_calls, tool_call_id, name and reasoning_content
                                reach the chat template
+        tools                  functions or OpenAI's schemas, as in Conversation.ask
         chat_template_kwargs   what the chat template gets beside them, as {"enable_thinking": False}
 
         `adapter` names an ordinary LoRA that it is held with, from its first token on. It finds in the
@@ -369,6 +372,7 @@ class Model:
             [*first, *messages],
             self.adapter(adapter) if adapter is not None else None,
             cache_salt,
+            tools=tools,
             chat_template_kwargs=chat_template_kwargs,
         )
 

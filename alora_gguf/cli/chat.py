@@ -35,6 +35,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
     parser.add_argument("--max-tokens", metavar="N", type=int, default=512, help="of an answer (default: %(default)s)")
+    parser.add_argument("--thinking-budget", metavar="N", type=int, help="tokens of a thought; 0: none (default: as many as it likes)")
     parser.add_argument("--seed", metavar="N", type=int, help="makes the answers repeatable")
     parser.add_argument(
         "--template-kwarg",
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
             model.load_adapter(path, name)
         hub.load_intrinsics(args, model, COMMANDS)
-        sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed}
+        sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens, "seed": args.seed, "thinking_budget": args.thinking_budget}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,8 +26,11 @@ from ..prompt.decision import MOST_ORDERS, Question
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
-from ..reply import Chunk, Decision, Decisions, Reply, Usage, Verdict
+from ..prompt.tool_use import tool_use
+from ..prompt.tools import Schema, Tool, choice_of, tools_of
+from ..reply import Chunk, Decision, Decisions, Reply, ToolCall, Usage, Verdict
 from ..runtime.sampling import SamplingParams
+from ..text import printable
 from ..versions import LLAMA_CPP_PYTHON
 from .panel import Panel, Posed, Where, posed
 from .saved import Saved
@@ -50,6 +54,7 @@ class Conversation:
     documents   what it is about, with `text`, `doc_id` and perhaps `title`: they stand before the messages
     notes       values of JSON that a program keeps with it; save() writes them too
     chat_template_kwargs   what the chat template gets beside the messages, as `enable_thinking`
+    tools       schemas of those that the model may call: they stand in every prompt
     began       the time that templates write which write one: a conversation keeps its date
     cache_salt    it shares cells with conversations of the same one only
     asides        how intrinsics were asked on it, those asked last at the end
@@ -65,6 +70,7 @@ class Conversation:
         adapter: Adapter | None = None,
         cache_salt: Hashable = None,
         *,
+        tools: Sequence[Tool] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
         check_messages(messages)
@@ -72,6 +78,7 @@ class Conversation:
         self.documents: list[dict[str, str]] = []
         self.notes: dict[str, Any] = {}
         self.chat_template_kwargs = checked_variables(chat_template_kwargs)
+        self.tools = tools_of(tools)
         self.began = datetime.now()
         if adapter is not None and adapter.is_activated:
             raise PromptError(f"adapter {adapter.name!r}: expected an ordinary LoRA for a whole conversation, got an intrinsic; invoke() it")
@@ -111,6 +118,16 @@ class Conversation:
         self._engine.template.fit([*self.messages, message])
         self.messages.append(message)
 
+    def add_tool_result(self, call: ToolCall, value: Any) -> None:
+        """Adds what came of a call: text, or a value that is written as JSON. ask() without content goes on from it. Raises PromptError."""
+        if not isinstance(call, ToolCall):
+            raise PromptError(f"call: expected one of a reply's tool_calls, got {call!r:.80}")
+        try:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as e:
+            raise PromptError(f"value: expected text or a value of JSON, got: {printable(str(e))}; make it one") from e
+        self.add("tool", text, tool_call_id=call.id, name=call.name)
+
     def attach(self, text: str, title: str | None = None) -> None:
         """Adds a document. The base sees it, by the chat template or in a first message, and so does every intrinsic.
 
@@ -124,8 +141,11 @@ class Conversation:
     @overload
     def ask(
         self,
-        content: str | Sequence[Mapping[str, str]],
+        content: str | Sequence[Mapping[str, str]] | None = ...,
         *,
+        tools: Sequence[Tool] | None = ...,
+        tool_choice: str | Mapping[str, Any] | None = ...,
+        parallel_tool_calls: bool | None = ...,
         watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[False] = ...,
@@ -138,8 +158,11 @@ class Conversation:
     @overload
     def ask(
         self,
-        content: str | Sequence[Mapping[str, str]],
+        content: str | Sequence[Mapping[str, str]] | None = ...,
         *,
+        tools: Sequence[Tool] | None = ...,
+        tool_choice: str | Mapping[str, Any] | None = ...,
+        parallel_tool_calls: bool | None = ...,
         watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[True],
@@ -152,8 +175,11 @@ class Conversation:
     @overload
     def ask(
         self,
-        content: str | Sequence[Mapping[str, str]],
+        content: str | Sequence[Mapping[str, str]] | None = ...,
         *,
+        tools: Sequence[Tool] | None = ...,
+        tool_choice: str | Mapping[str, Any] | None = ...,
+        parallel_tool_calls: bool | None = ...,
         watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: bool,
@@ -165,8 +191,11 @@ class Conversation:
 
     def ask(
         self,
-        content: str | Sequence[Mapping[str, str]],
+        content: str | Sequence[Mapping[str, str]] | None = None,
         *,
+        tools: Sequence[Tool] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
         watch: Sequence[str] | Mapping[str, Question | str] = (),
         watch_every: int | None = None,
         stream: bool = False,
@@ -177,7 +206,11 @@ class Conversation:
     ) -> Reply | Stream[Chunk | Verdict, Reply]:
         """Adds a user's message and the base model's answer.
 
-        content                text, or text parts
+        content                text, or text parts; without it the answer goes on from what has been said, as from results of tools
+        tools                  functions, of whose signature and docstring schemas are made, or OpenAI's schemas; else those that the
+                               conversation has: it keeps those that it was asked with last, [] for none
+        tool_choice            "auto"; "none": no calls; "required": a call; or the name of the tool that is called
+        parallel_tool_calls    False: one call at most
         chat_template_kwargs   what the chat template gets for this answer, beside the conversation's own
 
         `on_text` gets each chunk of the answer as it comes; with `stream` the chunks are iterated
@@ -185,6 +218,7 @@ class Conversation:
         The intrinsics in `watch`, or its questions by names as in decide(), judge what has been said at each sentence, or every
         `watch_every` tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks. Where a Predicate
         has `stop_above` or `stop_below`, the answer ends as by cancel() when its probability is that.
+        Calls of tools are the reply's `tool_calls`: add_tool_result() takes what came of each, and ask() without content goes on.
         An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
         Raises ContextFullError or PromptError.
         """
@@ -193,6 +227,8 @@ class Conversation:
         params = SamplingParams.of(sampling)
         if not (watch_every is None or isinstance(watch_every, int) and watch_every > 0):
             raise PromptError(f"watch_every: expected a number of tokens from 1 on, got {watch_every!r}")
+        wanted = self.tools if tools is None else tools_of(tools)
+        choice = choice_of(tool_choice, wanted, parallel_tool_calls)
         if isinstance(watch, str):
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
         asking = posed(watch, None, self._engine) if isinstance(watch, Mapping) and watch else {}
@@ -201,8 +237,13 @@ class Conversation:
 
         def prepare() -> None:
             turn.follow_last()
-            messages = [*self.messages, {"role": "user", "content": content}]
-            prompt = self._prompt(messages, add_generation_prompt=True, more=chat_template_kwargs)
+            asked: list[Message] = [] if content is None else [{"role": "user", "content": content}]
+            messages = [*self.messages, *asked]
+            if not messages or messages[-1].get("role") not in ("user", "tool", "function"):
+                raise PromptError("content: expected a question, or a last message of a user or tool to go on from, got neither; give one")
+            variables = self._variables(chat_template_kwargs, wanted)
+            prompt = self._engine.prompts.chat(messages, self._setting(variables))
+            template = self._engine.template
             request = Request(
                 prompt.tokens,
                 params,
@@ -212,9 +253,11 @@ class Conversation:
                 t_start=t_start,
                 thinking=self._engine.template.features.thinking,
                 in_thought=prompt.thinks,
+                warnings=self._unread(chat_template_kwargs),
+                tools=tool_use(template, wanted, choice, prompt.text, prompt.thinks),
             )
             channel = call.channel
-            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, messages))
+            turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, asked, wanted))
             if not (asking or invoking):
 
                 def reply() -> Reply:
@@ -230,14 +273,16 @@ class Conversation:
                 self.submit(request)
                 return
 
-            def judge(name: str, said: str, tokens: list[int], on_end: Callable[[], None]) -> Judgement:
+            def judge(name: str, said: str, n_calls: int, tokens: list[int], on_end: Callable[[], None]) -> Judgement:
                 known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
-                now = [*messages, {"role": "assistant", "content": said}]
+                now = [*messages, _answer(said, request.tool_calls[:n_calls])]
                 if name in asking:
-                    panel = self.panel({name: asking[name]}, now, lambda *_: None, on_end, known=known, background=True)
+                    panel = self.panel(
+                        {name: asking[name]}, now, lambda *_: None, on_end, known=known, background=True, chat_template_kwargs=variables
+                    )
                     panel.start()
                     return Decided(panel)
-                fork = self.fork(invoking[name], now, known=known, background=True)
+                fork = self.fork(invoking[name], now, known=known, background=True, chat_template_kwargs=variables)
                 fork.on_end = on_end
                 self.submit(fork)
                 return Invoked(fork)
@@ -591,6 +636,7 @@ class Conversation:
             documents=self.documents,
             notes=self.notes,
             chat_template_kwargs=self.chat_template_kwargs,
+            tools=self.tools,
             began=self.began.isoformat(),
             text=text,
             tokens=tokens,
@@ -613,7 +659,7 @@ class Conversation:
             raise SavedConversationError(
                 f"{path}: adapter {adapter.name!r}: expected the file with SHA-256 {saved.adapter['sha256'][:12]}, got another of this name; load that one"
             )
-        conversation = cls(engine, saved.messages, adapter, cache_salt, chat_template_kwargs=saved.chat_template_kwargs)
+        conversation = cls(engine, saved.messages, adapter, cache_salt, tools=saved.tools, chat_template_kwargs=saved.chat_template_kwargs)
         conversation.began = saved.time(path)
         conversation.documents, conversation.notes = documents_of(saved.documents), saved.notes
         engine.history.remember(saved.text, saved.tokens, cache_salt)
@@ -640,7 +686,7 @@ class Conversation:
 
     def cells(self) -> tuple[str, list[int]]:
         """The text of what has been said, and its tokens."""
-        prompt = self._prompt(self.messages, add_generation_prompt=False)
+        prompt = self._engine.prompts.chat(self.messages, self._setting(self._variables()), add_generation_prompt=False)
         return prompt.text, prompt.tokens
 
     def fork(
@@ -660,7 +706,7 @@ class Conversation:
         """An intrinsic on messages, as a request that is not submitted yet. `known`: a text and its tokens."""
         self._check_open()
         prompts = self._engine.prompts
-        setting = self._setting(chat_template_kwargs)
+        setting = self._setting(self._variables(chat_template_kwargs))
         given = setting if documents is None else setting._replace(documents=documents)
         prompt = prompts.intrinsic(messages, adapter.intrinsic, given, arguments=arguments or {}, with_thoughts=with_reasoning, known=known)
         assert prompt.start is not None and prompt.n_shared is not None  # of an intrinsic
@@ -697,7 +743,7 @@ class Conversation:
     ) -> Panel:
         """Typed questions about messages, which are not submitted yet. known: a text and its tokens; options: as Panel's."""
         self._check_open()
-        where = Where(self._engine, list(messages), self._setting(chat_template_kwargs), self._activations(), known)
+        where = Where(self._engine, list(messages), self._setting(self._variables(chat_template_kwargs)), self._activations(), known)
         return Panel(where, questions, on_decision, on_end, **options)
 
     def note_aside(self, aside: Aside) -> None:
@@ -746,7 +792,7 @@ class Conversation:
                 with_reasoning=with_reasoning,
                 t_start=t_start,
             )
-            fork.warnings += adapter.warnings
+            fork.warnings += [*adapter.warnings, *self._unread(chat_template_kwargs)]
             return fork
 
         return {adapter: partial(make, adapter) for adapter in adapters}
@@ -758,20 +804,27 @@ class Conversation:
     def _activations(self) -> list[Activation]:
         return [Activation(self.adapter, 0)] if self.adapter is not None else []
 
-    def _setting(self, more: Mapping[str, Any] | None = None) -> Setting:
-        return Setting(self.documents, {**self.chat_template_kwargs, **checked_variables(more)}, self.began, self.cache_salt)
+    def _unread(self, more: Mapping[str, Any] | None) -> list[str]:
+        """Warnings of what is nothing to the chat template."""
+        return self._engine.template.unread({**self.chat_template_kwargs, **(more or {})})
 
-    def _prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool, more: Mapping[str, Any] | None = None) -> Prompt:
-        """The text and tokens of the messages; what is cached keeps its tokens, where the text allows."""
-        return self._engine.prompts.chat(messages, self._setting(more), add_generation_prompt=add_generation_prompt)
+    def _variables(self, more: Mapping[str, Any] | None = None, tools: Sequence[Schema] | None = None) -> dict[str, Any]:
+        """Of the chat template: its own and `more`, and the tools, which are its own too where none are given."""
+        variables = {**self.chat_template_kwargs, **checked_variables(more)}
+        tools = self.tools if tools is None else tools
+        return {**variables, "tools": list(tools)} if tools and "tools" not in (more or {}) else variables
 
-    def _keep(self, request: Request, prompt: Prompt, messages: list[Message]) -> None:
+    def _setting(self, variables: Mapping[str, Any]) -> Setting:
+        return Setting(self.documents, variables, self.began, self.cache_salt)
+
+    def _keep(self, request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema]) -> None:
         """Makes an answer, whole or not, part of what has been said."""
         if request.is_sampling or request.finish_reason == "stop":
             with contextlib.suppress(ClosedError):  # the answer stays, and there are no cells to find
                 self._engine.prompts.remember(prompt, request.generated, self.cache_salt)
             thought = {"reasoning_content": request.reasoning} if request.reasoning else {}
-            self.messages += [messages[-1], {"role": "assistant", "content": request.text, **thought}]
+            self.tools = tools
+            self.messages += [*asked, {**_answer(request.text, request.tool_calls), **thought}]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -782,10 +835,19 @@ class Conversation:
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
 
 
-def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, messages: list[Message]) -> None:
+def _answer(text: str, calls: Sequence[ToolCall]) -> Message:
+    """A message of the model. With calls its text may be null, as in OpenAI's form."""
+    return (
+        {"role": "assistant", "content": text or None, "tool_calls": [call.message for call in calls]}
+        if calls
+        else {"role": "assistant", "content": text}
+    )
+
+
+def _keep_in(there: weakref.ref[Conversation], request: Request, prompt: Prompt, asked: list[Message], tools: list[Schema]) -> None:
     """Conversation._keep, which takes nothing to a conversation that nobody has any more, and does not keep it."""
     if (conversation := there()) is not None:
-        conversation._keep(request, prompt, messages)
+        conversation._keep(request, prompt, asked, tools)
 
 
 def _failed(error: AloraError) -> Reply:

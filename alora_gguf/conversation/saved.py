@@ -29,7 +29,7 @@ from typing import Any
 from ..errors import SavedConversationError
 
 _MAGIC = b"ALORACNV"
-_VERSION = 4
+_VERSION = 5
 _HEADER = {
     "llama_cpp": str,
     "model": str,
@@ -39,6 +39,7 @@ _HEADER = {
     "documents": list,
     "notes": dict,
     "chat_template_kwargs": dict,
+    "tools": list,
     "began": str,
     "text": str,
     "tokens": list,
@@ -68,6 +69,7 @@ class Saved:
     documents: list[dict[str, str]]
     notes: dict[str, Any]
     chat_template_kwargs: dict[str, Any]
+    tools: list[dict[str, Any]]
     began: str
     text: str
     tokens: list[int]

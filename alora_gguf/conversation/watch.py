@@ -23,18 +23,19 @@ class Judgement(Protocol):
 
     def cancel(self, error: BaseException | None = None) -> None: ...
 
-    def verdict(self, name: str, n_chars: int) -> Verdict | None:
+    def verdict(self, name: str, n_chars: int, n_calls: int) -> Verdict | None:
         """After its end; None: it was cancelled."""
 
 
-Judge = Callable[[str, str, list[int], Callable[[], None]], Judgement]
+Judge = Callable[[str, str, int, list[int], Callable[[], None]], Judgement]
 
 
 class _Said(NamedTuple):
-    """How much of the answer there is: characters of its text, and tokens from the prompt's first on."""
+    """How much of the answer there is: characters of its text, tokens from the prompt's first on, and whole calls of tools."""
 
     n_chars: int
     n_tokens: int
+    n_calls: int = 0
 
 
 class _Judged(NamedTuple):
@@ -44,10 +45,10 @@ class _Judged(NamedTuple):
 
 
 class Watcher:
-    """Has an answer judged by each of `names`: at each sentence, or every `every` tokens, and at its end.
+    """Has an answer judged by each of `names`: at each sentence, or every `every` tokens, at each call of a tool, and at its end.
 
-    judge        (name, what was said, its tokens and the prompt's, on_end) -> the judgement, under way; it calls on_end()
-                 on the loop's thread at its end
+    judge        (name, what was said, how many tools were called, the tokens of both and the prompt's, on_end) -> the judgement,
+                 under way; it calls on_end() on the loop's thread at its end
     stops        whether the answer has to end because of a Verdict
     on_verdict   gets each Verdict; on_end is called after the last
 
@@ -74,10 +75,10 @@ class Watcher:
         self._on_verdict = on_verdict
         self._on_end = on_end
         self._news: SimpleQueue[_Said | _Judged | None] = SimpleQueue()  # None: the answer has ended
-        self._under_way: dict[int, tuple[Judgement, str, int]] = {}  # by number: with who judges how many characters
+        self._under_way: dict[int, tuple[Judgement, str, _Said]] = {}  # by number: with who judges how much
         self._numbers = itertools.count()
         self._places: list[_Said] = []  # after each chunk since the last judgement
-        self._n_judged, self._n_tokens_judged = 0, answer.n_prompt
+        self._n_judged, self._n_tokens_judged, self._n_calls_judged = 0, answer.n_prompt, 0
         self._cancelled = False
 
     def start(self) -> None:
@@ -93,7 +94,7 @@ class Watcher:
 
     def heard(self) -> None:
         """After each chunk of the answer."""
-        self._news.put(_Said(*self._answer.n_said))
+        self._news.put(_Said(*self._answer.n_said, len(self._answer.tool_calls)))
 
     def answer_ended(self) -> None:
         self._news.put(None)
@@ -122,7 +123,10 @@ class Watcher:
             on_end()
 
     def _look(self, text: str) -> None:
-        n_chars, n_tokens = self._places[-1]
+        n_chars, n_tokens, n_calls = self._places[-1]
+        if n_calls > self._n_calls_judged:
+            self._judge(text, self._places[-1])
+            return
         if self._every is not None:
             if n_chars > self._n_judged and n_tokens - self._n_tokens_judged >= self._every:  # of a thought there is nothing to judge
                 self._judge(text, self._places[-1])
@@ -134,12 +138,13 @@ class Watcher:
     def _look_at_all(self) -> None:
         if self._answer.error is not None:
             self.cancel()
-        text, (n_chars, n_tokens) = self._answer.text, self._answer.n_said
-        if self._answer.finish_reason in ("stop", "length") and text.strip() and n_chars > self._n_judged:
-            self._judge(text, _Said(n_chars, n_tokens))
+        text, (n_chars, n_tokens), n_calls = self._answer.text, self._answer.n_said, len(self._answer.tool_calls)
+        has_more = (text.strip() and n_chars > self._n_judged) or n_calls > self._n_calls_judged
+        if self._answer.finish_reason in ("stop", "length") and has_more:
+            self._judge(text, _Said(n_chars, n_tokens, n_calls))
 
     def _judge(self, text: str, place: _Said) -> None:
-        self._n_judged, self._n_tokens_judged = place
+        self._n_judged, self._n_tokens_judged, self._n_calls_judged = place
         self._places = [p for p in self._places if p.n_chars > place.n_chars]
         said, tokens = text[: place.n_chars], self._answer.tokens[: place.n_tokens]
         for name in self._names:
@@ -147,24 +152,24 @@ class Watcher:
                 return
             number = next(self._numbers)
             try:
-                judgement = self._judge_one(name, said, tokens, partial(self._judged, number))
+                judgement = self._judge_one(name, said, place.n_calls, tokens, partial(self._judged, number))
             except Exception as e:  # of a template, an io.yaml, or a context that is too small for it
-                self._give(Verdict(name, place.n_chars, None, e))
+                self._give(Verdict(name, place.n_chars, None, e, place.n_calls))
                 continue
-            self._under_way[number] = judgement, name, place.n_chars
+            self._under_way[number] = judgement, name, place
             if self._cancelled:  # between the look and here
                 judgement.cancel()
 
     def _take(self, judged: _Judged) -> None:
         if judged.number not in self._under_way:  # it failed after its end
             return
-        judgement, name, n_chars = self._under_way.pop(judged.number)
-        if (verdict := judgement.verdict(name, n_chars)) is not None:
+        judgement, name, place = self._under_way.pop(judged.number)
+        if (verdict := judgement.verdict(name, place.n_chars, place.n_calls)) is not None:
             self._give(verdict)
 
     def _give(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
-        self.verdicts.sort(key=lambda v: v.n_chars)
+        self.verdicts.sort(key=lambda v: (v.n_chars, v.n_calls))
         self._on_verdict(verdict)
         if self._stops(verdict):
             self._answer.cancel()
@@ -179,11 +184,11 @@ class Invoked:
     def cancel(self, error: BaseException | None = None) -> None:
         self._fork.cancel(error)
 
-    def verdict(self, name: str, n_chars: int) -> Verdict | None:
+    def verdict(self, name: str, n_chars: int, n_calls: int) -> Verdict | None:
         if self._fork.error is None and self._fork.finish_reason is None:
             return None
         reply = self._fork.outcome()
-        return Verdict(name, n_chars, None if reply.error else reply, reply.error)
+        return Verdict(name, n_chars, None if reply.error else reply, reply.error, n_calls)
 
 
 class Decided:
@@ -195,9 +200,9 @@ class Decided:
     def cancel(self, error: BaseException | None = None) -> None:
         self._panel.cancel(error)
 
-    def verdict(self, name: str, n_chars: int) -> Verdict | None:
+    def verdict(self, name: str, n_chars: int, n_calls: int) -> Verdict | None:
         made = self._panel.result().get(name)
-        return None if made is None else Verdict(name, n_chars, None, made.error, None if made.error else made)
+        return None if made is None else Verdict(name, n_chars, None, made.error, n_calls, None if made.error else made)
 
 
 def ends(verdict: Verdict, question: object) -> bool:

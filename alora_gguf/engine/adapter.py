@@ -145,6 +145,11 @@ class Adapter:
     def n_bytes_file(self) -> int:
         return self._stat[2]
 
+    @property
+    def modified(self) -> float:
+        """When the file was written, in seconds since 1970."""
+        return self._stat[1] / 1e9
+
     @cached_property
     def sha256(self) -> str:
         """Of the file."""

@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from ..errors import ClosedError, ContextFullError, SequenceLimitError, copied
+from ..runtime.constraint import SECONDS
 from ..runtime.context import Context
+from ..runtime.workers import Workers
 from .adapters import Registry
 from .cache import Cache
 from .pace import Pace
@@ -20,6 +24,14 @@ Result = TypeVar("Result")
 _log = logging.getLogger("alora_gguf")
 
 TILE = 64  # ggml_fa_tile_config::Q
+_PATIENCE = 0.005  # seconds that a step waits for what constraints allow, before it leaves out whom it is not known of
+
+
+class Late(NamedTuple):
+    """Whose token cannot be sampled yet: by which logits it will be, float32 [1, n_vocab], and until when, by time.perf_counter()."""
+
+    logits: np.ndarray
+    until: float
 
 
 class Loop:
@@ -28,7 +40,8 @@ class Loop:
     A step has one token of every generation and, in the room that is left, the prompts that wait,
     in equal shares: nobody's tokens are later by more than a ubatch for them. When the context is
     full, what nobody uses goes first; then the youngest request waits until another has ended.
-    Its thread decodes and samples, and puts what comes of it into queues. An error of any kind that
+    Its thread decodes and samples, and puts what comes of it into queues. What a constraint allows is found by workers,
+    meanwhile: whose takes long is left out of the next steps, and the others go on. An error of any kind that
     comes up for one request ends that one.
 
     `free` is called after close(), once, when nothing is under way any more: on the loop's thread, if there is one.
@@ -45,6 +58,8 @@ class Loop:
         self._calls: list[tuple[Callable[[], Any], Future]] = []
         self._waiting: list[Request] = []
         self._running: list[Request] = []
+        self._late: dict[Request, Late] = {}  # of these, those that a worker looks for
+        self._workers = Workers()
         self._n_arrived = 0
         self._is_full = False  # until a request ends
         self._closing = False
@@ -112,6 +127,7 @@ class Loop:
         for _, future in calls:
             future.set_exception(copied(closed))
         self._fail_all(closed)
+        self._workers.close()
         self._free_all()
 
     def _attempt(self, part: Callable[[], None]) -> None:
@@ -128,8 +144,12 @@ class Loop:
     def _step(self) -> None:
         t_start = time.perf_counter()
         self._end_cancelled()
+        self._go_on_with_late()
         self._admit()
+        self._wait_for_late()
         parts = self._fill()
+        if self._late and not parts:
+            self._rest()
         for batch in _batches(parts, self._context.on_cpu):
             self._advance([part for part in batch if part[0].branch is not None], t_start)
         n_front = sum(n for r, n in parts if not r.background)
@@ -138,6 +158,9 @@ class Loop:
 
     def _advance(self, parts: list[tuple[Request, int]], t_start: float) -> None:
         """Decodes so many tokens of each, and samples where they were the last ones."""
+        for request, n in parts:
+            if n == request.n_pending:
+                request.look_ahead(self._workers)
         outputs = self._decode(parts)
         for request, n in parts:
             request.note(n)
@@ -145,8 +168,9 @@ class Loop:
         for (request, _), (first, n) in zip(parts, outputs):
             if n:
                 self._sample(request, first, n)
-            if request.branch is not None and not request.n_pending:  # at its checkpoint, which stays; it goes on from there
+            elif request.branch is not None and not request.n_pending:  # at its checkpoint, which stays; it goes on from there
                 self._leave(request)
+        self._wait_for_late()
 
     def _sample(self, request: Request, first: int = 0, n: int = 0) -> None:
         """Its next token, by the logits of `n` from batch index `first` on, or by those that were found with its path."""
@@ -160,11 +184,49 @@ class Loop:
                 is_kept = not request.n_pending and self._cache.keep(request.place, logits[-1])
                 if is_kept and not self._context.rolls_back:
                     return self._leave(request)  # the state stays, as at a checkpoint
-            request.advance(logits)
+        except BaseException as e:
+            return self._fail(request, e)
+        self._draw(request, logits)
+
+    def _draw(self, request: Request, logits: np.ndarray) -> None:
+        try:
+            if not request.advance(logits):
+                self._late[request] = Late(logits[-1:], 0.0)
         except BaseException as e:  # as a grammar that cannot be followed
             return self._fail(request, e)
         if request.finish_reason is not None:
             self._end(request)
+
+    def _wait_for_late(self) -> None:
+        """A little, while the logits are those of this batch; then whoever's token is not known is left out until it is."""
+        now = time.perf_counter()
+        while (request := next((r for r, late in self._late.items() if not late.until), None)) is not None:
+            job = request.looked_for(self._workers)
+            logits = self._late.pop(request).logits
+            if job.wait(max(0.0, now + _PATIENCE - time.perf_counter())):
+                self._draw(request, logits)
+            else:
+                job.on_end = self._wake
+                self._workers.takes_long(job)
+                self._late[request] = Late(logits.copy(), now + SECONDS)
+
+    def _go_on_with_late(self) -> None:
+        for request, late in list(self._late.items()):
+            if request.looked_for(self._workers).done:
+                del self._late[request]
+                self._draw(request, late.logits)
+            elif time.perf_counter() >= late.until:
+                self._fail(request, request.too_slow())
+
+    def _rest(self) -> None:
+        """There is nothing to decode: until a worker is done, something comes, or for a while, as somebody may have been cancelled."""
+        with self._changed:
+            if not (self._closing or self._arrived or self._calls or any(r.looked_for(self._workers).done for r in self._late)):
+                self._changed.wait(0.01)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def _admit(self) -> None:
         for request in sorted(self._waiting, key=lambda r: (r.background, r.arrival)):
@@ -181,6 +243,7 @@ class Loop:
             self._waiting.remove(request)
             self._running.append(request)
             if not request.n_pending:
+                request.look_ahead(self._workers)
                 self._sample(request)
 
     def _begin(self, request: Request) -> bool:
@@ -198,11 +261,12 @@ class Loop:
     def _fill(self) -> list[tuple[Request, int]]:
         """Who gets how many tokens decoded in the next batch."""
         room = self._context.n_ubatch
-        parts = _shares([r for r in self._running if not r.background], room)
-        if len(parts) < len(self._running):
+        running = [r for r in self._running if r not in self._late] if self._late else self._running
+        parts = _shares([r for r in running if not r.background], room)
+        if len(parts) < len(running):
             n = sum(n for _, n in parts)
             room = min(room - n, self._pace.allowance(n)) if parts else room
-            parts += _shares([r for r in self._running if r.background], room)
+            parts += _shares([r for r in running if r.background], room)
         return parts
 
     def _decode(self, parts: list[tuple[Request, int]]) -> list[tuple[int, int]]:
@@ -264,6 +328,7 @@ class Loop:
 
     def _free(self, request: Request) -> None:
         """Takes it out of the running ones, if it is there."""
+        self._late.pop(request, None)
         if request in self._running:
             self._running.remove(request)
             self._let_go(request)

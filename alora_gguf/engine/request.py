@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import PromptError, ResultError, copied
-from ..reply import Chunk, Reply, TokenLogprob, Usage
+from ..reply import Chunk, Reply, TokenLogprob, ToolCall, Usage
+from ..runtime.constraint import Constraint
 from ..runtime.context import Context, Span
 from ..runtime.sampling import Sampler, SamplingParams
 from ..runtime.vocab import Vocab
+from ..runtime.workers import Job, Workers
 from .adapter import Adapter
 from .cache import Activation, Branch, Cache
 from .detokenizer import TextUntilStop
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
+    from ..prompt.tool_use import ToolUse
 
 _log = logging.getLogger("alora_gguf")
 
@@ -42,6 +45,7 @@ class Request:
     result_of     makes the Reply's result of its text and logprobs, once the text is whole, on the thread that asks for it
     warnings      what the Reply says beside its text
     thinking      the strings around the model's thought, which is no part of the text; in_thought: the prompt ends within it
+    tools         what the answer may do with tools; without it, it calls none
 
     `tokens` are the prompt, what was sampled, and what the constraint forces to come next, which is decoded together with
     what it follows. The first `n_known` of them are said.
@@ -67,6 +71,7 @@ class Request:
         warnings: Sequence[str] = (),
         thinking: Thinking | None = None,
         in_thought: bool = False,
+        tools: ToolUse | None = None,
     ):
         prompt = vocab.check(prompt)
         for a in activations:
@@ -84,6 +89,7 @@ class Request:
         self.on_end: Callable[[], Any] = on_end or _nothing
         self.warnings = list(warnings)
         self.finish_reason: str | None = None
+        self.end: int | None = None  # the token that ended it, which is none of `tokens`
         self.error: BaseException | None = None
         self.cancelled = False
         self.has_ended = False
@@ -94,9 +100,19 @@ class Request:
         self._label = 0
         self._vocab = vocab
         with vocab.lifetime:
-            self._sampler = Sampler(params, vocab, self.tokens)
-        self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought)
-        self._tags = "" if thinking is None else "\n".join(dataclasses.astuple(thinking))
+            self._sampler = Sampler(params, vocab, self.tokens, tools.constraint(vocab, params) if tools else None)
+        self._of_calls = tools.constraint_of_calls(vocab) if tools and self._sampler.constraint is None else None
+        self._text = TextUntilStop(params.stop or (), thinking, in_thought=in_thought, calls=tools.reader() if tools else None)
+        self._stops = frozenset(_in_vocab("stop_token_ids", params.stop_token_ids, vocab))
+        if thinking is None and params.thinking_budget is not None:
+            raise PromptError("thinking_budget: expected a chat with a model that thinks, as its chat template says, got none; leave it out")
+        self._n_thought = 0  # tokens
+        self._written = range(0)  # which of the tokens are the tags that a spent budget writes
+        self._written_tags: list[int] | None = None  # these, until they are written
+        if thinking is not None and params.thinking_budget is not None:
+            none_at_all = params.thinking_budget == 0 and not in_thought
+            self._written_tags = vocab.tokenize_more(thinking.without if none_at_all else thinking.closing)
+        self._tags = "\n".join([*(dataclasses.astuple(thinking) if thinking else ()), *([tools.format.tags] if tools else ())])
         self._result_of = result_of
         self._t_start = time.perf_counter() if t_start is None else t_start
         self._t_first = self._t_last = self._t_start
@@ -180,40 +196,97 @@ class Request:
         """So many of the pending tokens are decoded."""
         self.place.n_ready += n
 
-    def advance(self, logits: np.ndarray) -> None:
-        """Says what is forced, and samples the token after all that it has, by the span's float32 [n_outputs, n_vocab]."""
+    def look_ahead(self, workers: Workers) -> None:
+        """Before its last token is decoded: has a worker look for what may follow."""
+        self._sampler.look_ahead(workers, constrained=not self._text.is_thinking)
+
+    def looked_for(self, workers: Workers) -> Job:
+        """Where advance() said that a worker looks."""
+        return self._constraint.look(workers)
+
+    def too_slow(self) -> PromptError:
+        return self._constraint.too_slow()
+
+    @property
+    def _constraint(self) -> Constraint:
+        constraint = self._sampler.constraint
+        assert constraint is not None  # else nothing is looked for
+        return constraint
+
+    def advance(self, logits: np.ndarray) -> bool:
+        """Says what is forced, and samples the token after all that it has, by the span's float32 [n_outputs, n_vocab].
+
+        False: a worker still looks for what may follow; then it has to be called again with the last of them.
+        """
         for row in logits:
             if self.params.logprobs and self.n_known < len(self.tokens):
                 self._say(self._logprob(row, self.tokens[self.n_known]))
             else:
                 self._say_up_to(len(self.tokens))
-                if self.finish_reason is None:
-                    self._sample(row)
+                if self.finish_reason is None and not self._sample(row):
+                    return False
             if self.finish_reason is not None:
-                return
+                break
+        return True
 
     def end_of_room(self) -> None:
         """No more of it can be decoded."""
         self._say_up_to(min(len(self.tokens), self.place.ready_end + 1))
         self.finish_reason = self.finish_reason or "length"
 
-    def _sample(self, logits: np.ndarray) -> None:
-        token = self._sampler.sample(logits, constrained=not self._text.is_thinking)
+    def _sample(self, logits: np.ndarray) -> bool:
+        if self._write_tags():  # of a memory that cannot roll back, before which nothing was forced
+            self._say(self._logprob(logits, self.tokens[self.n_known]) if self.params.logprobs else None)
+            return True
+        token = self._sampler.sample(self._without_ends(logits), constrained=not self._text.is_thinking)
+        if token is None:
+            return False
         if token < 0 or self._vocab.is_eog(token):
             self._t_first = self._t_first if self.is_sampling else time.perf_counter()
             self.finish_reason = "stop"
-            return
+            self.end = token if token >= 0 else None
+            return True
         self._append([token])
         self._say(self._logprob(logits, token) if self.params.logprobs else None)
         if self.finish_reason is None:
+            self._constrain_call()
             self._force()
             if not self.params.logprobs and (self._is_over or self._n_left <= 0):  # nothing that follows has to be computed
                 self._say_up_to(len(self.tokens))
+        return True
+
+    def _constrain_call(self) -> None:
+        """Where the model has begun to call a tool, the rest of the answer is what can follow."""
+        if self._of_calls is not None and (n := self._text.n_in_call) is not None and self.n_known == len(self.tokens):
+            self._sampler.constrain(self._of_calls, self.tokens[len(self.tokens) - n :])
+            self._of_calls = None
+
+    def _without_ends(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [n_vocab] in which no end is likely that may not come."""
+        early = self.n_known - self.n_prompt < self.params.min_tokens
+        if not early and not self.params.ignore_eos:
+            return logits
+        logits = logits.copy()
+        logits[[*self._vocab.ends, *(self._stops if early else ())]] = -np.inf
+        return logits
 
     def _force(self) -> None:
         """Appends what has to come next."""
-        if not self._text.is_thinking:
+        if not self._write_tags() and not self._text.is_thinking:
             self._append(self._sampler.take_forced(min(_MOST_FORCED, self._n_left)))
+
+    def _write_tags(self) -> bool:
+        """Appends what ends a thought for which no tokens are left, once; whether it did."""
+        if self._written_tags is None:
+            return False
+        thinks_of_nothing = not self.params.thinking_budget and len(self.tokens) == self.n_prompt
+        if not thinks_of_nothing and not (self._text.is_thinking and self._n_thought >= (self.params.thinking_budget or 0) and self._text.is_whole):
+            return False
+        tags, self._written_tags = self._written_tags[: self._n_left], None
+        self._written = range(len(self.tokens), len(self.tokens) + len(tags))
+        self._append(tags)
+        self._sampler.write(tags)
+        return bool(tags)
 
     def _append(self, tokens: Sequence[int]) -> None:
         self.tokens += tokens
@@ -231,8 +304,12 @@ class Request:
         self._t_last = time.perf_counter()
         self._t_first = self._t_first if self.is_sampling else self._t_last
         token = self.tokens[self.n_known]
-        self.n_known += 1
+        if token in self._stops:
+            self.finish_reason, self.end = "stop", token
+            return
+        thought, self.n_known = self._text.is_thinking and self.n_known not in self._written, self.n_known + 1
         chunks = self._text.push(self._bytes(token), logprob)
+        self._n_thought += thought and self._text.is_thinking
         if self._text.stopped:
             self.finish_reason = "stop"
         elif self.n_known - self.n_prompt >= self.params.max_tokens:
@@ -258,6 +335,7 @@ class Request:
             del self.tokens[self.n_known :]
             for chunk in self._text.flush():
                 self.on_chunk(chunk)
+            self.warnings += self._text.warnings
         except BaseException as e:
             self.error = self.error or e
         on_end, self.on_chunk, self.on_end = self.on_end, _nothing, _nothing  # what waits for them knows the model, perhaps as the last
@@ -289,6 +367,11 @@ class Request:
         """What it thought so far."""
         return self._text.reasoning
 
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Those that are whole."""
+        return list(self._text.calls)
+
     def reply(self) -> Reply:
         """Raises the error that ended it, if one did, or ResultError."""
         if self.error is not None:
@@ -314,16 +397,19 @@ class Request:
             completion_tokens=n,
             ttft_ms=(self._t_first - self._t_start) * 1e3,
             tokens_per_second=(n - 1) / seconds if n > 1 and seconds > 0 else 0.0,
+            reasoning_tokens=self._n_thought,
         )
 
     def _reply(self, **more: Any) -> Reply:
         return Reply(
             self._text.text,
             self.usage,
-            self.finish_reason or "cancelled",
+            "tool_calls" if self.finish_reason == "stop" and self._text.calls else self.finish_reason or "cancelled",
             self.generated,
             self._text.logprobs,
+            tool_calls=self.tool_calls,
             reasoning=self._text.reasoning,
+            stop_string=self._text.stop_string,
             warnings=list(self.warnings),
             **more,
         )
@@ -346,6 +432,14 @@ class Request:
         return TokenLogprob(
             "", token, float(logits[token]) - total, tuple(TokenLogprob(self._vocab.token_text(i), i, logprob) for logprob, i in alternatives)
         )
+
+
+def _in_vocab(name: str, tokens: Sequence[int], vocab: Vocab) -> Sequence[int]:
+    """Raises PromptError for a token that there is not."""
+    for token in tokens:
+        if not 0 <= token < vocab.n_tokens:
+            raise PromptError(f"{name}: expected tokens from 0 to {vocab.n_tokens - 1}, got {token}")
+    return tokens
 
 
 def _nothing(*_: Any) -> None:

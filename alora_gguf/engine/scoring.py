@@ -174,7 +174,7 @@ class Scoring(Request):
             del self._todo[: n - own]
             self._n_forked = self.place.ready_end
 
-    def advance(self, logits: np.ndarray) -> None:
+    def advance(self, logits: np.ndarray) -> bool:
         for node, row in zip(self._sent or [_ROOT], logits):
             self._read(node, row)
         if not self._todo and self._wave[1] < self._tree.n_ways:
@@ -183,6 +183,7 @@ class Scoring(Request):
             self.scores = np.array([sum(self._found[pair] for pair in reads) for reads in self._tree.reads])
             self.finish_reason = "stop"
             self._t_first = time.perf_counter()
+        return True
 
     def end_of_room(self) -> None:
         n_ctx = "" if self._context is None else f": n_ctx is {self._context.n_ctx}"

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from .held import Held, Part
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
     from ..reply import TokenLogprob
 
 _BEGIN, _THOUGHT, _BETWEEN, _ANSWER = range(4)
-
-
-class Part(NamedTuple):
-    """Text of one token; `n_tokens` have come to their end with it, those of tags before it included."""
-
-    text: str
-    logprob: TokenLogprob | None
-    n_tokens: int
-    is_thought: bool
 
 
 class Thoughts:
@@ -32,8 +25,7 @@ class Thoughts:
         if thinking is not None:
             spoken = {thinking.answer.strip(): _ANSWER} if thinking.answer else {}
             self._tags = {_BEGIN: {thinking.start.strip(): _THOUGHT, **spoken}, _BETWEEN: {thinking.turn: _BEGIN} if thinking.turn else spoken}
-        self._held: list[tuple[str, TokenLogprob | None]] = []  # the last tokens, whose text may be of a tag
-        self._n_gone = 0  # tokens of tags, since the last part
+        self._held = Held()  # the last tokens, whose text may be of a tag
         self._said_something = False  # in this thought
 
     @property
@@ -44,7 +36,7 @@ class Thoughts:
     def push(self, text: str, logprob: TokenLogprob | None = None) -> list[Part]:
         if (thinking := self._thinking) is None:
             return [Part(text, logprob, 1, False)]
-        self._held.append((text, logprob))
+        self._held.push(Part(text, logprob, 1, False))
         parts: list[Part] = []
         while self._step(thinking, parts):
             pass
@@ -52,16 +44,16 @@ class Thoughts:
 
     def flush(self) -> list[Part]:
         """What was held back: no more text comes."""
-        text = self._text
+        text = self._held.text
         if self._state == _THOUGHT:
-            return self._take(len(text.rstrip()), True)
+            return self._held.take(len(text.rstrip()), True)
         if self._state == _BETWEEN:
-            self._drop(len(text) - len(text.lstrip()))
-        return self._take(len(self._text), False)
+            self._held.drop(len(text) - len(text.lstrip()))
+        return self._held.take(len(self._held.text), False)
 
     def _step(self, thinking: Thinking, parts: list[Part]) -> bool:
         """Decides what it can of what is held; whether to look again."""
-        text = self._text
+        text = self._held.text
         stripped = text.lstrip()
         if self._state in (_BEGIN, _BETWEEN):
             tags = self._tags[self._state]
@@ -73,46 +65,26 @@ class Thoughts:
             return self._enter(_ANSWER, 0 if self._state == _BEGIN else len(text) - len(stripped))
         if self._state == _THOUGHT:
             if not self._said_something:
-                self._drop(len(text) - len(stripped))
+                self._held.drop(len(text) - len(stripped))
                 text = stripped
             end = text.find(thinking.end)
             sure = text[: end if end >= 0 else len(text) - _n_begun(text, thinking.end)].rstrip()
             self._said_something |= bool(sure)
-            parts += self._take(len(sure), True)
+            parts += self._held.take(len(sure), True)
             return end >= 0 and self._enter(_BETWEEN, end - len(sure) + len(thinking.end))
         end = text.find(thinking.answer_end) if thinking.answer_end else -1
         if end >= 0:
-            parts += self._take(end, False)
-            self._drop(len(self._text))
+            parts += self._held.take(end, False)
+            self._held.drop(len(self._held.text))
             return False
-        parts += self._take(len(text) - (_n_begun(text, thinking.answer_end) if thinking.answer_end else 0), False)
+        parts += self._held.take(len(text) - (_n_begun(text, thinking.answer_end) if thinking.answer_end else 0), False)
         return False
 
     def _enter(self, state: int, n_dropped: int) -> bool:
-        self._drop(n_dropped)
+        self._held.drop(n_dropped)
         self._state = state
         self._said_something = False
         return bool(self._held)
-
-    @property
-    def _text(self) -> str:
-        return "".join(text for text, _ in self._held)
-
-    def _take(self, n: int, is_thought: bool) -> list[Part]:
-        """The next `n` characters that are held."""
-        parts = []
-        while self._held and (n > 0 or not self._held[0][0]):
-            text, logprob = self._held.pop(0)
-            if len(text) > n:
-                self._held.insert(0, (text[n:], logprob))
-            parts.append(Part(text[:n], logprob, self._n_gone + (len(text) <= n), is_thought))
-            self._n_gone = 0
-            n -= len(text)
-        return parts
-
-    def _drop(self, n: int) -> None:
-        n_gone, self._n_gone = self._n_gone, 0
-        self._n_gone = n_gone + sum(part.n_tokens for part in self._take(n, False))
 
 
 def _n_begun(text: str, tag: str) -> int:

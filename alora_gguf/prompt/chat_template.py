@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jinja2.meta
@@ -12,7 +13,9 @@ import jinja2.meta
 from ..errors import PromptError
 from .environment import MarkedText, rendering, sandbox
 from .features import Features, features_of
-from .messages import REASONING, ROLES, Message, fitted
+from .messages import REASONING, ROLES, Message, calls_as_text, fitted
+from .tool_calls import is_read
+from .tool_format import NOW, ToolFormat, format_of
 
 if TYPE_CHECKING:
     from ..runtime.vocab import Vocab
@@ -71,14 +74,43 @@ class ChatTemplate:
             self._features = features_of(self.render, self.source)
         return self._features
 
+    @cached_property
+    def tool_format(self) -> ToolFormat | None:
+        """How its model writes calls of tools; None: in no way that is known. Found out once, in some renderings, and tried."""
+        features = self.features
+        thought_end = features.thinking.end if features.thinking else ""
+        found = format_of(self._written, self.source, several=features.several_calls, thought_end=thought_end)
+        return found if found is None or not features.tool_calls or is_read(found, self._written, several=features.several_calls) else None
+
+    def _written(self, messages: Sequence[Message]) -> str:
+        """What it writes of messages, without a generation prompt; "" if it refuses them."""
+        absent: dict[str, Any] = self.features.absent
+        try:
+            return self.render(fitted(messages, self.features), add_generation_prompt=False, now=NOW, **absent)
+        except PromptError:
+            return ""
+
     def fit(self, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-        """OpenAI's messages as this template takes them; fitted() says what becomes of what it does not take. Raises PromptError."""
+        """OpenAI's messages as this template takes them; fitted() says what becomes of what it does not take. Raises PromptError.
+
+        Calls that it does not write, but whose format it names, are text, as the model has said them.
+        """
+        if not self.features.tool_calls and self.tool_format is not None:
+            messages = calls_as_text(messages, self.tool_format, self.features)
         return fitted(messages, self.features)
 
     def check_role(self, role: str) -> None:
         """Raises PromptError for a role that is neither one of OpenAI's nor named in the template, as a slip of the pen is."""
         if role not in ROLES and not any(f"{quote}{role}{quote}" in self.source for quote in "'\""):
             raise PromptError(f"role: expected one of {', '.join(ROLES)}, or one that the chat template names, got {role!r:.80}")
+
+    def unread(self, variables: Iterable[str]) -> list[str]:
+        """A warning for each of these names that is nothing to the template."""
+        return [
+            f"chat_template_kwargs: expected variables that the chat template reads, got {name!r:.60}, which it does not; it changes nothing"
+            for name in variables
+            if name not in self.variables and name not in ("documents", "tools")  # which check() is for
+        ]
 
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises PromptError where there are `documents` or `tools` that the template would leave out, or names that render() has."""
@@ -92,6 +124,14 @@ class ChatTemplate:
             )
         if variables.get("tools") and not self.features.tools:
             raise PromptError("chat template: expected one that writes tools, got one that does not; describe them in a message")
+
+    def check_calls(self) -> ToolFormat:
+        """How its model writes calls. Raises PromptError where that is not known."""
+        if (found := self.tool_format) is None:
+            raise PromptError(
+                "chat template: expected one whose calls of tools are in a form that is known, got another; give one with chat_template="
+            )
+        return found
 
 
 def template_of(vocab: Vocab, source: str | None, where: str) -> ChatTemplate:

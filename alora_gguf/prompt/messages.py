@@ -10,6 +10,7 @@ from ..errors import PromptError
 
 if TYPE_CHECKING:
     from .features import Features
+    from .tool_format import ToolFormat
 
 Message = dict[str, Any]
 
@@ -69,6 +70,21 @@ def fitted(messages: Sequence[Mapping[str, Any]], features: Features) -> list[Me
     """
     out = _joined([_message(m, f"messages[{i}]", features) for i, m in enumerate(messages)], features)
     return [_typed(message) for message in out] if features.typed_content else out
+
+
+def calls_as_text(messages: Sequence[Mapping[str, Any]], format: ToolFormat, features: Features) -> list[Mapping[str, Any]]:
+    """The messages with the calls of tools in their texts, as the model writes them. Raises PromptError."""
+    out: list[Mapping[str, Any]] = []
+    for i, message in enumerate(messages):
+        given = message.get("tool_calls") if isinstance(message, Mapping) else None
+        if not given:
+            out.append(message)
+            continue
+        where = f"messages[{i}]"
+        calls = [_call(call, f"{where}.tool_calls[{n}]", features) for n, call in enumerate(_list({"tool_calls": given}, "tool_calls", where))]
+        text = (_text(message.get("content"), f"{where}.content") or "") + format.write(calls)
+        out.append({**{name: value for name, value in message.items() if name != "tool_calls"}, "content": text})
+    return out
 
 
 def _message(message: Mapping[str, Any], where: str, features: Features) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Thinking:
     turn         what begins its message anew after the thought, where a thought is a message of its own. A model that does not
                  think writes no turn: the prompt has it
     answer       what stands before the answer, with a thought and without; answer_end behind it
+    before       `start`, with the white space behind it that the template writes; between: all that it writes from a thought to the answer
     """
 
     start: str
@@ -20,6 +21,18 @@ class Thinking:
     turn: str = ""
     answer: str = ""
     answer_end: str = ""
+    before: str = field(default="", compare=False)
+    between: str = field(default="", compare=False)
+
+    @property
+    def closing(self) -> str:
+        """What ends a thought and begins the answer."""
+        return self.between or self.end + self.turn + self.answer
+
+    @property
+    def without(self) -> str:
+        """What begins an answer that no thought stands before, in a prompt that does not leave one open."""
+        return self.answer or (self.before or self.start) + self.closing
 
     def thinks_in(self, prompt: str) -> bool:
         """Whether a rendered prompt leaves the thought open: it ends with `start`, so that the model's first word is thought."""
@@ -61,14 +74,15 @@ _TAG = r"[<\[](/?)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]"  # of a
 
 def thinking_written(before: str, between: str, behind: str) -> Thinking | None:
     """By a rendering: what it has before a thought, between this and the answer, and behind the answer."""
-    before, between, behind = before.rstrip(), between.strip(), behind.lstrip()
+    written, before, between, behind = (before, between), before.rstrip(), between.strip(), behind.lstrip()
+    as_written = lambda found: replace(found, before=found.start + written[0][len(before) :], between=written[1])
     for known in _KNOWN:
         rest = between.removeprefix(known.end)
         if before.endswith(known.start) and rest != between and behind.startswith(known.answer_end):
             if rest.strip() == known.turn + known.answer:
-                return known
+                return as_written(known)
     start, end = re.search(_TAG + r"\Z", before, re.IGNORECASE), re.match(_TAG, between, re.IGNORECASE)
-    return Thinking(start[0], end[0]) if start and end and not start[1] and end[1] else None
+    return as_written(Thinking(start[0], end[0])) if start and end and not start[1] and end[1] else None
 
 
 def thinking_said(source: str) -> Thinking | None:

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..errors import PromptError
 from ..text import printable
 from .gbnf import gbnf_to_lark, is_lark, lark_literal
 from .schema import enforceable
+from .workers import Job, Workers
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -39,13 +41,15 @@ _EXPECTED = {
     "grammar": "GBNF with a rule `root`, or Lark with a rule `start`",
     "regex": "a regular expression without look-around and references back",
     "choice": "texts",
+    "tools": "schemas of arguments that can be enforced",
 }
 _STARTING = threading.Lock()
+SECONDS = 1.0  # that it may take to find what comes next
 _STRICT: JsonCompileOptions = {"lenient": False, "coerce_one_of": False}
 
 
 class Constraint:
-    """How far a text has followed a constraint. No two threads may call it at once."""
+    """How far a text has followed a constraint. No two threads may call it at once; where a worker looks, what changes it waits for that."""
 
     def __init__(self, name: str, matcher: LLMatcher, vocab: Vocab):
         self._name = name
@@ -54,24 +58,65 @@ class Constraint:
         self._ends = vocab.ends
         self._forced: deque[int] | None = None  # the next tokens, as far as they are known; None: not looked for
         self._mask = np.zeros((n_tokens + 32) // 32, np.uint32)  # one bit a token, and one for the end where there is no token for it
+        self._job: Job[tuple[np.ndarray, bool] | None] | None = None  # what looks for the next ones, or has
 
     @property
     def is_over(self) -> bool:
         """Whether nothing can follow but the end."""
-        return self._matcher.is_stopped() and not self._matcher.is_error()
+        return not self.is_looking and self._matcher.is_stopped() and not self._matcher.is_error()
+
+    def look(self, workers: Workers) -> Job:
+        """Has a worker find what may come next, if none does yet. What it raises is raised where that is asked for."""
+        if self._job is None:
+            self._job = workers.submit(lambda: None if self._next_forced(1) else self._find_allowed())
+        return self._job
+
+    @property
+    def is_looking(self) -> bool:
+        return self._job is not None and not self._job.done
+
+    def settle(self) -> None:
+        """Waits for the worker."""
+        if self._job is not None:
+            self._job.wait()
+
+    def too_slow(self) -> PromptError:
+        return PromptError(f"{self._name}: expected one whose next tokens are found within {SECONDS:g} s, got one that takes longer; simplify it")
 
     def forced(self, n_most: int) -> list[int]:
         """The tokens that have to come next, as the tokenizer divides their text: up to one that could be longer, and at most so many."""
+        self.settle()
+        return self._next_forced(n_most)
+
+    def allows(self, token: int) -> bool:
+        self.settle()
+        return self._matcher.validate_tokens([token]) == 1
+
+    def allowed(self) -> tuple[np.ndarray, bool]:
+        """(tokens, True): those that may come next, none at the end or where a text leads nowhere. Where many may: (float32 [n_tokens], False),
+        what to add to the logits: 0, or minus infinity for one that may not."""
+        self.settle()
+        found = self._job.result() if self._job is not None else None
+        return self._find_allowed() if found is None else found
+
+    def accept(self, token: int) -> None:
+        """A token that it allows."""
+        self.settle()
+        self._job = None  # what it found is of the text before
+        if self._forced and self._forced[0] == token and len(self._forced) > 1:
+            self._forced.popleft()
+        else:
+            self._forced = None
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _next_forced(self, n_most: int) -> list[int]:
         if self._forced is None:
             self._forced = deque(() if self._matcher.is_stopped() else self._matcher.compute_ff_tokens())
             self._check()
         return list(itertools.takewhile(lambda token: token not in self._ends, itertools.islice(self._forced, n_most)))
 
-    def allows(self, token: int) -> bool:
-        return self._matcher.validate_tokens([token]) == 1
-
-    def allowed(self) -> tuple[np.ndarray, bool]:
-        """(tokens, True): those that may come next, none at the end or where a text leads nowhere. Where many may: (bool [n_tokens], False), which may not."""
+    def _find_allowed(self) -> tuple[np.ndarray, bool]:
         self._check()
         if self._matcher.is_stopped():
             return np.zeros(0, np.int64), True
@@ -80,18 +125,9 @@ class Constraint:
         mask = self._mask.view(np.uint8)[: -(-self._n_tokens // 8)]
         is_few = 4 * np.count_nonzero(mask) < len(mask)
         if not is_few:
-            return np.unpackbits(~mask, bitorder="little", count=self._n_tokens).view(np.bool_), False
+            return _added().take(mask, axis=0).reshape(-1)[: self._n_tokens], False
         tokens = _ones(mask)
         return tokens[: np.searchsorted(tokens, self._n_tokens)], True
-
-    def accept(self, token: int) -> None:
-        """A token that it allows."""
-        if self._forced and self._forced[0] == token and len(self._forced) > 1:
-            self._forced.popleft()
-        else:
-            self._forced = None
-        self._matcher.consume_token(token)
-        self._check()
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -108,7 +144,7 @@ class Constraints:
         self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
 
     def constraint(self, name: str, value: Any) -> Constraint:
-        """One of KINDS, at the beginning of a text. Raises PromptError."""
+        """One of KINDS, or the Lark of "tools", at the beginning of a text. Raises PromptError."""
         grammar = grammar_of(name, value)
         with self._lock:
             matcher = self._compiled.get((name, grammar))
@@ -151,7 +187,7 @@ def grammar_of(name: str, value: Any) -> str:
     from llguidance import LLMatcher
 
     if name == "json_schema":
-        schema = _schema(value)
+        schema = enforceable(schema_of(value))
         try:
             options: JsonCompileOptions = {} if schema.get("x-guidance") else _AS_DUMPED
             made: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=options, overrides=_STRICT)
@@ -212,20 +248,19 @@ def _with_stack(function: Callable[[], Made]) -> Made:
     return done[0]
 
 
-def _schema(value: Any) -> dict[str, Any]:
-    """The schema, checked, as far as llguidance can enforce it."""
+def schema_of(value: Any) -> Any:
+    """A schema that is given as such or as its JSON. Raises PromptError."""
     try:
         text = value if isinstance(value, str) else json.dumps(value)
         if len(text) > _MOST:
             raise PromptError(f"json_schema: expected at most {_MOST} characters, got {len(text)}; simplify it")
-        schema = json.loads(text)
+        return json.loads(text)
     except (TypeError, ValueError, RecursionError) as e:
         raise _refused("json_schema", "a JSON schema", f"{type(e).__name__}: {e}") from e
-    return enforceable(schema)
 
 
 def _text(name: str, value: Any) -> str:
-    wanted = "a regular expression" if name == "regex" else "GBNF text" if name == "grammar" else "texts"
+    wanted = "a regular expression" if name == "regex" else "GBNF text" if name == "grammar" else "texts" if name == "choice" else "Lark"
     if not isinstance(value, str):
         raise PromptError(f"{name}: expected {wanted}, got {value!r:.80}")
     if len(value) > _MOST:
@@ -267,6 +302,13 @@ def _check_times(name: str, text: str) -> None:
 
 def _lark_of(choices: Sequence[str]) -> str:
     return f"start: CHOICE\nCHOICE: {' | '.join(map(lark_literal, choices))}"
+
+
+@cache
+def _added() -> np.ndarray:
+    """float32 [256, 8]: of each byte of a mask, what to add to the logits of its tokens."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return np.where(bits, np.float32(0), np.float32(-np.inf))
 
 
 def _ones(bits: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from ..errors import PromptError
 from .constraint import KINDS, Constraint
 from .library import llama_cpp
 from .vocab import Vocab
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,11 @@ class SamplingParams:
     temperature    0 is greedy
     top_k          0 is all
     seed           None is another each time
+    thinking_budget   tokens that a model which thinks may think before it answers, in all; 0: it answers at once, None: as many as it likes
     stop           the answer ends before the first of these strings
+    stop_token_ids the answer ends before the first of these tokens
+    min_tokens     it does not end before it has so many, neither of itself nor by one of those
+    ignore_eos     it does not end of itself
     logit_bias     what is added to the logits of these tokens, by their ids, before all else: -100 to 100
     json_schema    what the answer has to follow: JSON of this schema, written as json.dumps writes; or one of grammar, which is GBNF
                    with a rule `root` or Lark with a rule `start`, regex, all of it, or choice, one of several texts
@@ -40,7 +45,11 @@ class SamplingParams:
     presence_penalty: float = 0.0
     penalty_last_n: int = 64
     seed: int | None = None
+    thinking_budget: int | None = None
     stop: str | Sequence[str] | None = ()
+    stop_token_ids: Sequence[int] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
     grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
     regex: str | None = None
@@ -56,10 +65,16 @@ class SamplingParams:
                 raise PromptError(f"{name}: expected {wanted}, got {value!r}")
         if not (self.seed is None or isinstance(self.seed, Integral)):
             raise PromptError(f"seed: expected a whole number or None, got {self.seed!r}")
+        if not (self.thinking_budget is None or (isinstance(self.thinking_budget, Integral) and self.thinking_budget >= 0)):
+            raise PromptError(f"thinking_budget: expected a whole number from 0 on or None, got {self.thinking_budget!r}")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         if not (isinstance(stop, Sequence) and all(isinstance(s, str) and s for s in stop)):
             raise PromptError(f"stop: expected strings that are not empty, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(stop))
+        if not (isinstance(self.stop_token_ids, Sequence) and all(isinstance(token, Integral) for token in self.stop_token_ids)):
+            raise PromptError(f"stop_token_ids: expected ids of tokens, got {self.stop_token_ids!r:.80}")
+        if self.min_tokens > self.max_tokens:
+            raise PromptError(f"min_tokens: expected at most max_tokens, {self.max_tokens}, got {self.min_tokens}")
         bias = {} if self.logit_bias is None else self.logit_bias
         if not (isinstance(bias, Mapping) and all(_is_bias(token, value) for token, value in bias.items())):
             raise PromptError(f"logit_bias: expected ids of tokens, each with a number from -100 to 100, got {bias!r:.80}")
@@ -91,6 +106,7 @@ class SamplingParams:
 _INT, _FLOAT = 2**31 - 1, 3.4e38  # the most that C's types hold
 _RANGES: tuple[tuple[str, Any, float, float, str], ...] = (  # name, type, least, most, in words
     ("max_tokens", Integral, 1, inf, "a whole number from 1 on"),
+    ("min_tokens", Integral, 0, inf, "a whole number from 0 on"),
     ("temperature", Real, 0, _FLOAT, "a number from 0 on"),
     ("top_k", Integral, -_INT, _INT, "a whole number"),
     ("top_p", Real, 0, 1, "a number from 0 to 1"),
@@ -127,10 +143,6 @@ class Candidates:
         )
         self.ref = ctypes.byref(self._array)
 
-    def leave_out(self, tokens: np.ndarray) -> None:
-        """These, bool [n] of every token, get a logit of minus infinity."""
-        self._data["logit"][tokens] = -inf
-
     @property
     def selected(self) -> int:
         """What a sampler chain chose."""
@@ -140,14 +152,18 @@ class Candidates:
 class Sampler:
     """A llama_sampler chain with its own state, and a constraint if one is asked for. free() it.
 
+    It follows `constraint`, if one is given, else that of the params.
     Raises PromptError for a constraint that is none, and for a biased token that there is not.
     """
 
     _chain: Any = None
     _candidates: Candidates | None = None
+    _workers: Workers | None = None
 
-    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int]):
-        self.constraint = params.constraint(vocab)
+    def __init__(self, params: SamplingParams, vocab: Vocab, prompt: Sequence[int], constraint: Constraint | None = None):
+        self.constraint = params.constraint(vocab) if constraint is None else constraint
+        if self.constraint is not None:
+            self.constraint.forced(0)  # looked for here, and not where it is asked for first
         self._end = vocab.ends[0] if vocab.ends else vocab.eos
         bias = params.logit_bias or {}
         for token in bias:
@@ -178,10 +194,17 @@ class Sampler:
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain
 
-    def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int:
+    def look_ahead(self, workers: Workers, *, constrained: bool = True) -> None:
+        """Has a worker look for what the constraint allows next, and from now on wherever that has to be known."""
+        self._workers = workers
+        if constrained and self.constraint is not None and not (self._is_argmax or self.constraint.is_over):  # greedy, a token or two is asked for
+            self.constraint.look(workers)
+
+    def sample(self, logits: np.ndarray, *, constrained: bool = True) -> int | None:
         """The next token, by float32 [n_vocab]; the sampler has accepted it. A thought is not `constrained`.
 
         What is forced is not drawn: the seed's numbers are for what is free. -1 or an end: nothing can come next.
+        None: a worker has not found yet what is allowed; then nothing has changed.
         """
         constraint = self.constraint if constrained else None
         if len(self._biased):
@@ -189,10 +212,15 @@ class Sampler:
             logits[self._biased] += self._bias
         if constraint is None:
             token = int(logits.argmax()) if self._is_argmax else self._pick(self._all(logits))  # what the chain says, several times as fast
+        elif constraint.is_looking:
+            return None
         elif forced := self.take_forced(1):
             return forced[0]
         else:
-            token = self._pick_allowed(logits, constraint)
+            picked = self._pick_allowed(logits, constraint)
+            if picked is None:
+                return None
+            token = picked
             if token < 0:
                 return self._end
             constraint.accept(token)
@@ -209,20 +237,33 @@ class Sampler:
             llama_cpp.llama_sampler_accept(self._chain, token)
         return forced
 
+    def write(self, tokens: Sequence[int]) -> None:
+        """Tokens that come next whatever the constraint says, as a thought's end: the penalties know them."""
+        for token in tokens:
+            llama_cpp.llama_sampler_accept(self._chain, token)
+
+    def constrain(self, constraint: Constraint, tokens: Sequence[int]) -> None:
+        """From now on it follows a constraint that began with these tokens, if they follow it too."""
+        for token in tokens:
+            if not constraint.allows(token):
+                return
+            constraint.accept(token)
+        self.constraint = constraint
+
     @property
     def is_over(self) -> bool:
         """Whether the constraint lets nothing follow but the end."""
         return self.constraint is not None and self.constraint.is_over
 
-    def _pick_allowed(self, logits: np.ndarray, constraint: Constraint) -> int:
-        """-1: none is."""
+    def _pick_allowed(self, logits: np.ndarray, constraint: Constraint) -> int | None:
+        """-1: none is. None: it is not known yet which are."""
         if self._is_argmax and (token := _likeliest(logits, constraint)) >= 0:
             return token
-        tokens, are_allowed = constraint.allowed()
-        if not are_allowed:
-            candidates = self._all(logits)
-            candidates.leave_out(tokens)
-            return self._pick(candidates)
+        if self._workers is not None and not constraint.look(self._workers).done:
+            return None
+        tokens, are_few = constraint.allowed()
+        if not are_few:
+            return self._pick(self._all(logits + tokens))
         if len(tokens) < 2:
             return int(tokens[0]) if len(tokens) else -1
         return self._pick(Candidates(logits[tokens], tokens))

@@ -3,7 +3,7 @@
 import ctypes
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ class Vocab:
         self.n_trained: int = llama_cpp.llama_model_n_ctx_train(model)  # tokens that the model was trained on; 0: not known
         self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._ptr)
         self.special_tokens = self._special_tokens(model)
+        self.n_params: int = llama_cpp.llama_model_n_params(model)
         template = llama_cpp.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", errors="replace") if template else ""
 
@@ -52,6 +53,18 @@ class Vocab:
                 ids[name] = int(out.value)
         special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
         return {f"{name}_token": self.token_text(token) for name, token in ids.items() if kind(token) & special}
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of the model by GGUF's keys, but for lists: each value as text."""
+        with self.lifetime:
+            n = llama_cpp.llama_model_meta_count(self._model)
+            read = lambda call, i: _text(partial(call, self._model, i))
+            return {
+                read(llama_cpp.llama_model_meta_key_by_index, i): value
+                for i in range(n)
+                if not (value := read(llama_cpp.llama_model_meta_val_str_by_index, i)).startswith("[")
+            }
 
     def close(self) -> None:
         self.lifetime.close(partial(llama_cpp.llama_model_free, self._model))
@@ -178,6 +191,15 @@ class Vocab:
             i, token = next((i, token) for i, token in enumerate(tokens) if not 0 <= token < self.n_tokens)
             raise PromptError(f"tokens[{i}]: expected 0 to {self.n_tokens - 1}, got {token}")
         return tokens
+
+
+def _text(write: Callable[[ctypes.Array, int], int]) -> str:
+    """What a function of libllama writes into a buffer, of whatever size."""
+    out = ctypes.create_string_buffer(256)
+    if (n := write(out, len(out))) >= len(out):
+        out = ctypes.create_string_buffer(n + 1)
+        write(out, len(out))
+    return out.value.decode("utf-8", errors="replace")
 
 
 @contextmanager

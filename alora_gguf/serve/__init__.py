@@ -1,4 +1,4 @@
-"""`alora serve`: an OpenAI-compatible HTTP server on the engine's continuous batching.
+"""`alora serve`: an HTTP server that speaks OpenAI's and Ollama's APIs, on the engine's continuous batching.
 
 server        the process: listens, and drains on SIGTERM
 app           the routes
@@ -9,9 +9,12 @@ known         texts whose tokens are in the cache
 generation    the choices of one request, generated together
 gate          how many may run and how many may wait
 answer        replies in OpenAI's shape
+events        answers that come in parts
 fields        what is done with each field of a request
 chat, completions, models, adapters, embeddings, tokens     the endpoints
-problem       errors in OpenAI's shape
+ollama/       Ollama's endpoints, whose requests become those of chat
+door          what other shapes of a chat share: responses (OpenAI's), messages (Anthropic's)
+problem       errors in each API's shape
 metrics       what Prometheus reads
 demo          the adapters that come with the package
 web           the page at /, whose files are in page/

@@ -41,15 +41,21 @@ class ChatAnswer:
     def logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         if not (own := self._token_bytes):
             return None
-        return {"content": [{**_token(t, own), "top_logprobs": [_token(top, own) for top in t.top]} for t in tokens], "refusal": None}
+        return {"content": logprobs_of(tokens, own), "refusal": None}
 
     _chunk_kind = "chat.completion.chunk"
 
     def _text(self, reply: Reply) -> dict[str, Any]:
         thought = {"reasoning_content": reply.reasoning} if reply.reasoning else {}
-        return {"message": {"role": "assistant", "content": reply.text, **thought, "refusal": None}}
+        calls = {"tool_calls": [call.message for call in reply.tool_calls]} if reply.tool_calls else {}
+        content = None if calls and not reply.text else reply.text
+        return {"message": {"role": "assistant", "content": content, **thought, **calls, "refusal": None}}
 
     def _delta(self, text: str) -> dict[str, Any]:
+        if isinstance(text, Chunk) and text.call is not None:
+            head = {"id": text.call.id, "type": "function"} if not text else {}
+            named = {} if text else {"name": text.call.name}
+            return {"delta": {"tool_calls": [{"index": text.call.index, **head, "function": {**named, "arguments": str(text)}}]}}
         name = "reasoning_content" if isinstance(text, Chunk) and text.kind == "reasoning" else "content"
         return {"delta": {name: text} if text else {}}
 
@@ -92,12 +98,18 @@ def usage_of(replies: Sequence[Reply], n_prompts: int) -> dict[str, Any]:
     prompt = sum(reply.usage.prompt_tokens for reply in replies[::n])
     completion = sum(reply.usage.completion_tokens for reply in replies)
     cached = sum(reply.usage.cached_tokens for reply in replies[::n])
+    thought = sum(reply.usage.reasoning_tokens for reply in replies)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thought},
     }
+
+
+def logprobs_of(tokens: Sequence[TokenLogprob], own: TokenBytes) -> list[dict[str, Any]]:
+    return [{**_token(t, own), "top_logprobs": [_token(top, own) for top in t.top]} for t in tokens]
 
 
 def _token(t: TokenLogprob, own: TokenBytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, decisions, embeddings, models, tokens
+from . import adapters, chat, decisions, embeddings, messages, models, ollama, responses, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
 from .decision_body import Decide, SystemOne
 from .guard import Guard
@@ -29,6 +29,8 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
     endpoints: list[tuple[str, str, Endpoint, type[Body] | None]] = [
         ("POST", "/v1/chat/completions", chat.chat, Chat),
         ("POST", "/v1/completions", chat.complete, Completion),
+        *responses.ENDPOINTS,
+        *messages.ENDPOINTS,
         ("POST", "/v1/embeddings", embeddings.embed, Embeddings),
         ("POST", "/v1/decisions", decisions.decisions, Decide),
         ("POST", "/v1/systemone", decisions.systemone, SystemOne),
@@ -39,6 +41,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         ("POST", "/tokenize", tokens.tokenize, Tokenize),
         ("POST", "/detokenize", tokens.detokenize, Detokenize),
         ("POST", "/apply-template", tokens.apply_template, Chat),
+        *ollama.ENDPOINTS,
         ("GET", "/health", _health, None),
         ("GET", "/metrics", _metrics, None),
     ]
@@ -62,7 +65,7 @@ def _answering(service: Service, endpoint: Endpoint) -> Callable[[Request], Awai
         try:
             return await endpoint(service, request)
         except Exception as e:
-            return as_response(problem_of(e))
+            return as_response(problem_of(e), request.url.path)
 
     return answering
 
@@ -77,4 +80,5 @@ async def _metrics(service: Service, request: Request) -> Response:
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:
-    return as_response(Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail.lower()}", headers=error.headers))
+    problem = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail.lower()}", headers=error.headers)
+    return as_response(problem, request.url.path)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import PromptError
+from ..prompt.tools import MODES, ToolChoice, choice_of, tools_of
 from ..runtime.sampling import SamplingParams
 from ..text import printable
 from . import fields
@@ -243,6 +245,10 @@ class Generate(Chooses):
     guided_grammar: str | None = None
     json_schema: dict[str, Any] | str | None = None
     grammar: str | None = None
+    return_token_ids: bool | None = None
+    stop_token_ids: list[int] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -260,6 +266,10 @@ class Generate(Chooses):
 
     @property
     def logprobs_wanted(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def thinking_wanted(self) -> dict[str, Any]:
         return {}
 
     @property
@@ -287,6 +297,7 @@ class Generate(Chooses):
             given["max_tokens"] = most_tokens if self.wanted_tokens == -1 else min(self.wanted_tokens, most_tokens)
         if self.stop is not None:
             given["stop"] = [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop) if text]
+        given.update({name: value for name in ("stop_token_ids", "min_tokens", "ignore_eos") if (value := getattr(self, name)) is not None})
         if self.repeat_last_n is not None:
             given["penalty_last_n"] = most_repeated if self.repeat_last_n == -1 else min(self.repeat_last_n, most_repeated)
         if self.logit_bias is not None:
@@ -301,6 +312,7 @@ class Generate(Chooses):
         if own is not None and given.get("json_schema") == {name: value for name, value in own.items() if name != "x-guidance"}:
             given["json_schema"] = own
         given.update(self.logprobs_wanted)
+        given.update(self.thinking_wanted)
         seeds = [{} if self.seed in (None, -1) else {"seed": self.seed + i} for i in range(self.n or 1)]  # -1: as in llama-server
         return [SamplingParams(**{"max_tokens": most_tokens, **defaults, **given, **seed}) for seed in seeds]
 
@@ -309,15 +321,24 @@ class Chat(Generate):
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.ONLY_CHAT
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    prompt_token_ids: list[int] | None = None  # as vLLM's clients have it
+    input_ids: list[int] | None = None  # as SGLang has it
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     documents: list[Document] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     arguments: dict[str, Any] | None = None
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
+    thinking_budget: Annotated[int, Field(ge=-1)] | None = None
+    thinking_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    reasoning_budget_tokens: Annotated[int, Field(ge=-1)] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1)] | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -328,12 +349,33 @@ class Chat(Generate):
         return {"logprobs": True, "top_logprobs": self.top_logprobs or 0} if self.logprobs else {}
 
     @property
+    def thinking_wanted(self) -> dict[str, Any]:
+        names = "thinking_budget", "thinking_budget_tokens", "reasoning_budget_tokens", "thinking_token_budget"
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(set(given.values())) > 1:
+            name, value = list(given.items())[-1]
+            raise Problem(400, f"{name}: expected {next(iter(given.values()))}, as another of its names has it, got {value}; give one", param=name)
+        budget = next(iter(given.values()), -1)
+        return {"thinking_budget": budget} if budget >= 0 else {}
+
+    @property
     def chosen_adapter(self) -> str | None:
         """`adapter`, or Mellea's and Granite Switch's place for it."""
         name = (self.chat_template_kwargs or {}).get("adapter_name")
         if name and not (isinstance(name, str) and self.adapter in (None, "", name)):
             raise Problem(400, f"chat_template_kwargs.adapter_name: expected the name of one adapter, got {name!r:.60}", param="chat_template_kwargs")
         return self.adapter or name or None
+
+    @property
+    def told_tokens(self) -> tuple[str, list[int]] | None:
+        """The field that has the prompt's tokens in place of the messages, and these. Raises Problem."""
+        given = [(name, tokens) for name in ("prompt_token_ids", "input_ids") if (tokens := getattr(self, name)) is not None]
+        if len(given) > 1 and given[0][1] != given[1][1]:
+            raise Problem(400, "input_ids: expected the same as prompt_token_ids, got others; give one", param="input_ids")
+        for name in ("arguments", "result") if given else ():
+            if getattr(self, name):
+                raise Problem(400, f"{name}: expected none beside {given[0][0]}, got some; an io.yaml reads messages, not tokens", param=name)
+        return given[0] if given else None
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -343,6 +385,21 @@ class Chat(Generate):
             if value is not None and variables.setdefault(name, value) != value:
                 raise Problem(400, f"{name}: expected {variables[name]!r:.40}, as in chat_template_kwargs, got {value!r:.40}; give one", param=name)
         return variables
+
+    @property
+    def choice(self) -> ToolChoice:
+        """What it says of its tools. Raises PromptError."""
+        if isinstance(self.tool_choice, str) and self.tool_choice not in MODES:
+            raise Problem(400, f"tool_choice: expected one of {', '.join(MODES)}, got {self.tool_choice!r:.60}", param="tool_choice")
+        return choice_of(self.tool_choice, self.tools or (), self.parallel_tool_calls)
+
+    @field_validator("tools")
+    @classmethod
+    def _checked_tools(cls, tools):
+        try:
+            return tools_of(tools)
+        except PromptError as e:
+            raise Problem(400, str(e), param="tools") from e
 
     @model_validator(mode="after")
     def _top_of_logprobs(self):
@@ -356,6 +413,8 @@ class Completion(Generate):
 
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = None
+    echo: bool | None = None
+    add_special_tokens: bool | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -368,6 +427,12 @@ class Completion(Generate):
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         return _several(self.prompt)
+
+    @model_validator(mode="after")
+    def _echoes_text(self):
+        if self.echo and self.logprobs is not None:
+            raise Problem(400, "echo: expected false beside logprobs, got true; prompts have no logprobs here", param="echo")
+        return self
 
 
 class Tokenize(Chat):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
-from dataclasses import replace
+import json
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -13,26 +14,59 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..engine.adapter import Adapter
+from ..errors import PromptError
 from ..prompt.builder import Setting
+from ..prompt.chat_template import ChatTemplate
 from ..prompt.messages import checked_variables
+from ..reply import Chunk
 from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
 from .body import Chat, Completion, Generate
 from .events import stream
 from .generation import Generation
 from .problem import Problem
-from .prompt import Prepared, chat_prompt, text_prompt
+from .prompt import Prepared, chat_prompt, text_prompt, tokens_prompt
 from .service import Service
 
 _KWARGS = "chat_template_kwargs"
+SWITCHES = "enable_thinking", "thinking"  # what templates call the same
+_EFFORTS = "reasoning_effort", "thinking_effort", "reasoning_strength"
 _OURS = "adapter_name", "documents", "add_generation_prompt"  # of chat_template_kwargs: not the template's
 
 Make = Callable[[], Sequence[tuple[Prepared, SamplingParams]]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a request wants generated: `n` choices, which `make` gives, of `n_prompts` prompts."""
+
+    body: Chat | Completion
+    adapter: Adapter | None
+    n: int
+    n_prompts: int
+    make: Make
+    cache_salt: Hashable
+
+    def named(self, service: Service) -> str:
+        """The adapter, or the base."""
+        return self.adapter.name if self.adapter else service.names[0]
+
+
 async def chat(service: Service, request: Request) -> Response:
-    body = Chat.model_validate_json(await request.body())
+    asked = asked_in_chat(service, Chat.model_validate_json(await request.body()), request)
+    return await _answer(service, asked, ChatAnswer(asked.named(service), service.token_bytes if asked.body.logprobs else None))
+
+
+async def complete(service: Service, request: Request) -> Response:
+    asked = asked_in_completion(service, Completion.model_validate_json(await request.body()), request)
+    token_bytes = service.token_bytes if asked.body.logprobs is not None else None
+    return await _answer(service, asked, CompletionAnswer(asked.named(service), token_bytes))
+
+
+def asked_in_chat(service: Service, body: Chat, request: Request) -> Asked:
+    """Raises PromptError, Problem."""
     adapter = service.adapter(body)
+    body.choice  # noqa: B018  what is wrong with it is said before anything is made
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
 
@@ -42,22 +76,22 @@ async def chat(service: Service, request: Request) -> Response:
             prepared = replace(prepared, prompt=replace(prepared.prompt, result_of=None))
         return [(prepared, p) for p in params]
 
-    answer = ChatAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs else None)
-    return await _answer(service, body, answer, len(params), 1, make, cache_salt)
+    return Asked(body, adapter, len(params), 1, make, cache_salt)
 
 
-async def complete(service: Service, request: Request) -> Response:
-    body = Completion.model_validate_json(await request.body())
+def asked_in_completion(service: Service, body: Completion, request: Request) -> Asked:
+    """Raises PromptError, Problem."""
     adapter = service.adapter(body)
     params = service.sampling(body, adapter)
     cache_salt = salt_of(body, request)
     prompts = body.prompts
+    bare = body.add_special_tokens is False  # without BOS
 
     def make() -> list[tuple[Prepared, SamplingParams]]:
-        return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in prompts), params))
+        texts = (service.model.vocab.tokenize(p) if bare and isinstance(p, str) else p for p in prompts)
+        return list(product((scaled(text_prompt(service.model, p, adapter, cache_salt), body) for p in texts), params))
 
-    answer = CompletionAnswer(adapter.name if adapter else service.names[0], service.token_bytes if body.logprobs is not None else None)
-    return await _answer(service, body, answer, len(prompts) * len(params), len(prompts), make, cache_salt)
+    return Asked(body, adapter, len(prompts) * len(params), len(prompts), make, cache_salt)
 
 
 def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: Hashable) -> Prepared:
@@ -69,10 +103,25 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         raise Problem(
             400, "arguments: expected an intrinsic with an io.yaml, whose instruction takes them, got none; leave them out", param="arguments"
         )
+    if told := body.told_tokens:
+        name, tokens = told
+        try:
+            return scaled(tokens_prompt(service.model, tokens, adapter, body.tools or (), body.choice if body.tools else None), body)
+        except PromptError as e:
+            if not str(e).startswith("tokens"):
+                raise
+            raise Problem(400, str(e).replace("tokens", name, 1), param=name) from e
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
+    if body.tools:
+        if variables.get("tools"):
+            raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
+        variables = {**variables, "tools": body.tools}
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
-    return scaled(chat_prompt(service.model, [message.plain for message in body.messages], adapter, setting, body.arguments or {}), body)
+    messages = [message.plain for message in body.messages]
+    choice = body.choice if body.tools else None
+    prepared = scaled(chat_prompt(service.model, messages, adapter, setting, body.arguments or {}, choice), body)
+    return replace(prepared, warnings=[*prepared.warnings, *service.model.template.unread(variables)])
 
 
 def scaled(prepared: Prepared, body: Generate) -> Prepared:
@@ -87,31 +136,66 @@ def salt_of(body: Generate, request: Request) -> Hashable:
     return key if body.cache_salt is None else (key, sha256(body.cache_salt.encode("utf-8", "surrogatepass")).digest())
 
 
+def thinking_names(template: ChatTemplate) -> tuple[str | None, str | None]:
+    """The variables by which a template lets the model think, and says how much."""
+    thinks = template.features.thinking is not None
+    switch = next((name for name in SWITCHES if name in template.variables and (thinks or name == SWITCHES[0])), None)
+    return switch, next((name for name in _EFFORTS if name in template.variables), None)
+
+
 def _read(service: Service, body: Chat, variables: dict[str, Any]) -> dict[str, Any]:
-    """The variables, if the template reads those that have fields of their own. Raises Problem."""
+    """The variables, those that have fields of their own by the template's names for them. Raises Problem."""
     template = service.model.template
-    effort = body.reasoning_effort
-    if effort == "none" and "reasoning_effort" not in template.variables:
-        variables = {name: value for name, value in variables.items() if name != "reasoning_effort"}
-        if template.features.thinking is None:
-            effort = None
-        elif "enable_thinking" in template.variables:
-            variables, effort = {"enable_thinking": False, **variables}, None
-    for name, value in (("enable_thinking", body.enable_thinking), ("reasoning_effort", effort)):
-        if value and name not in template.variables:
-            raise Problem(400, f"{name}: expected a chat template that reads it, got one that does not; leave it out", param=name)
+    thinks = template.features.thinking is not None
+    switch, effort = thinking_names(template)
+    asked: dict[str, tuple[str | None, Any]] = {}  # by the field: the template's name, and what it gets
+    if body.enable_thinking is not None:
+        asked["enable_thinking"] = switch, body.enable_thinking
+    if body.reasoning_effort is not None:
+        is_off = body.reasoning_effort == "none" and (switch is not None or effort is None)
+        asked["reasoning_effort"] = (switch, False) if is_off else (effort, body.reasoning_effort)
+    variables = {name: value for name, value in variables.items() if name not in asked}
+    for field, (name, value) in asked.items():
+        if name is not None:
+            if variables.setdefault(name, value) != value:
+                raise Problem(400, f"{field}: expected {name} = {json.dumps(variables[name])}, as is said too, got another; give one", param=field)
+        elif thinks or value:
+            off = "; leave it out" if value else ", with which this model does not think; thinking_budget: 0 ends its thought"
+            raise Problem(400, f"{field}: expected a chat template that reads it, got one that does not{off}", param=field)
     return variables
 
 
-async def _answer(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
-) -> Response:
-    if body.stream:
-        return await stream(_chunks(service, body, answer, n, n_prompts, make, cache_salt))
-    async with service.generating(n, make, streams=False, cache_salt=cache_salt) as generation:
+async def _answer(service: Service, asked: Asked, answer: ChatAnswer) -> Response:
+    if asked.body.stream:
+        return await stream(_chunks(service, asked, answer))
+    async with service.generating(asked.n, asked.make, streams=False, cache_salt=asked.cache_salt) as generation:
         replies = await generation.ended()
-        whole = answer.whole(replies, n_prompts, await to_thread.run_sync(generation.results))
-        return JSONResponse({**whole, **_warnings(generation)})
+        replies = [replace(reply, text=echo + reply.text) for reply, echo in zip(replies, _echoes(service, asked))]
+        whole = answer.whole(replies, asked.n_prompts, await to_thread.run_sync(_more, asked, generation))
+        return JSONResponse({**whole, **_prompt_ids(asked, generation), **_warnings(generation)})
+
+
+def _more(asked: Asked, generation: Generation) -> list[dict[str, Any]]:
+    """What each choice has beside its text. Raises ResultError."""
+    results = generation.results()
+    if not asked.body.return_token_ids:
+        return results
+    own = lambda prompt: {"prompt_token_ids": prompt} if isinstance(asked.body, Completion) else {}
+    return [{**more, **own(prompt), "token_ids": said} for more, (prompt, said) in zip(results, generation.token_ids())]
+
+
+def _echoes(service: Service, asked: Asked) -> list[str]:
+    """What each choice repeats of its prompt."""
+    if not (isinstance(asked.body, Completion) and asked.body.echo):
+        return [""] * asked.n
+    given, n = asked.body.prompts, asked.n // asked.n_prompts
+    texts = [text if isinstance(text, str) else service.model.vocab.detokenize(text) for text in given]
+    return [texts[i // n] for i in range(asked.n)]
+
+
+def _prompt_ids(asked: Asked, generation: Generation) -> dict[str, Any]:
+    """A chat's prompt is that of all choices."""
+    return {"prompt_token_ids": generation.token_ids()[0][0]} if asked.body.return_token_ids and isinstance(asked.body, Chat) else {}
 
 
 def _warnings(generation: Generation) -> dict[str, list[str]]:
@@ -119,25 +203,32 @@ def _warnings(generation: Generation) -> dict[str, list[str]]:
     return {"warnings": warnings} if (warnings := generation.warnings()) else {}
 
 
-async def _chunks(
-    service: Service, body: Chat | Completion, answer: ChatAnswer, n: int, n_prompts: int, make: Make, cache_salt: Hashable
-) -> AsyncGenerator[dict[str, Any], None]:
-    async with service.generating(n, make, streams=True, cache_salt=cache_salt) as generation:
+def _first(service: Service, asked: Asked, answer: ChatAnswer, generation: Generation) -> Iterator[dict[str, Any]]:
+    for chunk in answer.first(asked.n):
+        yield {**chunk, **_prompt_ids(asked, generation)}
+    for index, echo in enumerate(_echoes(service, asked)):
+        if echo:
+            yield answer.piece(index, Chunk(echo))
+
+
+async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGenerator[dict[str, Any], None]:
+    n_prompts, body = asked.n_prompts, asked.body
+    async with service.generating(asked.n, asked.make, streams=True, cache_salt=asked.cache_salt) as generation:
         begun = False
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own
                 begun = True
-                for chunk in answer.first(n):
+                for chunk in _first(service, asked, answer, generation):
                     yield chunk
             chunk = answer.piece(index, piece)
             yield {**chunk, "usage": usage_of(generation.replies(), n_prompts)} if body.wants_usage_always else chunk
         if not begun:
-            for chunk in answer.first(n):
+            for chunk in _first(service, asked, answer, generation):
                 yield chunk
         replies = generation.replies()
         last = [
             answer.last(index, reply.finish_reason, more)
-            for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(generation.results)))
+            for index, (reply, more) in enumerate(zip(replies, await to_thread.run_sync(_more, asked, generation)))
         ]
         if body.wants_usage:
             last.append(answer.usage(replies, n_prompts))

@@ -16,6 +16,20 @@ from .service import Service
 
 async def embed(service: Service, request: Request) -> Response:
     body = Embeddings.model_validate_json(await request.body())
+    vectors, n = await vectors_of(service, body)
+    as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()
+    return JSONResponse(
+        {
+            "object": "list",
+            "model": service.names[0],
+            "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],
+            "usage": {"prompt_tokens": n, "total_tokens": n},
+        }
+    )
+
+
+async def vectors_of(service: Service, body: Embeddings) -> tuple[list[np.ndarray], int]:
+    """float32 [n_embd] of each input, of length 1, and how many tokens these are together. Raises Problem, PromptError, ContextFullError."""
     model = service.model
     if body.model and body.model not in service.names:
         raise Problem(
@@ -28,15 +42,6 @@ async def embed(service: Service, request: Request) -> Response:
 
     await service.gate.enter()
     try:
-        vectors, n = await to_thread.run_sync(compute)
+        return await to_thread.run_sync(compute)
     finally:
         service.gate.leave()
-    as_text = lambda v: base64.b64encode(v.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else v.tolist()
-    return JSONResponse(
-        {
-            "object": "list",
-            "model": service.names[0],
-            "data": [{"object": "embedding", "index": i, "embedding": as_text(v)} for i, v in enumerate(vectors)],
-            "usage": {"prompt_tokens": n, "total_tokens": n},
-        }
-    )

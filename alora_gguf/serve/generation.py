@@ -45,6 +45,7 @@ class Generation:
                 cache_salt=cache_salt,
                 thinking=model.template.features.thinking if p.prompt.is_chat else None,
                 in_thought=p.prompt.thinks,
+                tools=p.tools,
                 warnings=p.warnings,
             )
             for p, params in choices
@@ -89,6 +90,13 @@ class Generation:
         return [
             {"result": p.prompt.result_of(reply.text, reply.logprobs)} if p.prompt.result_of else {}
             for p, reply in zip(self._prepared, self.replies())
+        ]
+
+    def token_ids(self) -> list[tuple[list[int], list[int]]]:
+        """(tokens of the prompt, those of the answer) of each choice, with the one that ended it; as the next prompt has them."""
+        return [
+            (p.prompt.tokens, [*request.generated, *([] if request.end is None else [request.end])])
+            for p, request in zip(self._prepared, self._requests)
         ]
 
     def warnings(self) -> list[str]:

@@ -14,7 +14,7 @@ from .problem import Problem, as_response
 class Guard:
     """Passes on what may be asked.
 
-    With `keys`, what is under /v1 and the paths in `keyed` need one of them as a bearer token, and the request's
+    With `keys`, what is under /v1 and the paths in `keyed` need one of them as a bearer token or in `x-api-key`, and the request's
     state says which, as its `cache_salt`: requests of one share what they compute. A browser lets any
     page that is open in it send requests to this machine, and names the page in `Origin`: that has to be
     this server, or one of `origins`, of which "*" is any. With `loopback_only`, the `Host` has to be this machine, as
@@ -33,16 +33,19 @@ class Guard:
             headers = Headers(scope=scope)
             cache_salt = self._key_of(headers)
             if problem := self._problem(scope["path"], headers, cache_salt):
-                await as_response(problem)(scope, receive, send)
+                await as_response(problem, scope["path"])(scope, receive, send)
                 return
             scope.setdefault("state", {})["cache_salt"] = cache_salt
         await self._app(scope, receive, send)
 
     def _key_of(self, headers: Headers) -> int | None:
         """Which of the keys a request has."""
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        has = [hmac.compare_digest(key.strip().encode(), k) for k in self._keys]
-        return has.index(True) if scheme.lower() == "bearer" and any(has) else None
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        for key in (token if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")):
+            has = [hmac.compare_digest(key.strip().encode(), k) for k in self._keys]
+            if any(has):
+                return has.index(True)
+        return None
 
     def _problem(self, path: str, headers: Headers, key: int | None) -> Problem | None:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -57,7 +60,7 @@ class Guard:
         elif key is None and (path.startswith("/v1") or path in self._keyed):
             return Problem(
                 401,
-                "Authorization: expected a bearer token that this server knows, got none; give the API key",
+                "Authorization: expected a bearer token that this server knows, got none; give the API key, or give it in x-api-key",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )

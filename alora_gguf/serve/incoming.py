@@ -26,10 +26,11 @@ class Incoming:
             with anyio.fail_after(self._seconds):
                 body = await self._body(receive)
         except TimeoutError:
-            await as_response(Problem(408, f"body: expected it within {self._seconds:g} s, got a part of it"))(scope, receive, send)
+            late = Problem(408, f"body: expected it within {self._seconds:g} s, got a part of it")
+            await as_response(late, scope["path"])(scope, receive, send)
             return
         except Problem as problem:
-            await as_response(problem)(scope, receive, send)
+            await as_response(problem, scope["path"])(scope, receive, send)
             return
         if body is None:
             return

@@ -11,10 +11,15 @@ from pydantic.json_schema import models_json_schema
 
 from ..versions import VERSION
 
-_JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
+_JSON, _TEXT, _EVENTS, _LINES = "application/json", "text/plain", "text/event-stream", "application/x-ndjson"
 _GIVES = {  # the others give JSON
     "/v1/chat/completions": (_JSON, _EVENTS),
     "/v1/completions": (_JSON, _EVENTS),
+    "/api/chat": (_JSON, _LINES),
+    "/api/generate": (_JSON, _LINES),
+    "/api/pull": (_JSON, _LINES),
+    "/v1/responses": (_JSON, _EVENTS),
+    "/v1/messages": (_JSON, _EVENTS),
     "/v1/load_lora_adapter": (_TEXT,),
     "/v1/unload_lora_adapter": (_TEXT,),
     "/metrics": (_TEXT,),
@@ -31,6 +36,16 @@ _ERROR = {
         }
     },
 }
+_LINE = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_MESSAGES = "/v1/messages"  # and what is under it has Anthropic's
+_MESSAGES_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {"type": "object", "required": ["type", "message"], "properties": {"type": {"type": "string"}, "message": {"type": "string"}}},
+    },
+}
 
 
 def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> dict[str, Any]:
@@ -45,13 +60,17 @@ def document(endpoints: Iterable[tuple[str, str, type[BaseModel] | None]]) -> di
         "openapi": "3.1.0",
         "info": {"title": "alora_gguf", "version": VERSION},
         "paths": paths,
-        "components": {"schemas": {**schemas, "Error": _ERROR}, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
-        "security": [{}, {"key": []}],  # whether it has to be given is the server's choice (--api-key)
+        "components": {
+            "schemas": {**schemas, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR, "OllamaError": _LINE},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
+        },
+        "security": [{}, {"key": []}, {"x-api-key": []}],  # whether it has to be given is the server's choice (--api-key)
     }
 
 
 def _operation(path: str, body: type[BaseModel] | None) -> dict[str, Any]:
-    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    shape = "MessagesError" if path.startswith(_MESSAGES) else "OllamaError" if path.startswith("/api/") else "Error"
+    error = {"description": "one line", "content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}}
     done = {"description": "done", "content": {kind: {} for kind in _GIVES.get(path, (_JSON,))}}
     operation: dict[str, Any] = {"responses": {"200": done, "4XX": error, "5XX": error}}
     if names := re.findall(r"\{(\w+)", path):

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape."""
+"""Errors, in the shape of whose endpoint it is: OpenAI's, Anthropic's or Ollama's."""
 
 import logging
 from collections.abc import Mapping
@@ -27,6 +27,12 @@ class Problem(AloraError):
             return "server_error"
         return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status, "invalid_request_error")
 
+    @property
+    def anthropic_type(self) -> str:
+        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error", 413: "request_too_large"}
+        kinds |= {429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error"}
+        return kinds.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+
 
 def problem_of(error: BaseException) -> Problem:
     """What a client is told of an error; nothing of one that this package does not raise by design."""
@@ -48,9 +54,14 @@ def problem_of(error: BaseException) -> Problem:
     return Problem(500, str(error) if isinstance(error, DecodeError) else "the server failed at this request; its log says why")
 
 
-def as_json(problem: Problem) -> dict[str, Any]:
+def as_json(problem: Problem, path: str = "") -> dict[str, Any]:
+    """As an endpoint at this path says it."""
+    if path.startswith("/api/"):
+        return {"error": str(problem)}
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": {"type": problem.anthropic_type, "message": str(problem)}, "request_id": None}
     return {"error": {"message": str(problem), "type": problem.type, "param": problem.param, "code": problem.code}}
 
 
-def as_response(problem: Problem) -> Response:
-    return JSONResponse(as_json(problem), status_code=problem.status, headers=problem.headers)
+def as_response(problem: Problem, path: str = "") -> Response:
+    return JSONResponse(as_json(problem, path), status_code=problem.status, headers=problem.headers)

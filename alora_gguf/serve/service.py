@@ -68,10 +68,12 @@ class Service:
         return adapters[0] if adapters else None
 
     def _asked(self, model: str | None) -> str | None:
-        """The name of the base or of an adapter, also as SGLang writes the two: base:adapter."""
-        if model and model not in self.names and model not in self.model.adapters:
-            rests = (model.removeprefix(f"{name}:") for name in self.names if model.startswith(f"{name}:"))
-            return next((rest for rest in rests if rest in self.model.adapters), model)
+        """The name of the base or of an adapter, also as SGLang writes the two: base:adapter; Ollama's name:latest is the name."""
+        for name in (model, model.removesuffix(":latest")) if model else ():
+            rests = [name.removeprefix(f"{base}:") for base in self.names if name.startswith(f"{base}:")]
+            for known in (name, *rests):
+                if known in self.names or known in self.model.adapters:
+                    return known
         return model
 
     def _placed(self, adapter: int | str) -> str:

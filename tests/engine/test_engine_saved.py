@@ -72,9 +72,9 @@ def test_a_damaged_file_is_refused(saved, small, tmp_path_factory, place, bit, c
 @pytest.mark.parametrize("header, said", [
     (b"{", "header: expected JSON with a version"),
     (b"[]", "header: expected JSON with a version"),
-    (b'{"version": 1}', "version: expected 4, got 1"),
-    (b'{"version": 4}', "header: expected llama_cpp in it, got NoneType"),
-    (b'{"version": 4, "llama_cpp": "0.3.36", "model": 5}', "header: expected model in it, got int"),
+    (b'{"version": 1}', "version: expected 5, got 1"),
+    (b'{"version": 5}', "header: expected llama_cpp in it, got NoneType"),
+    (b'{"version": 5, "llama_cpp": "0.3.36", "model": 5}', "header: expected model in it, got int"),
 ], ids=range(5))  # fmt: skip
 def test_a_header_of_another_version_or_program_is_refused(small, tmp_path, header, said):
     data = b"ALORACNV" + len(header).to_bytes(8, "little") + header

@@ -28,7 +28,8 @@ def test_ends_before_the_first_stop_string_wherever_tokens_end(text, stop, place
     said = "".join(chunks)
     # a stop string counts as soon as it is whole: a longer one that begins earlier may still be on its way
     assert said == text[: len(said)]
-    assert len(said) == first or (out.stopped and first <= len(said) and any(text[len(said) :].startswith(s) for s in stop))
+    assert len(said) == first or (out.stopped and first <= len(said) and text[len(said) :].startswith(out.stop_string))
+    assert out.stopped == (out.stop_string in stop) == any(s in text for s in stop)
     assert out.text == said
     assert "".join(t.text for chunk in chunks for t in chunk.logprobs) == said
     assert out.logprobs == [t for chunk in chunks for t in chunk.logprobs]

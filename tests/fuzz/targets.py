@@ -97,8 +97,8 @@ def _follow(name: str, value) -> None:
     for i in range(12):
         if made.is_over:
             break
-        tokens, are_allowed = made.allowed()
-        allowed = tokens if are_allowed else (~tokens).nonzero()[0]
+        tokens, are_few = made.allowed()
+        allowed = tokens if are_few else (tokens == 0).nonzero()[0]
         forced = made.forced(4)
         assert all(made.allows(token) for token in forced[:1])
         if not len(allowed) and not forced:
@@ -121,7 +121,12 @@ def grammar(data: bytes) -> None:
     _follow("grammar", data.decode("utf-8", errors="replace"))
 
 
-TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar)}
+def choice(data: bytes) -> None:
+    """Texts, one a line."""
+    _follow("choice", data.decode("utf-8", errors="replace").split("\n"))
+
+
+TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice)}
 
 
 def run(target: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from real_templates import NAMES, QUESTION, TOKENS, each_template, source_of
 
+from alora_gguf.engine.detokenizer import TextUntilStop
 from alora_gguf.prompt.chat_template import ChatTemplate
 from alora_gguf.prompt.thinking import Thinking, thinking_said
 
@@ -73,6 +74,42 @@ def test_a_real_template(name):
             prompt = template.render([QUESTION], add_generation_prompt=True, **features.absent, **variables)
             assert features.thinks_in(prompt) == (expected == "yes")
             assert not features.thinks_in(template.render([QUESTION], add_generation_prompt=False, **features.absent, **variables))
+
+
+@each_template
+def test_what_ends_a_thought_begins_the_answer(name):
+    """Written by a budget, piece by piece, after a thought and in place of one."""
+    thinking = ChatTemplate(source_of(name), TOKENS).features.thinking
+    if thinking is None:
+        return
+    for said, begun, thought in (
+        (f"The boat. It is{thinking.closing}", True, "The boat. It is"),
+        (thinking.closing, True, ""),
+        (thinking.without, False, ""),
+        (f"{thinking.before or thinking.start}Tom's.{thinking.closing}", False, "Tom's."),
+    ):
+        text, chunks = TextUntilStop((), thinking, in_thought=begun), []
+        for i in range(0, len(said), 3):
+            chunks += text.push(said[i : i + 3].encode())
+        assert not text.is_thinking
+        for piece in ("It ", "is."):
+            chunks += text.push(piece.encode())
+        chunks += text.flush()
+        assert (text.reasoning, text.text) == (thought, "It is.")
+        for kind, whole in (("reasoning", thought), ("text", "It is.")):
+            assert "".join(chunk for chunk in chunks if chunk.kind == kind) == whole
+
+
+AS_ASKED_NOT_TO_THINK = "Qwen-Qwen3-0.6B", "Qwen3.5-4B", "openbmb-MiniCPM5-1B"  # others write it without white space
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) & set(AS_ASKED_NOT_TO_THINK)))
+def test_a_thought_of_no_tokens_is_the_template_s_own(name):
+    """What is written with a budget of 0 is what the template writes where it is asked for no thought."""
+    template = ChatTemplate(source_of(name), TOKENS)
+    prompt = lambda **how: template.render([QUESTION], add_generation_prompt=True, **template.features.absent, **how)
+    asked, thinking = prompt(), template.features.thinking
+    assert asked + (thinking.closing if thinking.thinks_in(asked) else thinking.without) == prompt(enable_thinking=False)
 
 
 @pytest.mark.skipif(not NAMES, reason="no templates; run `make test`")

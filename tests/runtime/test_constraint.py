@@ -46,9 +46,12 @@ def follows(vocab):
 
 def allowed_by(constraint):
     """bool [n_tokens]"""
-    tokens, are_allowed = constraint.allowed()
-    allowed = np.full(constraint._n_tokens, not are_allowed)
-    allowed[tokens] = are_allowed
+    tokens, are_few = constraint.allowed()
+    if not are_few:
+        assert set(np.unique(tokens)) <= {0.0, -np.inf}
+        return tokens == 0
+    allowed = np.zeros(constraint._n_tokens, bool)
+    allowed[tokens] = True
     return allowed
 
 

@@ -14,6 +14,7 @@ NAN, INF = float("nan"), float("inf")
     ("top_k", 0.5), ("top_k", 2**31), ("top_p", 1.1), ("top_p", NAN), ("min_p", -1), ("repeat_penalty", 0), ("repeat_penalty", -1),
     ("frequency_penalty", INF), ("presence_penalty", "x"), ("penalty_last_n", -1), ("seed", 1.5), ("seed", "x"),
     ("logit_bias", {1: 101}), ("logit_bias", {1: NAN}), ("logit_bias", {"1": 1}), ("logit_bias", {1: "x"}), ("logit_bias", [1]),
+    ("min_tokens", -1), ("min_tokens", 1.5), ("min_tokens", 513), ("stop_token_ids", [1.5]), ("stop_token_ids", 5), ("stop_token_ids", None),
     ("stop", ""), ("stop", ["a", ""]), ("stop", [1]), ("stop", 5), ("stop", b"a"),
 ])  # fmt: skip
 def test_bad_arguments_are_refused_by_name(name, value):
@@ -64,6 +65,27 @@ def test_a_bias_brings_tokens_and_keeps_them_away(shared, how):
     banned = said(shared, logit_bias=dict.fromkeys(plain, -100), **how)
     assert not set(banned) & set(plain) and len(banned) == 6
     assert said(shared, logit_bias={wanted: 0}, **how) == plain
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"temperature": 1, "seed": 3}], ids=str)
+def test_what_ends_an_answer(shared, how):
+    plain = said(shared, **how)
+    assert said(shared, stop_token_ids=[plain[2], plain[5]], **how) == plain[:2]
+    late = said(shared, stop_token_ids=[plain[2]], min_tokens=4, **how)
+    assert len(late) >= 4 and late[:2] == plain[:2] and plain[2] not in late
+    eos = {"logit_bias": {shared.vocab.eos: 100}, **how}
+    assert said(shared, **eos) == [] and said(shared, ignore_eos=True, **eos) == plain and said(shared, min_tokens=3, **eos) == plain[:3]
+    with pytest.raises(PromptError, match="^stop_token_ids: expected tokens from 0 to [0-9]+, got -1"):
+        said(shared, stop_token_ids=[-1])
+
+
+def test_a_token_that_ends_an_answer_does_so_where_it_is_forced(shared):
+    """Also where it is one of several that are decoded at once."""
+    tokens = shared.tokenize("a whale of a tale")
+    whole = shared.generate("Well?", regex="a whale of a tale", temperature=0)
+    assert whole.text == "a whale of a tale" and whole.tokens == tokens
+    assert shared.generate("Well?", regex="a whale of a tale", temperature=0, stop_token_ids=tokens[2:3]).tokens == tokens[:2]
+    assert shared.generate("Well?", regex="a whale of a tale", temperature=0, ignore_eos=True, min_tokens=9).text == whole.text
 
 
 def test_a_bias_decides_within_a_constraint_and_never_against_it(shared):

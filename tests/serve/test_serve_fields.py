@@ -6,6 +6,9 @@ import pytest
 
 from alora_gguf.serve import body as bodies
 from alora_gguf.serve import fields
+from alora_gguf.serve.door import Door
+from alora_gguf.serve.messages.body import Messages
+from alora_gguf.serve.responses.body import Responses
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 HELLO = {"messages": [{"role": "user", "content": "Say something odd about whales."}]}
@@ -93,6 +96,44 @@ def test_how_long(server, path):
     assert n(max_tokens=-1, guided_regex="(ab){30}") == n(n_predict=-1, guided_regex="(ab){30}") > 16
 
 
+@pytest.mark.parametrize("path", [CHAT, COMPLETION])
+def test_tokens_that_end_an_answer(server, path):
+    """They are no part of its text; before min_tokens nothing but a stop string ends it, and with ignore_eos not the model."""
+    asked = lambda **body: ask(server, path, return_token_ids=True, **body)[2]["choices"][0]
+    tokens = asked()["token_ids"]
+    ended = asked(stop_token_ids=[tokens[3], 10])
+    assert ended["token_ids"] == tokens[:4] and ended["finish_reason"] == "stop"
+    assert ask(server, path, stop_token_ids=[tokens[3]])[2]["usage"]["completion_tokens"] == 3
+    assert text(server, path, stop_token_ids=[tokens[3]]) == text(server, path, max_tokens=3)
+    late = asked(stop_token_ids=[tokens[3]], min_tokens=6)
+    assert len(late["token_ids"]) == 8 and tokens[3] not in late["token_ids"][:6] and late["token_ids"][:3] == tokens[:3]
+    eos = server.call("POST", "/tokenize", {"content": "<|im_end|>"})[2]["tokens"]
+    biased = {"logit_bias": {eos[0]: 100}}
+    assert asked(**biased)["token_ids"] == eos and asked(**biased)["finish_reason"] == "stop"
+    assert asked(**biased, ignore_eos=True)["token_ids"] == tokens
+    assert asked(**biased, min_tokens=5)["token_ids"] == [*tokens[:5], *eos]
+    assert asked(min_tokens=0, ignore_eos=False, stop_token_ids=[])["token_ids"] == tokens
+    assert refused(server, path, min_tokens=9)["message"].startswith("min_tokens: expected at most max_tokens, 8, got 9")
+    assert refused(server, path, stop_token_ids=[5, 10**9])["message"].startswith("stop_token_ids: expected tokens from 0 to")
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETION])
+def test_a_form_is_kept_whatever_ends_it(server, path):
+    assert text(server, path, guided_regex="(ab){2}", ignore_eos=True, min_tokens=8) == "abab"
+
+
+def test_an_echo_is_the_prompt(server):
+    prompts = ["Whales", "Ships \U0001f433"]
+    both = lambda **body: [c["text"] for c in ask(server, COMPLETION, prompt=prompts, n=2, **body)[2]["choices"]]
+    plain = both()
+    assert both(echo=True) == [prompts[i // 2] + said for i, said in enumerate(plain)]
+    tokens = server.call("POST", "/tokenize", {"content": "Whales"})[2]["tokens"]
+    assert text(server, COMPLETION, prompt=tokens, echo=True) == "Whales" + plain[0] == text(server, COMPLETION, prompt="Whales", echo=True)
+    status, _, events = ask(server, COMPLETION, prompt="Whales", echo=True, stream=True)
+    parts = [json.loads(line.removeprefix("data: "))["choices"][0]["text"] for line in events.splitlines() if line.startswith("data: {")]
+    assert parts[0] == "Whales" and "".join(parts) == "Whales" + plain[0]
+
+
 @pytest.mark.parametrize("stop", ["", [], [""]])
 def test_an_empty_stop_string_is_none(server, stop):
     assert text(server, stop=stop) == text(server)
@@ -137,11 +178,8 @@ def test_a_salt_shares_with_its_own(server):
 @pytest.mark.parametrize(
     "field",
     [
-        {"min_tokens": 3},
-        {"stop_token_ids": [5]},
-        {"ignore_eos": True},
         {"best_of": 2},
-        {"echo": True},
+        {"bad_words": ["x"]},
         {"lora_name": "plain"},
         {"mirostat": 2},
         {"guided_whitespace_pattern": " "},
@@ -166,6 +204,9 @@ def test_what_cannot_be_done_is_refused_by_its_name(server, path, field):
         (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}),
         (CHAT, {"tool_choice": "required"}),
         (CHAT, {"chat_template": "x"}),
+        (CHAT, {"echo": True}),
+        (CHAT, {"add_special_tokens": True}),
+        (COMPLETION, {"echo": True, "logprobs": 1}),
         (CHAT, {"continue_final_message": True}),
         (CHAT, {"top_logprobs": 2}),
         (CHAT, {"arguments": {"a": 1}}),
@@ -206,7 +247,11 @@ def test_the_tables_are_of_what_is_read():
     read = {*bodies.Chat.model_fields, *bodies.Completion.model_fields}
     assert read == set(fields.ABOUT)
     assert not fields.HARMLESS & read
-    for model in (bodies.Chat, bodies.Completion):
+    for model, about in ((Responses, fields.RESPONSES_ABOUT), (Messages, fields.MESSAGES_ABOUT)):
+        assert {*model.model_fields} - {*Door.model_fields} - {"stop"} <= {*about} <= {*model.model_fields}
+        assert {*Door.model_fields, "stop"} <= {*fields.ABOUT}
+        assert not model.harmless & {*model.model_fields}
+    for model in (bodies.Chat, bodies.Completion, Responses, Messages):
         assert not {*model.only} & ({*model.model_fields} | model.harmless)
 
 

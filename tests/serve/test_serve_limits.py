@@ -174,7 +174,7 @@ def test_pages_of_other_servers_may_not_ask(server, headers, status):
         ("GET", "/v1/nothing", None, 404),
         ("POST", "/v1/nothing", {}, 404),
         ("POST", "/nothing", {}, 404),
-        ("DELETE", "/api/chat", None, 404),
+        ("DELETE", "/v2/chat", None, 404),
         ("OPTIONS", "/nothing", None, 404),
         ("GET", "/nothing", None, 404),
         ("GET", "/v1/chat/completions", None, 405),

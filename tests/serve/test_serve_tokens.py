@@ -1,5 +1,7 @@
 """Texts and tokens: /tokenize, /detokenize and /apply-template, in the forms of vLLM and of llama-server."""
 
+import json
+
 import pytest
 
 from alora_gguf.runtime.vocab import load_vocab
@@ -85,3 +87,98 @@ def test_bos_is_there_where_it_is_asked_for(tmp_path):
         assert tokens(prompt="w1 w2") == tokens(content="w1 w2", add_special=True) == tokens(prompt="<s>w1 w2") == [1, *bare]
         assert tokens(prompt="w1 w2", add_special_tokens=False) == bare
         assert tokens(prompt="w1 w2", parse_special=False) == [1, *bare]
+        asked = lambda **body: post(server, COMPLETION, prompt="w1 w2", max_tokens=1, return_token_ids=True, **body)["choices"][0]["prompt_token_ids"]
+        assert asked() == asked(add_special_tokens=True) == [1, *bare] and asked(add_special_tokens=False) == bare
+
+
+# prompts as tokens in chats
+
+MODELS = ["tiny", "plain", "first", "second"]
+
+
+def chat(server, model, **body):
+    return post(server, CHAT, model=model, messages=HELLO, **{"temperature": 0, "max_tokens": 6, **body})
+
+
+@pytest.mark.parametrize("field", ["prompt_token_ids", "input_ids"])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_chat_of_tokens_is_the_chat_of_these_messages(server, model, field):
+    """The same answer, from the same cells, with the adapter active from the same token on."""
+    tokens = post(server, "/tokenize", messages=HELLO, model=model)["tokens"]
+    said = chat(server, model, logprobs=True)
+    told = chat(server, model, logprobs=True, **{field: tokens})
+    usual = lambda answer: [(t["token"], round(t["logprob"], 3)) for t in answer["choices"][0]["logprobs"]["content"]]
+    assert told["choices"][0]["message"] == said["choices"][0]["message"] and usual(told) == usual(said)
+    assert told["usage"]["prompt_tokens"] == len(tokens)
+    assert told["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(tokens) - 1 and "warnings" not in told
+    other = [{"role": "user", "content": "Something else."}]
+    assert (
+        post(server, CHAT, model=model, messages=other, temperature=0, max_tokens=6, **{field: tokens})["choices"][0]["message"]
+        == told["choices"][0]["message"]
+    )
+
+
+def test_turns_of_tokens(server):
+    """What was said goes on with the tokens that it was said with, and none of them is computed again."""
+    first = chat(server, "tiny", return_token_ids=True, max_tokens=12)
+    choice = first["choices"][0]
+    assert first["prompt_token_ids"] == post(server, "/tokenize", messages=HELLO)["tokens"]
+    assert len(choice["token_ids"]) == first["usage"]["completion_tokens"] == 12
+    assert post(server, "/detokenize", tokens=choice["token_ids"])["prompt"] == choice["message"]["content"]
+    told = [*first["prompt_token_ids"], *choice["token_ids"]]
+    again = chat(server, "tiny", prompt_token_ids=told, return_token_ids=True)
+    assert again["prompt_token_ids"] == told
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(told) - 1
+
+
+def test_the_token_that_ends_an_answer_is_among_its_own(server, vocab):
+    end = chat(server, "tiny", logit_bias={vocab.eos: 100}, return_token_ids=True)
+    assert end["choices"][0]["token_ids"] == [vocab.eos] and end["choices"][0]["finish_reason"] == "stop"
+    assert end["usage"]["completion_tokens"] == 0
+    stopped = chat(server, "tiny", stop=chat(server, "tiny")["choices"][0]["message"]["content"][2:4], return_token_ids=True)
+    assert vocab.eos not in stopped["choices"][0]["token_ids"]
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETION])
+def test_ids_in_a_stream_are_those_of_the_whole(server, path):
+    body = {"temperature": 0, "max_tokens": 6, "n": 2, "return_token_ids": True, **({"messages": HELLO} if path == CHAT else {"prompt": "Whales"})}
+    whole = post(server, path, **body)
+    lines = post_text(server, path, {**body, "stream": True})
+    parts = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    for i, choice in enumerate(whole["choices"]):
+        own = [part["choices"][0] for part in parts if part["choices"][0]["index"] == i]
+        assert [token for part in own for token in part.get("token_ids", ())] == choice["token_ids"]
+        prompts = [part.get("prompt_token_ids") for part in (parts if path == CHAT else own)]
+        assert next(p for p in prompts if p) == (whole if path == CHAT else choice)["prompt_token_ids"]
+    plain = post(server, path, **{**body, "return_token_ids": False})
+    assert "prompt_token_ids" not in plain and not {"token_ids", "prompt_token_ids"} & plain["choices"][0].keys()
+
+
+def post_text(server, path, body):
+    status, _, text = server.call("POST", path, body)
+    assert status == 200
+    return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ({"prompt_token_ids": []}, "prompt_token_ids: expected one or more"),
+        ({"prompt_token_ids": [1, -1]}, r"prompt_token_ids[1]: expected 0 to "),
+        ({"input_ids": [1, 10**9]}, r"input_ids[1]: expected 0 to "),
+        ({"input_ids": [1], "prompt_token_ids": [2]}, "input_ids: expected the same"),
+        ({"input_ids": [1], "result": True, "model": "first"}, "result: expected none beside input_ids"),
+        ({"prompt_token_ids": [1] * 5000}, "context: expected at most"),
+        ({"prompt_token_ids": "1"}, "prompt_token_ids"),
+    ],
+    ids=str,
+)
+def test_tokens_that_are_no_prompt_are_refused(server, body, line):
+    status, _, answer = server.call("POST", CHAT, {"messages": HELLO, **body})
+    assert status == 400 and answer["error"]["message"].startswith(line) and "\n" not in answer["error"]["message"]
+
+
+def test_tokens_without_the_invocation_say_so(server):
+    tokens = post(server, "/tokenize", messages=HELLO, model="tiny")["tokens"]
+    told = chat(server, "first", prompt_token_ids=tokens)
+    assert told["choices"][0]["message"] == chat(server, "tiny")["choices"][0]["message"] and "expected its invocation" in told["warnings"][0]
