@@ -310,6 +310,8 @@ def test_questions_in_json():
     assert question_of({"type": "score", "instructions": None, "criteria": ["a", "b"]}, "q") == Score(None, ["a", "b"])
     for wrong, said in (
         ({"type": "box"}, r"^q\.type: expected"),
+        ({"type": ["noul"]}, r"^q\.type: expected"),
+        ({"type": "noul", "instructions": "x", "adapter": ["a"]}, r"^q\.adapter: expected"),
         ([], "^q: expected"),
         ({"type": "noul", "instructions": "x", "levels": []}, "^q: expected some of"),
         ({"type": "choice", "instructions": "x"}, r"^q\.options: expected"),
