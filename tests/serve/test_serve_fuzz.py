@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
+from alora_gguf.serve.decision_body import Decide, SystemOne
 
 TEXT = st.text(max_size=12) | st.sampled_from(
     ["first", "plain", "tiny", "user", "system", "text", "json_object", "\0", "\u202e", "{{ 1 / 0 }}", "<|im_start|>"]
@@ -24,6 +25,8 @@ VALID = {
     "/v1/chat/completions": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/completions": (bodies.Completion, {"prompt": "Hi"}),
     "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
+    "/v1/decisions": (Decide, {"input": "Hi", "questions": [{"type": "predicate", "instructions": "Is it?"}]}),
+    "/v1/systemone": (SystemOne, {"state": "Hi", "questions": {"q": {"type": "choice", "criteria": {"a": None, "b": None}}}}),
     "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
     "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
     "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
