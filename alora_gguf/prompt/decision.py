@@ -229,13 +229,13 @@ def question_of(given: Any, where: str) -> Question:
     """From JSON: System One's form, and this package's words for it. Raises PromptError."""
     if not isinstance(given, Mapping):
         raise PromptError(f"{where}: expected a question, which is an object with a type, got {given!r:.80}")
-    kind = {"noul": "predicate"}.get(str(given.get("type")), given.get("type"))
+    kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
         "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=(), **more: Choice(instructions, criteria, **more)),
         "score": (("criteria", "adapter"), lambda instructions, *, criteria=(), **more: Score(instructions, criteria, **more)),
     }
-    if kind not in forms:
+    if not isinstance(kind, str) or kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
     names, make = forms[kind]
     for name in given:

@@ -22,7 +22,7 @@ from .summary import decided, summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
-    "decide": ("QUESTION", "how likely a statement is, or `Which? this | that`; nothing is said"),
+    "decide": ("TEXT", "how likely a statement is, or `Which? this | that`; nothing is said"),
     "doc": ("FILE", "attach a text document"),
     "docs": ("", "list the documents"),
     "undo": ("", "take back the last question and its answer"),

@@ -34,6 +34,23 @@ IO = json.dumps(
     }
 )
 
+FINDS_FIRST = json.dumps(
+    {
+        **json.loads(IO),
+        "response_format": json.dumps(
+            {
+                "type": "object",
+                "properties": {"found": {"type": "string", "maxLength": 6}, "verdict": {"type": "string", "enum": ["yes", "no"]}},
+                "required": ["found", "verdict"],
+                "additionalProperties": False,
+                "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+            }
+        ),
+        "transformations": [],
+        "parameters": {"max_completion_tokens": 60},
+    }
+)
+
 
 @pytest.fixture(scope="module")
 def model(base_q4, tmp_path_factory):
@@ -45,6 +62,7 @@ def model(base_q4, tmp_path_factory):
         model.load_adapter(random_adapter(base, folder / "activated.gguf", [901, 902], 1))
         model.load_adapter(random_adapter(base, folder / "lora.gguf", [], 2))
         model.load_adapter(random_adapter(base, folder / "judge.gguf", judge, 3, io_yaml=IO))
+        model.load_adapter(random_adapter(base, folder / "finder.gguf", judge, 4, io_yaml=FINDS_FIRST))
         yield model
 
 
@@ -172,6 +190,18 @@ def test_an_intrinsic_by_its_name(model, chat):
     expected = shares([logprobs_of(model, prompt, label, "judge") for label in labels])
     np.testing.assert_allclose(list(found.probabilities.values()), expected, atol=1e-5)
     assert found.likelihood == found.probability == pytest.approx(expected[0] + expected[2] / 2, abs=1e-5)
+
+
+def test_an_intrinsic_that_says_something_first(model, chat):
+    found = chat.decide({"f": "finder", "refund": QUESTIONS["refund"]})
+    said = chat.invoke("finder").text
+    before = said[: said.rindex('"yes"' if said.endswith('"yes"}') else '"no"')]
+    prompt = model.tokenize(model.render([*MESSAGES, {"role": "user", "content": "<judge> I am sorry."}], add_generation_prompt=True))
+    labels = [model.tokenize(before + label) for label in ('"yes', '"no')]
+    expected = shares([logprobs_of(model, prompt, label, "finder") for label in labels])
+    np.testing.assert_allclose(list(found["f"].probabilities.values()), expected, atol=1e-5)
+    assert found["f"].usage.completion_tokens > 0
+    assert found["refund"].error is None
 
 
 # failing and ending
@@ -310,6 +340,8 @@ def test_questions_in_json():
     assert question_of({"type": "score", "instructions": None, "criteria": ["a", "b"]}, "q") == Score(None, ["a", "b"])
     for wrong, said in (
         ({"type": "box"}, r"^q\.type: expected"),
+        ({"type": ["noul"]}, r"^q\.type: expected"),
+        ({"type": "noul", "instructions": "x", "adapter": ["a"]}, r"^q\.adapter: expected"),
         ([], "^q: expected"),
         ({"type": "noul", "instructions": "x", "levels": []}, "^q: expected some of"),
         ({"type": "choice", "instructions": "x"}, r"^q\.options: expected"),
