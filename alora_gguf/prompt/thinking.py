@@ -42,7 +42,8 @@ class Thinking:
         """What follows a rendered prompt where the model is not to think: an empty thought, or what stands before an answer without one."""
         gap = "" if self.turn or self.answer else "\n\n"
         if self.thinks_in(prompt):
-            return f"{gap}{self.end}{gap}{self.turn}{self.answer}"
+            n_lines = len(prompt) - len(prompt.rstrip("\n"))  # which some templates write behind the tag
+            return f"{gap[n_lines:]}{self.end}{gap}{self.turn}{self.answer}"
         if prompt.rstrip().endswith((self.end + self.turn + self.answer).strip()) or self.answer and prompt.rstrip().endswith(self.answer.strip()):
             return ""  # the template has written it
         return self.answer or f"{self.start}{gap}{self.end}{gap}"
