@@ -158,9 +158,14 @@ class Loop:
 
     def _advance(self, parts: list[tuple[Request, int]], t_start: float) -> None:
         """Decodes so many tokens of each, and samples where they were the last ones."""
-        for request, n in parts:
-            if n == request.n_pending:
-                request.look_ahead(self._workers)
+        for part in list(parts):
+            request, n = part
+            try:
+                if n == request.n_pending:
+                    request.look_ahead(self._workers)
+            except BaseException as e:  # as where no more threads can be begun
+                parts.remove(part)
+                self._fail(request, e)
         outputs = self._decode(parts)
         for request, n in parts:
             request.note(n)
@@ -179,6 +184,7 @@ class Loop:
                 kept = self._cache.logits(request.place)
                 assert kept is not None  # which is why it has nothing to decode
                 logits = kept[None]
+                request.look_ahead(self._workers)
             else:
                 logits = self._context.logits(first, n)
                 is_kept = not request.n_pending and self._cache.keep(request.place, logits[-1])
@@ -243,7 +249,6 @@ class Loop:
             self._waiting.remove(request)
             self._running.append(request)
             if not request.n_pending:
-                request.look_ahead(self._workers)
                 self._sample(request)
 
     def _begin(self, request: Request) -> bool:

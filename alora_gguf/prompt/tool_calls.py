@@ -74,7 +74,9 @@ class ToolCalls:
         self._at = 0  # how far it is read
         self._ended = False
         self._said = False  # whether there was any text
-        self._opened = ""
+        self._is_behind = False  # whether the last that came was a call
+        self._opened = ""  # the tag that opened what may be a call
+        self._n_space = 0  # before it
         self._events: list[Event] = []
         self._reading = self._read()
         next(self._reading)
@@ -126,17 +128,17 @@ class ToolCalls:
         self.warnings.append(
             f"tool call: expected one of {printable(', '.join(self._tools), 80)} as the model's format has it, got {got}; it is text"
         )
-        self._settle("text", len(self._text) if isinstance(error, _Ended) else max(1, len(self._opened)))
+        self._settle("text", len(self._text) if isinstance(error, _Ended) else max(1, self._n_space + len(self._opened)))
 
     def _plain(self) -> Wait:
         """Up to the opening of a call, of which the cursor is behind."""
         while True:
             text = self._text
             found = [(text.find(tag), tag) for tag in (self._format.opening, *self._format.others, *self._format.noise) if tag and tag in text]
-            if not self._format.opening and not (self._said or self._n) and text.lstrip().startswith("{"):
+            if not self._format.opening and not (self._said or self.calls) and text.lstrip().startswith("{"):
                 found.append((text.index("{"), ""))
             at, tag = min(found, key=lambda place: (place[0], -len(place[1])), default=(len(text), ""))
-            if self._n and self._format.stop and text.lstrip().startswith(self._format.stop):
+            if self._is_behind and self._format.stop and text.lstrip().startswith(self._format.stop):
                 self.stopped = True
                 return
             if found and tag in self._format.noise and not self._may_become(text[at:], tag):
@@ -146,11 +148,11 @@ class ToolCalls:
             if found and tag not in self._format.noise:
                 n = len(text[:at].rstrip())
                 self._settle("text", n)
-                self._settle("gone", at - n)
-                if self._one and self._n:
+                if self._one and self.calls:
                     self.stopped = True
                     return
-                self._opened, self._at = tag, len(tag)
+                self._opened, self._n_space = tag, at - n
+                self._at = at - n + len(tag)
                 return
             sure = text[:at].rstrip()
             self._settle("text", len(sure[: len(sure) - _n_begun(sure, self._starts)].rstrip() if at == len(text) else sure))
@@ -158,7 +160,7 @@ class ToolCalls:
 
     @property
     def _starts(self) -> tuple[str, ...]:
-        return (self._format.opening, *self._format.others, *self._format.noise, self._format.stop if self._n else "")
+        return (self._format.opening, *self._format.others, *self._format.noise, self._format.stop if self._is_behind else "")
 
     def _may_become(self, text: str, tag: str) -> bool:
         """Whether the text may be the beginning of a longer one that begins with the tag."""
@@ -187,7 +189,7 @@ class ToolCalls:
                 yield from self._object(is_bare)
                 n += 1
                 self._settle("gone", self._at)
-                self._opened = ""
+                self._opened, self._n_space = "", 0
             elif n and (rest[0] in ",;" or (rest[0] == "]" and in_list)):
                 self._at += 1
             elif n and closing and rest.startswith(closing):
@@ -246,7 +248,7 @@ class ToolCalls:
     # calls with a name between tags
 
     def _named(self) -> Wait:
-        self._at = 0 if self._opened == self._format.opening else self._at
+        self._at = self._n_space if self._opened == self._format.opening else self._at
         before = self._format.start
         while True:
             call = _Call()
@@ -266,7 +268,7 @@ class ToolCalls:
             yield from self._arguments(call)
             self._finish(call)
             self._settle("gone", self._at)
-            self._opened = ""
+            self._opened, self._n_space = "", 0
             if not (yield from self._goes_on()):
                 return
             before = ()
@@ -333,13 +335,12 @@ class ToolCalls:
         while True:
             n = self._looked((style.before,), self._at)
             others = [self._looked(text, self._at) for text in (self._format.end, self._format.more) if text is not None and text]
-            if n is None:
-                if any(found is not None for found in others):
+            is_closing = any(found is not None and (found >= 0 or self._ended) for found in others)
+            if n is None or n < 0:
+                if is_closing and (n is None or self._ended):
                     return values
-                raise NoCall("something else in its arguments")
-            if n < 0:
-                if self._ended and any(found is not None for found in others):
-                    return values
+                if n is None and all(found is None for found in others):
+                    raise NoCall("something else in its arguments")
                 yield from self._wait()
                 continue
             self._at = n
@@ -434,6 +435,7 @@ class ToolCalls:
         assert call.head is not None  # of _begin
         made = ToolCall(call.head.id, call.name, values)
         self.calls.append(made)
+        self._is_behind = True
         self._events.append(Event("call", head=call.head, call=made))
 
     def _match(self, text: Text, call: _Call) -> Wait:
@@ -549,7 +551,8 @@ class ToolCalls:
         if n <= 0:
             return
         self._events.append(Event(kind, n))
-        self._said |= kind == "text" and bool(self._text[:n].strip())
+        if kind == "text" and self._text[:n].strip():
+            self._said, self._is_behind = True, False
         self._text = self._text[n:]
         self._at = max(0, self._at - n)
 

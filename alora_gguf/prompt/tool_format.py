@@ -160,7 +160,7 @@ def _objects(opening: str, closing: str, name: str = "name", arguments: str = "a
     )
 
 
-_SAID_IN_SOURCE: tuple[tuple[str, ToolFormat], ...] = (  # of templates that write no calls, by what these say of them
+SAID_IN_SOURCE: tuple[tuple[str, ToolFormat], ...] = (  # of templates that write no calls, by what these say of them
     ("<|tool_call|> followed by a JSON list", _objects("<|tool_call|>", "", others=("<tool_call>",))),  # Granite 3.0 to 3.3
     (
         "<|tool_call_argument_begin|>",  # Kimi K2, which keeps count in a list that a sandbox does not let it change
@@ -187,7 +187,7 @@ def format_of(write: Write, source: str, *, several: bool, thought_end: str = ""
     found = _Written(write, several, thought_end).format(source)
     if found is not None and "to=functions." in found.tags and "<|channel|>commentary" in found.tags:
         return _HARMONY
-    return found or next((format for said, format in _SAID_IN_SOURCE if said in source), None)
+    return found or next((format for said, format in SAID_IN_SOURCE if said in source), None)
 
 
 class _Written:

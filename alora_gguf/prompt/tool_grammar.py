@@ -44,12 +44,14 @@ class ToolGrammar:
         thinking: Thinking | None = None,
         in_thought: bool = False,
         answer: Mapping[str, Any] | None = None,
+        after_text: bool = False,
     ) -> str:
         """Lark, with a rule `start`: calls of `tools`, the schemas of their arguments by their names.
 
         one        not several
         thinking   the model may think before it: then its words are free, and the constraint sees none of them
         answer     a schema of which JSON may come instead
+        after_text   white space may come before
 
         Raises PromptError for a schema that cannot be enforced, by the name of the tool.
         """
@@ -58,11 +60,12 @@ class ToolGrammar:
         again = "" if one or format.more is None else f" ({self._text(format.more)} call)*"
         calls = f"{self._text(format.start)} call{again} {self._text(format.end)}"
         names = [self._call(i, name, schema) for i, (name, schema) in enumerate(tools.items())]
-        before = ""
+        before = "WS? " if after_text else ""
+        if after_text or thinking is not None:
+            self._rules.append("WS: /[ \\n]{1,2}/")
         if thinking is not None:
             behind = " ".join(part for part in ("WS?", self._literal(thinking.turn)) if part)
             before = f"{behind} " if in_thought else f"({self._literal(thinking.start)} {behind})? "
-            self._rules.append("WS: /[ \\n]{1,2}/")
         body = "calls" if answer is None else f"(calls | {self._json(answer, 'json_schema', _GUIDANCE)})"
         return "\n".join([f"start: {before}{body}", f"calls: {calls}", f"call: {' | '.join(names)}", *self._rules])
 

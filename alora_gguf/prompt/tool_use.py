@@ -64,7 +64,7 @@ class ToolUse:
         thinking = self.thinking if from_start else None
         grammar = ToolGrammar(self.format, vocab.control_tokens)
         schema = None if answer is None else schema_of(answer)
-        text = grammar.of(self.tools, one=self.one, thinking=thinking, in_thought=self.in_thought, answer=schema)
+        text = grammar.of(self.tools, one=self.one, thinking=thinking, in_thought=self.in_thought, answer=schema, after_text=not from_start)
         return vocab.constraints.constraint("tools", text)
 
 

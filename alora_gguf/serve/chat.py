@@ -114,6 +114,10 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
     documents = given.get("documents") if body.documents is None else [d.model_dump(exclude_none=True) for d in body.documents]
     variables = _read(service, body, checked_variables({name: value for name, value in given.items() if name not in _OURS}))
     if body.tools:
+        try:
+            service.model.template.check({"tools": body.tools})
+        except PromptError as e:
+            raise Problem(400, str(e), param="tools") from e
         if variables.get("tools"):
             raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
         variables = {**variables, "tools": body.tools}

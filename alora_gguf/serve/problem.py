@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..errors import AloraError, ClosedError, ContextFullError, DecodeError, SequenceLimitError, UnknownAdapterError
 from ..text import printable
+from . import fields
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, (ClosedError, SequenceLimitError)):
         return Problem(503, str(error), headers={"Retry-After": "1"})
     if isinstance(error, AloraError) and not isinstance(error, DecodeError):
-        return Problem(400, str(error))
+        where = str(error).partition(":")[0]
+        return Problem(400, str(error), param=where if where in fields.ABOUT else None)
     _log.error("a request failed\n%s", "\n".join(printable(line, limit=1000) for line in "".join(format_exception(error)).splitlines()))
     return Problem(500, str(error) if isinstance(error, DecodeError) else "the server failed at this request; its log says why")
 

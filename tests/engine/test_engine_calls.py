@@ -334,12 +334,14 @@ def test_what_one_request_raises_ends_that_one(alone):
                 raise Broken("sampling")
             return self.own.sample(logits, **how)
         def take_forced(self, n): return self.own.take_forced(n)
+        def look_ahead(self, *_, **__): pass
         def free(self): self.own.free()
         is_over = False
 
     def broken(*_, **__):
         raise Broken("a callback")
 
+    def ahead(request): request.look_ahead = broken
     def sampler(request): request._sampler = Sampler(request._sampler, 2)
     def logprob(request): request._logprob = broken
     def chunk(request): request.on_chunk = broken
@@ -356,7 +358,7 @@ def test_what_one_request_raises_ends_that_one(alone):
     from alora_gguf.runtime.sampling import SamplingParams
     with opened() as model:
         wanted = model.conversation().ask("why", temperature=0, max_tokens=40, grammar="root ::= [a-z]+").text
-        for spoil in (sampler, logprob, chunk, begin, late, result, end):
+        for spoil in (ahead, sampler, logprob, chunk, begin, late, result, end):
             others = [model.conversation().ask("why", stream=True, temperature=0, max_tokens=40, grammar="root ::= [a-z]+") for _ in range(3)]
             call = Call()
             def prepare():

@@ -57,10 +57,10 @@ def bytes_vocabulary(out: Path) -> Path:
     return out
 
 
-def llama(vocab_of: Path, out: Path, pooling: int | None = None) -> Path:
+def llama(vocab_of: Path, out: Path, pooling: int | None = None, chat_template: str | None = None) -> Path:
     """A plain transformer, which does not repeat its prompt. pooling: llama.cpp's number of a way to make an embedding."""
     n_embd, n_head, n_ff = 64, 4, 64
-    writer, n_vocab, rng = _begin("llama", vocab_of, out, n_embd)
+    writer, n_vocab, rng = _begin("llama", vocab_of, out, n_embd, chat_template=chat_template)
     for key, value in (("feed_forward_length", n_ff), ("attention.head_count", n_head), ("rope.dimension_count", n_embd // n_head)):
         writer.add_uint32(f"llama.{key}", value)
     if pooling is not None:
@@ -162,11 +162,13 @@ def _reader(path: Path) -> gguf.GGUFReader:
     return gguf.GGUFReader(path)
 
 
-def _begin(architecture: str, vocab_of: Path, out: Path, n_embd: int, n_layer: int = 2):
+def _begin(architecture: str, vocab_of: Path, out: Path, n_embd: int, n_layer: int = 2, chat_template: str | None = None):
     reader = _reader(vocab_of)
     writer = gguf.GGUFWriter(out, architecture)
     for field in reader.fields.values():
-        if field.name.startswith("tokenizer."):
+        if field.name == "tokenizer.chat_template" and chat_template is not None:
+            writer.add_chat_template(chat_template)
+        elif field.name.startswith("tokenizer."):
             kind = field.types[0]
             writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     for key, value in (("context_length", 2048), ("embedding_length", n_embd), ("block_count", n_layer)):

@@ -15,6 +15,8 @@ from alora_gguf.convert.base.gguf_base import read_base
 from alora_gguf.errors import AloraError
 from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.io_yaml import IntrinsicIO
+from alora_gguf.prompt.tool_calls import ToolCalls
+from alora_gguf.prompt.tool_format import SAID_IN_SOURCE, Keys, Quoted, Tagged, ToolFormat
 from alora_gguf.runtime.vocab import load_vocab
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -126,7 +128,42 @@ def choice(data: bytes) -> None:
     _follow("choice", data.decode("utf-8", errors="replace").split("\n"))
 
 
-TARGETS = {target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice)}
+_PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "near": {"type": "object"}}}
+_TOOLS = {"weather": _PARAMETERS, "tide": {}}
+
+
+@cache
+def formats() -> list[ToolFormat]:
+    """One of each way to write arguments, and of each way to begin."""
+    found = [of for _, of in SAID_IN_SOURCE]
+    in_tags = Tagged(">\n<parameter=", ">\n", "\n</parameter"), Tagged("<k>", '" string="true">', "</v>", {"number": '" string="false">'})
+    for arguments in (*in_tags, Quoted('<|"|>'), "python", "json"):
+        found.append(ToolFormat(("<call>",), (), (";<call>",), ("</call>",), arguments, "<call>"))
+    key = Keys("name", "arguments")
+    found.append(ToolFormat(('{"name": "',), ('", "arguments": ',), None, ("}",), "json", "", key, "<stop>", ("<|python_tag|>",)))
+    found.append(ToolFormat(('<tool_call>{"name": "',), ('", "arguments": ',), None, ("}</tool_call>",), "json", "<tool_call>", key, "<stop>"))
+    return found
+
+
+def tool_calls(data: bytes) -> None:
+    """What a model says that has tools: whole and in single characters it is the same, and every character is accounted for."""
+    said, which = data[1:].decode("utf-8", errors="replace"), data[:1]
+    of = formats()[which[0] % len(formats())] if which else formats()[0]
+    read = []
+    for step in (1, len(said) or 1):
+        reader, at, text = ToolCalls(of, _TOOLS), 0, ""
+        events = [event for i in range(0, len(said), step) for event in reader.push(said[i : i + step])] + reader.flush()
+        for event in events:
+            text += said[at : at + event.n] if event.kind == "text" else ""
+            at += event.n
+        assert at == len(said) and all("\n" not in line for line in reader.warnings)
+        read.append((text, [(call.name, call.arguments) for call in reader.calls], reader.stopped))
+    assert repr(read[0]) == repr(read[1])
+
+
+TARGETS = {
+    target.__name__: target for target in (adapter, base, config, safetensors, io_yaml, activation, schema, regex, grammar, choice, tool_calls)
+}
 
 
 def run(target: str, data: bytes) -> None:
