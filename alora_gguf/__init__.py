@@ -49,8 +49,13 @@ if _TYPE_CHECKING:
     from .errors import UnknownAdapterError as UnknownAdapterError
     from .llama import Llama as Llama
     from .model import Model as Model
+    from .prompt.decision import Choice as Choice
+    from .prompt.decision import Predicate as Predicate
+    from .prompt.decision import Score as Score
     from .prompt.invocation import find_invocation as find_invocation
     from .reply import Chunk as Chunk
+    from .reply import Decision as Decision
+    from .reply import Decisions as Decisions
     from .reply import Reply as Reply
     from .reply import TokenLogprob as TokenLogprob
     from .reply import ToolCall as ToolCall
@@ -64,11 +69,14 @@ _HOME = {
     "AdapterMemoryError": "errors",
     "AdapterMismatchError": "errors",
     "AloraError": "errors",
+    "Choice": "prompt.decision",
     "Chunk": "reply",
     "ClosedError": "errors",
     "ContextFullError": "errors",
     "Conversation": "conversation.conversation",
     "ConversionError": "errors",
+    "Decision": "reply",
+    "Decisions": "reply",
     "DecodeError": "errors",
     "Document": "documents.document",
     "DocumentError": "errors",
@@ -80,11 +88,13 @@ _HOME = {
     "Model": "model",
     "ModelLoadError": "errors",
     "NoInvocationError": "errors",
+    "Predicate": "prompt.decision",
     "PromptError": "errors",
     "Reply": "reply",
     "ResultError": "errors",
     "SamplingParams": "runtime.sampling",
     "SavedConversationError": "errors",
+    "Score": "prompt.decision",
     "SequenceLimitError": "errors",
     "ServeError": "errors",
     "Stream": "engine.stream",

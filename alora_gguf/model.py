@@ -28,9 +28,10 @@ from .hub.library import intrinsics_of
 from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
+from .prompt.decision import Question, State, state_messages
 from .prompt.messages import Message, check_messages, checked_variables
 from .prompt.tools import Tool
-from .reply import Chunk, Reply
+from .reply import Chunk, Decision, Decisions, Reply
 from .runtime.library import log_to_stderr
 from .runtime.loading import check_number, load
 from .runtime.sampling import SamplingParams
@@ -379,9 +380,60 @@ class Model:
             on_full=on_full,
         )
 
+    @overload
+    def decide(
+        self,
+        state: State,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[False] = ...,
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        cache_salt: Hashable = ...,
+    ) -> Decisions: ...
+
+    @overload
+    def decide(
+        self,
+        state: State,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[True],
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+        cache_salt: Hashable = ...,
+    ) -> Stream[tuple[str, Decision], Decisions]: ...
+
+    def decide(
+        self,
+        state: State,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = None,
+        n_orders: int = 1,
+        seed: int = 0,
+        stream: bool = False,
+        on_decision: Callable[[str, Decision], Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        cache_salt: Hashable = None,
+    ) -> Decisions | Stream[tuple[str, Decision], Decisions]:
+        """Answers typed questions about a state: text, a value of JSON, or messages. As Conversation.decide; it is computed once for all of them.
+
+        Raises PromptError, UnknownAdapterError, NoInvocationError.
+        """
+        chat = self.conversation(messages=state_messages(state), chat_template_kwargs=chat_template_kwargs, cache_salt=cache_salt)
+        return chat.decide(questions, adapter=adapter, n_orders=n_orders, seed=seed, stream=stream, on_decision=on_decision)
+
     def clear_cache(self) -> None:
-        """Gives up every cell that no call under way uses."""
+        """Gives up every cell that no call under way uses, and what was decided by them."""
         self.check_open()
+        self.engine.scores.clear()
         self.engine.loop.call(self.engine.cache.clear)
 
     def restore(self, path: str | PathLike[str], *, cache_salt: Hashable = None, on_full: str = "error") -> Conversation:

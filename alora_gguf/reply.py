@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .errors import copied
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,74 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a typed question was answered: nothing is generated, it is read from what could come next.
+
+    kind            of the question: "predicate", "choice" or "score"
+    probabilities   of True and False, of each option, or of each level from 0 on; they sum to 1
+    likelihood      of an intrinsic whose io.yaml has one: what that makes of the probabilities
+    error           what it failed with, as in Reply: there are no probabilities then, and whoever reads what came of it gets the error
+    """
+
+    kind: str
+    probabilities: dict[Any, float]
+    usage: Usage
+    likelihood: float | None = None
+    error: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def probability(self) -> float:
+        """Of a predicate: that it is so. Of an intrinsic with a likelihood: that."""
+        self._check()
+        if self.kind != "predicate" and self.likelihood is None:
+            raise AttributeError(f"probability: expected a predicate's decision, got a {self.kind}'s; read its probabilities")
+        return self.probabilities[True] if self.likelihood is None else self.likelihood
+
+    @property
+    def choice(self) -> Any:
+        """The likeliest value."""
+        self._check()
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def score(self) -> float:
+        """The expected level."""
+        self._check()
+        if self.kind != "score":
+            raise AttributeError(f"score: expected a score's decision, got a {self.kind}'s; read its probabilities")
+        return float(sum(level * p for level, p in self.probabilities.items()))
+
+    @property
+    def confidence(self) -> float:
+        """1 where one value has all of the probability, 0 where all have the same: without the share that the entropy has of the greatest."""
+        self._check()
+        n = len(self.probabilities)
+        return 1.0 if n < 2 else max(0.0, 1.0 + sum(p * math.log(p) for p in self.probabilities.values() if p > 0) / math.log(n))
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise copied(self.error)
+
+
+class Decisions(dict[str, Decision]):
+    """Those of one call, by the names of the questions, in their order.
+
+    usage   of all together: what they share is counted once
+    """
+
+    def __init__(self, decisions: Mapping[str, Decision], usage: Usage):
+        super().__init__(decisions)
+        self.usage = usage
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What an intrinsic said of an answer's first `n_chars` characters and `n_calls` calls of tools; `error` if it could not."""
+    """What an intrinsic said of an answer's first `n_chars` characters and `n_calls` calls of tools, or a question's decision; `error` if there is none."""
 
     name: str
     n_chars: int
     reply: Reply | None
     error: Exception | None = None
     n_calls: int = 0
+    decision: Decision | None = None

@@ -36,7 +36,7 @@ _MARKS = {
     ),
 }
 _SLOW = {  # modules whose tests take seconds each
-    "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_doctor",
+    "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_decide_cli", "test_doctor",
     "test_doctor_adapter", "test_engine_cache", "test_engine_calls", "test_engine_jump", "test_engine_kept", "test_engine_loop", "test_engine_saved",
     "test_engine_stress", "test_engine_watch", "test_evaluate", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_here", "test_hostile_documents",
     "test_hub", "test_libraries", "test_lora_intrinsics", "test_names", "test_native_attention", "test_native_kernels", "test_native_rpc",

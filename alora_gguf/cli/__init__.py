@@ -8,9 +8,9 @@ import sys
 from ..errors import AloraError
 from ..text import printable
 from ..versions import VERSION, inside
-from . import bench, chat, doctor, eval, export, hub, listing, pull, rm, rpc, serve, show, train, verify
+from . import bench, chat, decide, doctor, eval, export, hub, listing, pull, rm, rpc, serve, show, train, verify
 
-COMMANDS = chat, serve, pull, listing, rm, show, verify, export, train, eval, bench, doctor, rpc
+COMMANDS = chat, decide, serve, pull, listing, rm, show, verify, export, train, eval, bench, doctor, rpc
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,19 +24,21 @@ from ..engine.state import Cells, digest_of, read_cells, write_cells
 from ..engine.stream import Stream, drain
 from ..errors import AloraError, ClosedError, ContextFullError, PromptError, SavedConversationError
 from ..prompt.builder import Prompt, Setting
+from ..prompt.decision import MOST_ORDERS, Question
 from ..prompt.io_yaml import documents_of, sampling_of
 from ..prompt.messages import Message, check_messages, checked_variables
 from ..prompt.token_history import Known
 from ..prompt.tool_use import tool_use
 from ..prompt.tools import Schema, Tool, choice_of, tools_of
 from ..prompt.window import check_on_full, dropped_line, n_to_drop, without_oldest
-from ..reply import Chunk, Reply, ToolCall, Usage, Verdict
+from ..reply import Chunk, Decision, Decisions, Reply, ToolCall, Usage, Verdict
 from ..runtime.sampling import SamplingParams
 from ..text import printable
 from ..versions import LLAMA_CPP_PYTHON
+from .panel import Panel, Posed, Where, posed
 from .saved import Saved
 from .turn import Turns
-from .watch import Watcher
+from .watch import Decided, Invoked, Judgement, Watcher, ends
 
 _MOST_ASIDES = 64
 
@@ -176,7 +178,7 @@ class Conversation:
         tools: Sequence[Tool] | None = ...,
         tool_choice: str | Mapping[str, Any] | None = ...,
         parallel_tool_calls: bool | None = ...,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[False] = ...,
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -193,7 +195,7 @@ class Conversation:
         tools: Sequence[Tool] | None = ...,
         tool_choice: str | Mapping[str, Any] | None = ...,
         parallel_tool_calls: bool | None = ...,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: Literal[True],
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -210,7 +212,7 @@ class Conversation:
         tools: Sequence[Tool] | None = ...,
         tool_choice: str | Mapping[str, Any] | None = ...,
         parallel_tool_calls: bool | None = ...,
-        watch: Sequence[str] = ...,
+        watch: Sequence[str] | Mapping[str, Question | str] = ...,
         watch_every: int | None = ...,
         stream: bool,
         on_text: Callable[[Chunk], Any] | None = ...,
@@ -226,7 +228,7 @@ class Conversation:
         tools: Sequence[Tool] | None = None,
         tool_choice: str | Mapping[str, Any] | None = None,
         parallel_tool_calls: bool | None = None,
-        watch: Sequence[str] = (),
+        watch: Sequence[str] | Mapping[str, Question | str] = (),
         watch_every: int | None = None,
         stream: bool = False,
         on_text: Callable[[Chunk], Any] | None = None,
@@ -245,8 +247,9 @@ class Conversation:
 
         `on_text` gets each chunk of the answer as it comes; with `stream` the chunks are iterated
         over instead, in a `for` or an `async for`, and `.result`, or `await` of the stream, is the Reply. `sampling` is as in SamplingParams.
-        The intrinsics in `watch` judge what has been said at each sentence, or every `watch_every`
-        tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks.
+        The intrinsics in `watch`, or its questions by names as in decide(), judge what has been said at each sentence, or every
+        `watch_every` tokens, and at the end: `on_verdict`, or the stream, gets each Verdict among the chunks. Where a Predicate
+        has `stop_above` or `stop_below`, the answer ends as by cancel() when its probability is that.
         Calls of tools are the reply's `tool_calls`: add_tool_result() takes what came of each, and ask() without content goes on.
         An answer that fails, or that its reader leaves before the end, is not added, and the question neither.
         Raises ContextFullError or PromptError.
@@ -260,7 +263,8 @@ class Conversation:
         choice = choice_of(tool_choice, wanted, parallel_tool_calls)
         if isinstance(watch, str):
             raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
-        watching = [self._engine.adapters.intrinsic(name) for name in dict.fromkeys(watch)]
+        asking = posed(watch, None, self._engine) if isinstance(watch, Mapping) and watch else {}
+        invoking = {} if asking else {name: self._engine.adapters.intrinsic(name) for name in watch}
         call: Call[Chunk | Verdict] = Call()
 
         def prepare() -> None:
@@ -289,7 +293,7 @@ class Conversation:
             )
             channel = call.channel
             turn.answered_by(request, partial(_keep_in, weakref.ref(self), request, prompt, asked, wanted, n_dropped))
-            if not watching:
+            if not (asking or invoking):
 
                 def reply() -> Reply:
                     turn.settle()
@@ -304,15 +308,24 @@ class Conversation:
                 self.submit(request)
                 return
 
-            def judge(adapter: Adapter, said: str, n_calls: int, tokens: list[int], on_end: Callable[[Request], None]) -> Request:
+            def judge(name: str, said: str, n_calls: int, tokens: list[int], on_end: Callable[[], None]) -> Judgement:
                 known = prompt.text + self._engine.prompts.control.spelled(tokens[request.n_prompt :]), tokens
-                answer = _answer(said, request.tool_calls[:n_calls])
-                fork = self.fork(adapter, [*kept, answer], known=known, background=True, chat_template_kwargs=variables)
-                fork.on_end = lambda: on_end(fork)
+                now = [*kept, _answer(said, request.tool_calls[:n_calls])]
+                if name in asking:
+                    panel = self.panel(
+                        {name: asking[name]}, now, lambda *_: None, on_end, known=known, background=True, chat_template_kwargs=variables
+                    )
+                    panel.start()
+                    return Decided(panel)
+                fork = self.fork(invoking[name], now, known=known, background=True, chat_template_kwargs=variables)
+                fork.on_end = on_end
                 self.submit(fork)
-                return fork
+                return Invoked(fork)
 
-            watcher = Watcher(request, watching, watch_every, judge, channel.put, channel.end)
+            def stops(verdict: Verdict) -> bool:
+                return verdict.name in asking and ends(verdict, asking[verdict.name].question)
+
+            watcher = Watcher(request, [*asking, *invoking], watch_every, judge, stops, channel.put, channel.end)
 
             def result() -> Reply:
                 turn.settle()
@@ -546,6 +559,99 @@ class Conversation:
 
         return results if stream else drain(results, on_item)
 
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[False] = ...,
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Decisions: ...
+
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: Literal[True],
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Stream[tuple[str, Decision], Decisions]: ...
+
+    @overload
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = ...,
+        n_orders: int = ...,
+        seed: int = ...,
+        stream: bool,
+        on_decision: Callable[[str, Decision], Any] | None = ...,
+        chat_template_kwargs: Mapping[str, Any] | None = ...,
+    ) -> Decisions | Stream[tuple[str, Decision], Decisions]: ...
+
+    def decide(
+        self,
+        questions: Mapping[str, Question | str],
+        *,
+        adapter: str | None = None,
+        n_orders: int = 1,
+        seed: int = 0,
+        stream: bool = False,
+        on_decision: Callable[[str, Decision], Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Decisions | Stream[tuple[str, Decision], Decisions]:
+        """Answers typed questions about what has been said, all in one batch; nothing is generated, and nothing is added.
+
+        questions   by names of yours: Predicate, Choice, Score; or the name of an intrinsic whose output is one of several values
+        adapter     that answers those that name none; without one, the base does
+        n_orders    ways to ask each, with its options in another order, whose probabilities are averaged; `seed` says which
+        chat_template_kwargs   what the chat template gets beside the conversation's own
+
+        Each is asked on a fork of the cache: in a user's turn behind the last message, and read from what could come next, by all of the
+        vocabulary. A template that thinks gets an empty thought. `on_decision`, or the stream, gets each as it is decided.
+        One that fails leaves the others theirs: its Decision has the `error`. A call that is cancelled has those that were decided.
+        Raises PromptError, UnknownAdapterError, NoInvocationError.
+        """
+        t_start = time.perf_counter()
+        self._check_open()
+        asked = posed(questions, adapter, self._engine)
+        for what, number in (("n_orders", n_orders), ("seed", seed)):
+            if not isinstance(number, int) or what == "n_orders" and not 1 <= number <= MOST_ORDERS:
+                raise PromptError(f"{what}: expected a whole number{f' from 1 to {MOST_ORDERS}' if what == 'n_orders' else ''}, got {number!r:.80}")
+        call: Call[tuple[str, Decision]] = Call()
+
+        def prepare() -> None:
+            panel = self.panel(
+                asked,
+                without_oldest(self.messages, self.n_dropped),
+                lambda name, made: call.channel.put((name, made)),
+                call.channel.end,
+                n_orders=n_orders,
+                seed=seed,
+                t_start=t_start,
+                chat_template_kwargs=chat_template_kwargs,
+            )
+            call.follow(panel.result, panel)
+            panel.start()
+
+        call.begin(prepare, aside=stream)
+        decided: Stream[tuple[str, Decision], Decisions] = Stream(call)
+
+        def on_item(item: tuple[str, Decision]) -> None:
+            if on_decision:
+                on_decision(*item)
+
+        return decided if stream else drain(decided, on_item)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the conversation with its cells, for Model.restore(): it goes on there without computing them again.
 
@@ -663,6 +769,22 @@ class Conversation:
             t_start=t_start,
             result_of=prompt.result_of,
         )
+
+    def panel(
+        self,
+        questions: Mapping[str, Posed],
+        messages: Sequence[Message],
+        on_decision: Callable[[str, Decision], None],
+        on_end: Callable[[], None],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        known: Known | None = None,
+        **options: Any,
+    ) -> Panel:
+        """Typed questions about messages, which are not submitted yet. known: a text and its tokens; options: as Panel's."""
+        self._check_open()
+        where = Where(self._engine, list(messages), self._setting(self._variables(chat_template_kwargs)), self._activations(), known)
+        return Panel(where, questions, on_decision, on_end, **options)
 
     def note_aside(self, aside: Aside) -> None:
         """That an intrinsic was asked so: save() keeps its cells too."""

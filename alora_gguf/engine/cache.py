@@ -104,17 +104,19 @@ class Cache:
 
     # use
 
-    def begin(self, keys: list[int], owner: object, n_stop: int, waits_for=lambda owner: True, n_most: int | None = None) -> Branch | None:
+    def begin(
+        self, keys: list[int], owner: object, n_stop: int, waits_for=lambda owner: True, n_most: int | None = None, n_least: int = 1
+    ) -> Branch | None:
         """A branch for the cells up to `n_stop` of a path, for `owner` to compute from its ready_end on.
 
         It shares the longest prefix that was ever computed; the path's last cell is left to compute,
         unless its logits are kept: then nothing is, and logits() has them. None: another owner, one that
-        `waits_for` accepts, is about to compute more of it. Where the logits of earlier cells are needed, the ones that
+        `waits_for` accepts, is about to compute more of it, `n_least` cells or more. Where the logits of earlier cells are needed, the ones that
         come after `n_most` are left to compute. Raises SequenceLimitError if every sequence is in use.
         """
         while True:
             best, n_best, source, n_coming = self._match(keys, waits_for, len(keys) if n_most is None else n_most)
-            if n_coming > n_best:
+            if n_coming >= n_best + n_least:
                 return None
             new = keys[n_best : n_stop if n_stop > n_best else len(keys)]
             goal = len(keys) if 0 < len(new) == len(keys) - n_best else None
@@ -326,7 +328,7 @@ class Cache:
         branch.seq = None
         if not branch.children:
             parent.children.remove(branch)
-            if self._context.rolls_back and parent is not self._root and not parent.children:
+            if self._context.rolls_back and parent is not self._root and parent.seq is None and not parent.children:
                 self._context.truncate(seq, parent.end)
                 self._hold(parent, seq)
                 return

@@ -14,6 +14,7 @@ from ..runtime.vocab import Vocab
 from .adapters import Registry
 from .cache import Cache
 from .loop import Loop
+from .scoring import Scores
 
 
 class Engine:
@@ -24,6 +25,7 @@ class Engine:
     adapters     by name
     loop         in which all calls advance
     prompts      messages to tokens; history: which tokens the texts in the cache have
+    scores       of labels, as they were found
     """
 
     def __init__(self, loaded: Loaded, *, chat_template: str | None, parse_special: bool, adapter_memory: int | None):
@@ -33,6 +35,7 @@ class Engine:
         self.loop = Loop(self.context, self.cache, self.adapters, partial(_free, self.adapters, self.context, self.vocab))
         self.fingerprint = cache(partial(base_fingerprint, self.path))  # adapters have it, and not the engine
         self.history = TokenHistory()
+        self.scores = Scores()
         self.prompts = PromptBuilder(
             self.vocab, partial(template_of, self.vocab, chat_template, self.path.name), self.history, parse_special=parse_special
         )

@@ -168,7 +168,7 @@ class Loop:
                 self._fail(request, e)
         outputs = self._decode(parts)
         for request, n in parts:
-            request.place.n_ready += n
+            request.note(n)
             request.served = t_start
         for (request, _), (first, n) in zip(parts, outputs):
             if n:
@@ -286,8 +286,8 @@ class Loop:
             except ContextFullError as e:
                 last = max(self._running, key=lambda r: (r.background, r.arrival))
                 n = parts[0][1]
-                if len(self._running) == 1 and n > 1 and last.place.ready_end + n > last.n_known:
-                    parts[:] = [(last, n - 1)]  # of what is forced, as much as there is room for
+                if len(self._running) == 1 and (less := last.less(n)):
+                    parts[:] = [(last, less)]
                     continue
                 parts[:] = [part for part in parts if part[0] is not last]
                 if len(self._running) > 1:
@@ -340,9 +340,7 @@ class Loop:
 
     def _let_go(self, request: Request) -> None:
         self._adapters.release(request.adapters)
-        if request.branch is not None:
-            self._cache.end(request.branch)
-            request.branch = None
+        request.leave(self._cache)
 
 
 def _call(function: Callable[[], Any], future: Future) -> None:
@@ -379,7 +377,7 @@ def _batches(parts: Sequence[tuple[Request, int]], on_cpu: bool) -> list[list[tu
     for request, n in parts:
         n = min(n, request.n_base)
         if n:
-            if n_last + n >= TILE:
+            if n_last + n >= TILE and not (batches and request.kin is not None and batches[-1][-1][0].kin is request.kin):
                 batches.append([])
                 n_last = 0
             batches[-1].append((request, n))

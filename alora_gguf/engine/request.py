@@ -51,6 +51,9 @@ class Request:
     what it follows. The first `n_known` of them are said.
     """
 
+    kin: object = None  # what requests have in common that go into one batch, because nearly all of their cells are the same
+    n_worth = 1  # cells that it waits for while another request computes them
+
     def __init__(
         self,
         prompt: Sequence[int],
@@ -134,7 +137,7 @@ class Request:
             self._label = cache.label(self.activations, self.n_prompt, self.cache_salt)
         n_stop = len(self._keys) if context.rolls_back else self.checkpoint
         n_most = self.n_known - 1 if self.params.logprobs and self.n_known < len(self.tokens) else None
-        self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background, n_most)
+        self.branch = cache.begin(self._keys, self, n_stop, lambda other: self.background or not other.background, n_most, self.n_worth)
         if self.branch is None:
             return False
         if self.n_cached is None:
@@ -144,6 +147,12 @@ class Request:
         for a in self.activations:
             context.activate(seq, a.adapter.handle, a.start, a.scale)
         return True
+
+    def leave(self, cache: Cache) -> None:
+        """Gives up its place, if it has one; what it computed stays there while there is room."""
+        if self.branch is not None:
+            cache.end(self.branch)
+            self.branch = None
 
     @property
     def place(self) -> Branch:
@@ -178,6 +187,14 @@ class Request:
         end = start + n
         first = self.n_known - 1 if self.params.logprobs else len(self.tokens) - 1
         return Span(self.place_seq, self.tokens[start:end], start, max(0, end - max(start, first)))
+
+    def less(self, n: int) -> int:
+        """With less than that of it where `n` tokens find no room and nobody else has any: of what is forced, one less. 0: it cannot be less."""
+        return n - 1 if self.place.ready_end + n > self.n_known else 0
+
+    def note(self, n: int) -> None:
+        """So many of the pending tokens are decoded."""
+        self.place.n_ready += n
 
     def look_ahead(self, workers: Workers) -> None:
         """Before its last token is decoded: has a worker look for what may follow."""

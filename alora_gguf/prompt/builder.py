@@ -93,6 +93,17 @@ class PromptBuilder:
     def control(self) -> ControlTokens:
         return ControlTokens(self.vocab, self.template, protects=not self._parse_special)
 
+    @cached_property
+    def answer_gap(self) -> str:
+        """The white space that the template writes between the generation prompt and an answer."""
+        question, answer = {"role": "user", "content": "Xquestionx"}, {"role": "assistant", "content": "Xanswerx"}
+        prompt = self.render([question], add_generation_prompt=True)
+        try:
+            gap, found, _ = self.render([question, answer], add_generation_prompt=False).removeprefix(prompt).partition("Xanswerx")
+        except PromptError:
+            return ""
+        return gap if found and not gap.strip() else ""
+
     # text
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool, setting: Setting = Setting(), mark: str = "") -> str:
@@ -238,6 +249,11 @@ class PromptBuilder:
             return None
         head, _, tail = text.rpartition(name)
         return [*said[:-1], {**said[-1], "content": protected(head) + name + protected(tail)}]
+
+    def protected(self, messages: Sequence[Message], setting: Setting) -> tuple[list[Message], Setting, str]:
+        """The messages and the setting with what people say in them marked, and the mark."""
+        mark = self.control.mark(messages, setting.documents, setting.variables)
+        return self.control.messages(messages, mark), self._protected(setting, mark), mark
 
     def _protected(self, setting: Setting, mark: str) -> Setting:
         """The setting with what people say in it marked."""

@@ -38,6 +38,16 @@ class Thinking:
         """Whether a rendered prompt leaves the thought open: it ends with `start`, so that the model's first word is thought."""
         return prompt.rstrip().endswith(self.start.strip())
 
+    def passed_by(self, prompt: str) -> str:
+        """What follows a rendered prompt where the model is not to think: an empty thought, or what stands before an answer without one."""
+        gap = "" if self.turn or self.answer else "\n\n"
+        if self.thinks_in(prompt):
+            n_lines = len(prompt) - len(prompt.rstrip("\n"))  # which some templates write behind the tag
+            return f"{gap[n_lines:]}{self.end}{gap}{self.turn}{self.answer}"
+        if prompt.rstrip().endswith((self.end + self.turn + self.answer).strip()) or self.answer and prompt.rstrip().endswith(self.answer.strip()):
+            return ""  # the template has written it
+        return self.answer or f"{self.start}{gap}{self.end}{gap}"
+
 
 # Where a pair has several forms of an answer, that with most strings comes first.
 _KNOWN = (

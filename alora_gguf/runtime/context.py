@@ -1,7 +1,8 @@
 """One llama_context: batches in, logits out, sequences and their activations. No policy."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +15,21 @@ from .rpc_relay import Relay, check_servers
 _POOLS = llama_cpp.LLAMA_POOLING_TYPE_MEAN, llama_cpp.LLAMA_POOLING_TYPE_CLS, llama_cpp.LLAMA_POOLING_TYPE_LAST
 
 
+class Place(NamedTuple):
+    """Where a token is, and the sequences that have it: each token behind it is in some of them."""
+
+    position: int
+    seq_ids: tuple[int, ...]
+
+
 class Span(NamedTuple):
-    """Tokens of one sequence, at the positions from `start` on."""
+    """Tokens of one sequence, at the positions from `start` on; or of a tree, each at its place, behind the one that it follows."""
 
     seq_id: int
     tokens: Sequence[int]
     start: int
     n_outputs: int = 1  # how many of the last tokens get logits
+    places: Sequence[Place] | None = None
 
 
 class Context:
@@ -88,18 +97,25 @@ class Context:
         self.check_open()
         check_servers(self._relays, DecodeError)
         ends, n = [], 0
+        several: dict[int, tuple[int, ...]] = {}  # sequences of the tokens that have more than one
         for span in spans:
             end = n + len(span.tokens)
             self._tokens[n:end] = span.tokens
-            self._pos[n:end] = np.arange(span.start, span.start + len(span.tokens))
-            self._seqs[n:end] = span.seq_id
+            if span.places is None:
+                self._pos[n:end] = np.arange(span.start, span.start + len(span.tokens))
+                self._seqs[n:end] = span.seq_id
+            else:
+                self._pos[n:end] = [place.position for place in span.places]
+                self._seqs[n:end] = [place.seq_ids[0] for place in span.places]
+                several.update((n + i, place.seq_ids) for i, place in enumerate(span.places) if len(place.seq_ids) > 1)
             self._outputs[n:end] = 0
             self._outputs[end - span.n_outputs : end] = 1
             ends.append(end - 1)
             n = end
         self._batch.n_tokens = n
         take_error()
-        status = llama_cpp.llama_decode(self.ptr, self._batch)
+        with self._shared(several):
+            status = llama_cpp.llama_decode(self.ptr, self._batch)
         if status == 1:
             raise ContextFullError(
                 f"context: expected room for {n} more tokens, got less: n_ctx is {self.n_ctx} for all conversations; "
@@ -111,6 +127,19 @@ class Context:
             llama_cpp.llama_synchronize(self.ptr)
             check_servers(self._relays, DecodeError)
         return ends
+
+    @contextmanager
+    def _shared(self, several: Mapping[int, tuple[int, ...]]) -> Iterator[None]:
+        """For the `with`, the batch's tokens at these indices are in several sequences."""
+        ids = {seq_ids: np.array(seq_ids, np.int32) for seq_ids in set(several.values())}
+        at = np.fromiter(several, np.int64, len(several))
+        own = self._seq_ptrs[at]
+        for i, seq_ids in several.items():
+            self._seq_ptrs[i], self._n_seqs[i] = ids[seq_ids].ctypes.data, len(seq_ids)
+        try:
+            yield
+        finally:
+            self._seq_ptrs[at], self._n_seqs[at] = own, 1
 
     def check_room(self, n: int) -> None:
         """Raises ContextFullError if `n` tokens fit in no state of the cache, before they are computed in vain."""

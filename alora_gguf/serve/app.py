@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from . import adapters, chat, embeddings, extract, messages, models, ollama, responses, tokens
+from . import adapters, chat, decisions, embeddings, extract, messages, models, ollama, responses, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
+from .decision_body import Decide, SystemOne
 from .guard import Guard
 from .incoming import Incoming
 from .openapi import document
@@ -31,6 +32,8 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback_only: bool 
         *responses.ENDPOINTS,
         *messages.ENDPOINTS,
         ("POST", "/v1/embeddings", embeddings.embed, Embeddings),
+        ("POST", "/v1/decisions", decisions.decisions, Decide),
+        ("POST", "/v1/systemone", decisions.systemone, SystemOne),
         ("GET", "/v1/models", models.models, None),
         ("GET", "/v1/models/{name:path}", models.model, None),
         ("POST", "/v1/load_lora_adapter", adapters.load, LoadAdapter),

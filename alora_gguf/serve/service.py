@@ -11,10 +11,12 @@ from typing import Any
 from anyio import to_thread
 
 from ..engine.adapter import Adapter
+from ..engine.stream import Stream
 from ..errors import UnknownAdapterError
 from ..model import Model
 from ..prompt.io_yaml import sampling_of
 from ..prompt.window import Windows
+from ..reply import Decisions, Reply
 from ..runtime.sampling import SamplingParams
 from .adapter_files import AdapterFiles
 from .body import Chat, Chooses, Generate
@@ -55,7 +57,7 @@ class Service:
         self.gate = Gate(limits.n_running, limits.n_waiting)
         self.reading = Gate(_N_READING, limits.n_waiting)  # documents
         self.metrics = Metrics(model, self.gate)
-        self._running: set[Generation] = set()
+        self._running: set[Generation | Stream[Any, Decisions]] = set()
 
     def adapter(self, body: Chooses) -> Adapter | None:
         """The adapter that a request asks for, in whichever of the ways; None: the base. Raises Problem for a name that nobody has."""
@@ -146,6 +148,24 @@ class Service:
             timer.cancel()
             generation.cancel()
             self._running.discard(generation)
+
+    async def decide(self, begin: Callable[[], Stream[Any, Decisions]]) -> Decisions:
+        """What comes of a stream of decisions, which is begun when it is its turn."""
+        await self.gate.enter()
+        try:
+            stream = begin()
+            self._running.add(stream)
+            late = Problem(504, f"answer: expected it within {self.limits.seconds:g} s, got a part of it; ask for less")
+            timer = asyncio.get_running_loop().call_later(self.limits.seconds, stream.cancel, late)
+            try:
+                decided = await stream
+            finally:
+                timer.cancel()
+                self._running.discard(stream)
+        finally:
+            self.gate.leave()
+        self.metrics.record([Reply("", decided.usage, "stop")])
+        return decided
 
     def end_all(self) -> None:
         """Ends what runs and what waits."""

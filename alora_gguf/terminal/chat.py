@@ -15,14 +15,16 @@ from ..documents.names import file_and_pages
 from ..documents.reader import read_document
 from ..engine.stream import Stream
 from ..errors import AloraError, PromptError
+from ..prompt.decision import question_in
 from ..prompt.messages import text_of
 from ..reply import Reply
 from ..text import human_bytes, printable
 from .screen import Screen
-from .summary import summary
+from .summary import decided, summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
+    "decide": ("TEXT", "how likely a statement is, or `Which? this | that`; nothing is said"),
     "doc": ("FILE", "attach a document: text, Markdown, HTML, PDF or DOCX; of a PDF also some pages, as /doc FILE 3-7"),
     "docs": ("", "list the documents"),
     "undo": ("", "take back the last question and its answer"),
@@ -35,7 +37,7 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
 LEAVE = "/quit", "/exit", "/bye"
 _FULL = 0.8  # of the context: from there on it is said
 NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
-OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if argument]
+OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if "FILE" in argument]
 
 
 class Chat:
@@ -122,6 +124,8 @@ class Chat:
             self._fail(f"{printable(message, 80)}: no such command; {self._meant(name)}")
         elif name in ("doc", "save", "resume"):
             self._with_file(name, argument)
+        elif name == "decide":
+            self._decide(argument)
         elif name == "all":
             self._invoke(self._adapters, as_table=True)
         elif name == "docs":
@@ -193,6 +197,16 @@ class Chat:
                 show([(name, "", "", text) for name, text in said.items()])
             show([(name, str(_reused(reply)), str(_decoded(reply)), summary(reply, name)) for name, reply in stream.result.items()])
         return stream.result
+
+    def _decide(self, question: str) -> None:
+        if not question:
+            raise PromptError("/decide: expected a statement or a question behind it, got none")
+        began = time.perf_counter()
+        with cancel_on_sigint(self._conversation.decide({"": question_in(question)}, stream=True)) as stream:
+            decisions = stream.result
+        for decision in decisions.values():
+            self._screen.line(decided(decision), "error" if decision.error else "summary")
+        self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled")], began)
 
     def _with_file(self, command: str, argument: str) -> None:
         path = Path(os.path.expanduser(argument)) if argument else self._path

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
-from ..reply import Reply
+from ..reply import Decision, Reply
 from ..text import printable
+
+_MOST = 5  # options in a line
 
 
 def summary(reply: Reply, intrinsic: str = "") -> str:
@@ -35,3 +37,16 @@ def _named(name: str, value: float | str, intrinsic: str) -> str:
 def _unwrapped(value: Any) -> tuple[str, Any]:
     """The name and value of an object's only field; no name for anything else."""
     return next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else ("", value)
+
+
+def decided(decision: Decision) -> str:
+    """One line of a decision: the probability, the likeliest options first, or the expected level."""
+    if decision.error is not None:
+        return f"error: {printable(str(decision.error), limit=2000)}"
+    if decision.kind == "predicate":
+        return f"{'yes' if decision.choice else 'no'}, {decision.probability:.2f}"
+    if decision.kind == "score":
+        return f"{decision.score:.2f} of 0 to {len(decision.probabilities) - 1}"
+    ordered = sorted(decision.probabilities.items(), key=lambda pair: -pair[1])
+    more = f", and {len(ordered) - _MOST} more" if len(ordered) > _MOST else ""
+    return ", ".join(f"{printable(str(value))} {p:.2f}" for value, p in ordered[:_MOST]) + more

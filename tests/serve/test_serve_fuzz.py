@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
+from alora_gguf.serve.decision_body import Decide, SystemOne
 from alora_gguf.serve.messages.body import Counted, Messages
 from alora_gguf.serve.ollama import bodies as ollama
 from alora_gguf.serve.responses.body import Responses
@@ -29,6 +30,8 @@ VALID = {
     "/v1/messages": (Messages, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/messages/count_tokens": (Counted, {"messages": [{"role": "user", "content": "Hi"}]}),
     "/v1/embeddings": (bodies.Embeddings, {"input": "Hi"}),
+    "/v1/decisions": (Decide, {"input": "Hi", "questions": [{"type": "predicate", "instructions": "Is it?"}]}),
+    "/v1/systemone": (SystemOne, {"state": "Hi", "questions": {"q": {"type": "choice", "criteria": {"a": None, "b": None}}}}),
     "/tokenize": (bodies.Tokenize, {"content": "Hi"}),
     "/detokenize": (bodies.Detokenize, {"tokens": [1, 2]}),
     "/apply-template": (bodies.Chat, {"messages": [{"role": "user", "content": "Hi"}]}),
