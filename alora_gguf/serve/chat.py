@@ -122,10 +122,6 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         if variables.get("tools"):
             raise Problem(400, "tools: expected them in one place, got some in chat_template_kwargs too; give them once", param="tools")
         variables = {**variables, "tools": body.tools}
-        try:
-            service.model.template.check({"tools": body.tools})
-        except PromptError as e:
-            raise Problem(400, str(e), param="tools") from e
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
     messages = [message.plain for message in body.messages]
     n_dropped = _n_to_drop(service, body, messages, setting)
