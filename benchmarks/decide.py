@@ -7,7 +7,7 @@ some 25 tokens with what the chat template writes around it.
 
 cached   chat.decide(): the conversation is in the cache
 batch    one decode of the very same tokens, each question in a sequence of its own behind the conversation, base only, nothing read of it
-words    as cached, with options whose own words are the labels, a tree of tokens behind each question
+words    as cached, with options whose own words are the labels, a tree of tokens behind each question; these questions are longer
 anew     model.decide() with nothing in the cache: the state once, then all questions
 each     the same with one question at a time, each on the state anew, as a model of its own reads it for each request
 """
