@@ -1,0 +1,117 @@
+import { byId, element } from "./element.js";
+import { count, extract } from "./server.js";
+
+const number = new Intl.NumberFormat("en");
+const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini|log|sql|css|[cm]?[jt]sx?|py|rb|rs|go|java|kt|swift|c|h|cc|cpp|hpp|cs|sh|r|lua|php)$/i;
+
+/** The documents of a conversation, where it is written. `onChange` is called when there are others. */
+export class Documents {
+  most = Infinity; // tokens of a conversation
+
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.list = byId("documents");
+    this.reading = new Set();
+    this.documents = [];
+    const files = byId("files");
+    byId("attach").onclick = () => files.click();
+    files.onchange = () => {
+      this.add([...files.files]);
+      files.value = "";
+    };
+    const brings = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
+    addEventListener("dragover", (event) => {
+      if (!brings(event)) return;
+      event.preventDefault();
+      document.body.classList.add("dropping");
+    });
+    addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+    addEventListener("drop", (event) => {
+      document.body.classList.remove("dropping");
+      if (!brings(event)) return;
+      event.preventDefault();
+      this.add([...event.dataTransfer.files]);
+    });
+    byId("input").addEventListener("paste", (event) => {
+      if (!event.clipboardData.files.length) return;
+      event.preventDefault();
+      this.add([...event.clipboardData.files]);
+    });
+  }
+
+  /** Those of the conversation that is open; the array is its own. */
+  show(documents) {
+    this.documents = documents;
+    this.list.replaceChildren(...documents.map((document) => this.row(document)));
+    this.list.hidden = !this.list.children.length;
+  }
+
+  /** Until all that were given are read. */
+  async read() {
+    await Promise.all(this.reading);
+  }
+
+  add(files) {
+    for (const file of files) {
+      const work = this.addOne(file).finally(() => this.reading.delete(work));
+      this.reading.add(work);
+    }
+  }
+
+  async addOne(file) {
+    const into = this.documents;
+    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name" }, file.name), element("span", { className: "size" }, "reading…"));
+    this.list.append(row);
+    this.list.hidden = false;
+    try {
+      const { title, text, kind } = await textOf(file);
+      if (!text.trim()) throw new Error("expected text, got none; check the file");
+      const read = { title: title || file.name, text, kind, tokens: await count(text).catch(() => null) };
+      into.push(read);
+      row.replaceWith(this.row(read));
+      this.onChange();
+    } catch (e) {
+      row.ariaBusy = "false";
+      row.classList.add("refused");
+      row.lastChild.textContent = e.message;
+      row.append(remover(file.name, () => this.drop(row)));
+    }
+  }
+
+  row(given) {
+    const { title, text, tokens } = given;
+    const size = tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`;
+    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size));
+    if (tokens > this.most) {
+      row.classList.add("refused");
+      row.lastChild.textContent += `, more than the context of ${number.format(this.most)}`;
+    }
+    row.append(remover(title, () => {
+      this.documents.splice(this.documents.indexOf(given), 1);
+      this.drop(row);
+      this.onChange();
+    }));
+    return row;
+  }
+
+  drop(row) {
+    row.remove();
+    this.list.hidden = !this.list.children.length;
+    (this.list.querySelector("button") ?? byId("input")).focus();
+  }
+}
+
+function remover(name, onclick) {
+  return element("button", { type: "button", className: "act", ariaLabel: `Remove ${name}`, onclick }, "×");
+}
+
+/** Plain text is read here; what is something else, or in another encoding, is for the server. */
+async function textOf(file) {
+  if (PLAIN.test(file.name) || /^text\/(plain|markdown|csv)/.test(file.type)) {
+    try {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+      if (!text.includes("\0")) return { title: file.name, text, kind: "text" };
+    } catch { /* the server knows more encodings */ }
+  }
+  return extract(file);
+}

@@ -1,0 +1,19 @@
+import { byId, element } from "./element.js";
+
+/** What can be tried at once, from examples.json, which the tests ask the real intrinsics. An example is {say, ask}: messages that are
+ * sent one after the other, and the intrinsics that are asked behind the last. */
+export async function offerExamples(onChosen) {
+  const examples = await (await fetch("examples.json")).json();
+  byId("examples").append(...examples.map((example) => {
+    const [first, ...more] = example.say;
+    const button = element("button", { type: "button", className: "quiet", onclick: () => onChosen(example) }, first);
+    for (const text of more) button.append(element("span", { className: "then" }, `Then: ${text}`));
+    return element("li", {}, button);
+  }));
+}
+
+/** What each intrinsic is for, as far as somebody wrote it. */
+export function describe(intrinsics) {
+  const about = intrinsics.filter(({ description }) => description);
+  byId("about").replaceChildren(...about.flatMap(({ id, description }) => [element("dt", {}, id), element("dd", {}, description)]));
+}
