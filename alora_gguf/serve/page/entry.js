@@ -15,7 +15,7 @@ export class Entry {
     const { role } = message;
     this.body = element(role === "assistant" ? "div" : "p", { className: "text" });
     this.markdown = role === "assistant" ? new Markdown(this.body) : null;
-    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "text" }));
+    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside" }));
     this.tools = element("ul", { className: "tools", ariaLabel: "Calls of tools", hidden: true });
     this.notes = element("div", { className: "notes" });
     this.tray = element("div", { className: "acts" });

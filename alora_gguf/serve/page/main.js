@@ -17,25 +17,27 @@ import { asMarkdown, conversationOf, fileName, save } from "./transfer.js";
 
 const OPEN = "alora-open"; // the conversation of this tab
 
-const store = await Store.open();
+const opened = Store.open().then(begin);
 const settings = new Settings();
 const documents = new Documents(() => keep());
 const composer = new Composer({
-  onSend: (text) => {
+  onSend: async (text) => {
+    await opened;
     drafts.keep(talk.at.id, "");
     talk.send(text);
   },
   onStop: () => talk.stop(),
   onIntrinsic: (about) => talk.judge(about),
   onAll: (all) => talk.judgeAll(all),
-  onText: (text) => {
+  onText: async (text) => {
+    await opened;
     drafts.keep(talk.at.id, text);
     if (!talk.at.messages.length) keep();
   },
 });
 const talk = new Talk({ strip: new Strip(), gauge: new Gauge(), composer, documents, settings, keep });
 const shelf = new Shelf({ open, rename, remove, restore, save: saveAs, take });
-let served = [], removed = null;
+let store, served = [], removed = null;
 
 talk.thread = new Thread(byId("thread"), byId("welcome"), {
   edit: (message, text) => talk.edit(message, text),
@@ -63,15 +65,15 @@ async function list() {
 }
 
 /** Opens one that was kept, or a new one where none was. */
-async function open(id, focus) {
+async function open(id) {
   const kept = id && (await store.get(id));
-  await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }), focus);
+  await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
+  composer.fill(drafts.of(talk.at.id));
 }
 
-function show(conversation, focus = true) {
+function show(conversation) {
   sessionStorage.setItem(OPEN, conversation.id);
   talk.open(conversation);
-  composer.fill(drafts.of(conversation.id), focus);
   return list();
 }
 
@@ -87,7 +89,7 @@ async function remove() {
   removed = { id, body: await store.get(id), draft };
   drafts.keep(id, "");
   await store.remove(id);
-  await show(new Conversation());
+  await open();
   shelf.removed(name || shortened(draft));
 }
 
@@ -96,9 +98,9 @@ async function restore() {
   removed = null;
   shelf.removed(null);
   drafts.keep(body.id, draft);
-  const conversation = Conversation.opened(body);
-  await show(conversation);
-  await keep(conversation);
+  await show(Conversation.opened(body));
+  composer.fill(draft);
+  await keep();
 }
 
 function saveAs(kind) {
@@ -111,7 +113,8 @@ async function take(file) {
   try {
     const conversation = conversationOf(await file.text(), file.name);
     await show(conversation);
-    await keep(conversation);
+    composer.fill("");
+    await keep();
     shelf.close();
   } catch (e) {
     shelf.failed(e.message);
@@ -142,19 +145,29 @@ async function meet() {
   talk.refresh("");
 }
 
-byId("new").onclick = () => {
+/** What this tab had open, or a new conversation; what is written already stays. */
+async function begin(found) {
+  store = found;
+  store.onchange = async (id) => {
+    const kept = id === talk.at.id && !document.querySelector("[aria-busy=true]") && (await store.get(id)); // another tab has gone on with it
+    if (kept && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
+    else await list();
+  };
+  byId("forgets").hidden = store.lasts;
+  const id = sessionStorage.getItem(OPEN), kept = id && (await store.get(id));
+  await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
+  if (composer.input.value) drafts.keep(talk.at.id, composer.input.value);
+  else composer.fill(drafts.of(talk.at.id), false);
+}
+
+byId("new").onclick = async () => {
+  await opened;
   shelf.close();
   shelf.removed((removed = null));
-  show(new Conversation());
+  await open();
   byId("status").textContent = "New conversation";
 };
-byId("forgets").hidden = store.lasts;
-store.onchange = async (id) => {
-  const kept = id === talk.at.id && !document.querySelector("[aria-busy=true]") && (await store.get(id)); // another tab has gone on with it
-  if (kept && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept), false);
-  else await list();
-};
-await open(sessionStorage.getItem(OPEN), false);
+await opened;
 await offerExamples(tryOut);
 try {
   await meet();

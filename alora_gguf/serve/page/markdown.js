@@ -137,8 +137,9 @@ function code(text, language) {
 
 /** A text that has not ended, with what is open at its end closed, from this character on. */
 export function closed(text, from = 0) {
-  if (inFence(text.slice(from))) return text.replace(/\n[ \t]*[`~]+$/, "\n");
-  const begin = Math.max(from, text.lastIndexOf("\n\n") + 1), line = text.lastIndexOf("\n") + 1;
+  const fence = fenceIn(text.slice(from));
+  if (fence.open) return text.replace(/(^|\n)[ \t]*(```+|~~~+)[^\n]*$|(?<=\n)[ \t]*[`~]+$/, "$1"); // which language, and whether it ends
+  const begin = Math.max(from + fence.end, text.lastIndexOf("\n\n") + 1), line = text.lastIndexOf("\n") + 1;
   let tail = text.slice(begin);
   if (/^\s*([-*+#>`~|=_:\s]+|\d+[.)]?)$/.test(text.slice(line))) tail = tail.slice(0, Math.max(0, line - begin)).trimEnd(); // what it begins is not known yet
   if (/^\s*\|[^\n]*\n?$/.test(tail)) tail = ""; // nor whether it is a table's
@@ -161,11 +162,15 @@ export function closed(text, from = 0) {
   return text.slice(0, begin) + tail;
 }
 
-function inFence(text) {
-  let fence = "";
-  for (const [, marks, rest] of text.matchAll(/^[ \t]*(`{3,}|~{3,})(.*)$/gm)) {
+/** Whether code is open at the end of a text, and where the last that is not ended. */
+function fenceIn(text) {
+  let fence = "", end = 0;
+  for (const { 0: line, 1: marks, 2: rest, index } of text.matchAll(/^[ \t]*(`{3,}|~{3,})(.*)$/gm)) {
     if (!fence) fence = marks;
-    else if (marks.startsWith(fence) && !rest.trim()) fence = "";
+    else if (marks.startsWith(fence) && !rest.trim()) {
+      fence = "";
+      end = index + line.length;
+    }
   }
-  return Boolean(fence);
+  return { open: Boolean(fence), end };
 }

@@ -25,7 +25,9 @@ export class Settings {
       event.preventDefault();
       this.dialog.close();
     };
-    this.dialog.onclick = (event) => event.target === this.dialog && this.dialog.close(); // beside it
+    this.dialog.onclick = (event) => {
+      if (event.target === this.dialog) this.dialog.close(); // beside it
+    };
   }
 
   /** Offers what the model's template can: /v1/models' chat_template. */
