@@ -8,7 +8,7 @@ from live import running
 
 playwright = pytest.importorskip("playwright.sync_api")
 without_browser = pytest.mark.skipif(chromium() is None, reason="expected Chromium, got none: apt install chromium")
-playwright.expect.set_options(timeout=20_000)
+playwright.expect.set_options(timeout=60_000)
 
 IO_YAML = """
 model: ~
@@ -57,10 +57,9 @@ def open_page(chrome, site):
         if context is None:
             contexts.append(context := chrome.new_context(**{"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 800}, **options}))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: (print("PAGEERROR", error), errors.append(str(error))))
-        page.on("console", lambda m: print("CONSOLE", m.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if "Security Policy" in message.text else None)
         talk = Talk(page)
         page.goto(url)

@@ -1,6 +1,7 @@
 """The web page, in a real Chromium: what it keeps in the browser, and what goes in and out of it."""
 
 import json
+import re
 
 import pytest
 from browser import streamed
@@ -181,7 +182,7 @@ def test_documents(open_page):
             error = {"message": "broken.pdf: expected a PDF, got something else; check the file", "type": "invalid_request_error"}
             route.fulfill(status=400, json={"error": error})
         else:
-            route.fulfill(json={"title": "The timetable", "text": "The ferry leaves at nine.", "kind": "pdf"})
+            route.fulfill(json={"title": "The timetable", "text": "The ferry leaves at nine.", "kind": "pdf", "pages": 40, "note": "page 3 has no text"})
 
     talk.page.route("**/extract?*", extract)
     talk.attach(("notes.txt", "text/plain", "Wörter.".encode()), ("time table.pdf", "application/pdf", b"%PDF-1.7 ..."))
@@ -191,6 +192,7 @@ def test_documents(open_page):
     assert asked == [("name=time%20table.pdf", b"%PDF-1.7 ...")]
     n = talk.page.request.post(f"{talk.page.url}tokenize", data={"content": "Wörter.", "add_special": False}).json()["count"]
     expect(listed.filter(has_text="notes.txt")).to_contain_text(f"{n} tokens")
+    expect(listed.filter(has_text="The timetable")).to_have_text(re.compile(r"40 pages, \d+ tokens, page 3 has no text"))
     talk.ask("When?")
     documents = {d["title"]: d["text"] for d in talk.bodies[-1]["documents"]}
     assert documents == {"notes.txt": "Wörter.", "The timetable": "The ferry leaves at nine."}
@@ -236,7 +238,7 @@ def test_settings(open_page):
     talk.more = {}
     talk.button("Settings").click()
     expect(talk.page.get_by_label("Thinking", exact=True)).to_be_hidden()  # this model's template has none
-    for name, value in {"System message": "Be brief.", "Temperature": "0.7", "Top-p": "0.9", "Tokens of an answer": "5"}.items():
+    for name, value in {"System message": "Be brief.", "Temperature": "0.7", "Top-p": "0.9", "Max tokens": "5"}.items():
         talk.page.get_by_label(name).fill(value)
     talk.button("Done").click()
     talk.page.reload()

@@ -6,7 +6,7 @@ const SAID = ["role", "content", "reasoning_content", "tool_calls", "tool_call_i
  *            cards {name: {text, result, ...}}, tokens (of the prompt and the answer), warnings, ended ("length", "stopped") and
  *            unanswered: why a question has no answer and is not part of what is said
  * last       the id of the last one that is shown
- * documents  {title, text, kind, tokens}; calls: what the strip shows
+ * documents  {title, text, kind, pages, note, tokens}; calls: what the strip shows
  */
 export class Conversation {
   constructor(kept = {}) {

@@ -64,9 +64,9 @@ export class Documents {
     this.list.append(row);
     this.list.hidden = false;
     try {
-      const { title, text, kind } = await textOf(file);
+      const { title, text, kind, pages, note } = await textOf(file);
       if (!text.trim()) throw new Error("expected text, got none; check the file");
-      const read = { title: title || file.name, text, kind, tokens: await count(text).catch(() => null) };
+      const read = { title: title || file.name, text, kind, pages, note, tokens: await count(text).catch(() => null) };
       into.push(read);
       row.replaceWith(this.row(read));
       this.onChange();
@@ -79,9 +79,9 @@ export class Documents {
   }
 
   row(given) {
-    const { title, text, tokens } = given;
-    const size = tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`;
-    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size));
+    const { title, text, tokens, pages, note } = given;
+    const size = [pages > 1 && `${number.format(pages)} pages`, tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
+    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
     if (tokens > this.most) {
       row.classList.add("refused");
       row.lastChild.textContent += `, more than the context of ${number.format(this.most)}`;

@@ -1,7 +1,8 @@
 import { byId, element } from "./element.js";
 
-/** What can be tried at once, from examples.json, which the tests ask the real intrinsics. An example is {say, ask}: messages that are
- * sent one after the other, and the intrinsics that are asked behind the last. */
+/** What can be tried at once, from examples.json. An example is {say, ask}: messages that are sent one after the other, and the
+ * intrinsics that are asked behind the last, with what they have to say there: whether it is likely, or which text. That is for a test,
+ * which holds that the real ones do. */
 export async function offerExamples(onChosen) {
   const examples = await (await fetch("examples.json")).json();
   byId("examples").append(...examples.map((example) => {

@@ -127,7 +127,7 @@ async function tryOut({ say, ask }) {
     await talk.send(text);
     if (talk.at !== at || at.path.at(-1).role !== "assistant" || at.path.at(-1).ended === "stopped") return;
   }
-  for (const about of served) if (ask.includes(about.id) && at.judged(about.invoked_after)) talk.judge(about);
+  talk.judgeAll(served.filter(({ id, invoked_after: role }) => id in ask && at.judged(role)));
 }
 
 /** Learns what the server serves. */
@@ -139,6 +139,7 @@ async function meet() {
   byId("base").textContent = base.id;
   document.title = `${base.id} – alora`;
   settings.offer(base.chat_template);
+  documents.show(talk.at.documents);
   const intrinsics = served.filter((model) => model.intrinsic);
   composer.offer(intrinsics);
   describe(intrinsics);
