@@ -53,8 +53,9 @@ def settle(page: Page) -> None:
     expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=120_000)
 
 
-def more(page: Page, shot) -> None:
-    """What else there is to see."""
+def more(page: Page, path: Path) -> None:
+    """What else there is to see, each beside `path`."""
+    shot = lambda what: page.screenshot(path=f"{path}-{what}.png")
     page.route(CHAT, lambda route: route.fulfill(content_type="text/event-stream", body=streamed(*pieces(MARKDOWN), prompt=340, cached=300)))
     page.locator("#new").click()
     shot("first")
@@ -85,7 +86,7 @@ def main() -> None:
                 talk(page, url)
                 page.screenshot(path=folder / f"{name}.png")
                 if sys.argv[1:]:
-                    more(page, lambda what: page.screenshot(path=folder / f"{name}-{what}.png"))
+                    more(page, folder / name)
             if not sys.argv[1:]:
                 record("page.png")
     finally:

@@ -5,11 +5,11 @@ import json
 import re
 
 import pytest
-from browser import pieces, streamed
+from browser import chromium, pieces, streamed
 from live import running
-from pages import chrome, open_page, playwright, site, without_browser  # noqa: F401
 
-pytestmark = without_browser
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(chromium() is None, reason="expected Chromium, got none: apt install chromium")
 expect = playwright.expect
 ENDLESS = {"structured_outputs": {"grammar": 'root ::= ("on " | "off ") root'}, "max_tokens": 1500}
 HOSTILE = "<img src=x onerror=document.pwned=1><script>document.pwned=1</script>"
@@ -361,7 +361,9 @@ def test_thoughts_are_folded_tool_calls_shown_and_warnings_said(open_page):
     talk = open_page()
     call = {"index": 0, "id": "c1", "function": {"name": "look_up", "arguments": ""}}
     more = [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in ('{"place":', ' "Bern"}')]
-    talk.said = streamed({"reasoning_content": "First I "}, {"reasoning_content": "look."}, {"tool_calls": [call]}, *more, warnings=["two turns were left out"])
+    talk.said = streamed(
+        {"reasoning_content": "First I "}, {"reasoning_content": "look."}, {"tool_calls": [call]}, *more, warnings=["two turns were left out"]
+    )
     talk.ask("Where?")
     answer = talk.message("assistant")
     thought = answer.locator("details")

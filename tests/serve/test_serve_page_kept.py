@@ -4,10 +4,10 @@ import json
 import re
 
 import pytest
-from browser import streamed
-from pages import chrome, open_page, playwright, site, without_browser  # noqa: F401
+from browser import chromium, streamed
 
-pytestmark = without_browser
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(chromium() is None, reason="expected Chromium, got none: apt install chromium")
 expect = playwright.expect
 ENDLESS = {"structured_outputs": {"grammar": 'root ::= ("on " | "off ") root'}, "max_tokens": 1500}
 
@@ -182,7 +182,9 @@ def test_documents(open_page):
             error = {"message": "broken.pdf: expected a PDF, got something else; check the file", "type": "invalid_request_error"}
             route.fulfill(status=400, json={"error": error})
         else:
-            route.fulfill(json={"title": "The timetable", "text": "The ferry leaves at nine.", "kind": "pdf", "pages": 40, "note": "page 3 has no text"})
+            route.fulfill(
+                json={"title": "The timetable", "text": "The ferry leaves at nine.", "kind": "pdf", "pages": 40, "note": "page 3 has no text"}
+            )
 
     talk.page.route("**/extract?*", extract)
     talk.attach(("notes.txt", "text/plain", "Wörter.".encode()), ("time table.pdf", "application/pdf", b"%PDF-1.7 ..."))
@@ -300,7 +302,10 @@ def test_a_conversation_is_saved_and_taken_in_again(open_page, site, tmp_path):
         talk.button("Save as Markdown").click()
     caught.value.save_as(tmp_path / "saved.md")
     saved = (tmp_path / "saved.md").read_text()
-    assert saved.startswith("# Is it raining?\n\nDocuments:\n\n- notes.txt\n\n## You\n\nIs it raining?\n\n> **asked**: yes likelihood ") and text in saved
+    assert (
+        saved.startswith("# Is it raining?\n\nDocuments:\n\n- notes.txt\n\n## You\n\nIs it raining?\n\n> **asked**: yes likelihood ")
+        and text in saved
+    )
     talk.page.locator("#import-file").set_input_files(tmp_path / "saved.json")
     expect(talk.kept).to_have_count(2)
     expect(talk.button("Remove notes.txt")).to_be_visible()
@@ -326,7 +331,9 @@ def test_tools_of_a_conversation_that_was_taken_in_are_shown_and_sent(open_page,
     assert talk.bodies[-1]["messages"][:3] == messages and talk.bodies[-1]["tools"] == tools
 
 
-@pytest.mark.parametrize("text", ["no JSON", "{}", '{"messages": []}', '{"messages": [{"role": 1}]}', "3"], ids=["text", "empty", "none", "odd", "number"])
+@pytest.mark.parametrize(
+    "text", ["no JSON", "{}", '{"messages": []}', '{"messages": [{"role": 1}]}', "3"], ids=["text", "empty", "none", "odd", "number"]
+)
 def test_what_is_no_conversation_is_refused_in_a_line(open_page, tmp_path, text):
     (tmp_path / "odd.json").write_text(text)
     talk = open_page()
