@@ -44,6 +44,7 @@ class Talk:
         """(text, result, usage) of the answer that `act` makes the page ask for, when all of it is on the page."""
         with self.page.expect_response(CHAT) as caught:
             act()
+        assert caught.value.ok, caught.value.text()
         chunks = [json.loads(line[6:]) for line in caught.value.text().splitlines() if line.startswith("data: {")]
         self.rest()
         choices = [c for chunk in chunks for c in chunk["choices"]]

@@ -126,7 +126,8 @@ def test_two_tabs_of_one_browser(open_page):
 
 def test_where_the_browser_keeps_nothing_it_says_so(open_page, site, chrome):
     with chrome.new_context(viewport={"width": 1280, "height": 800}) as context:
-        context.add_init_script("Object.defineProperty(window, 'indexedDB', {get() { throw new Error('no') }})")
+        areas = ("indexedDB", "localStorage", "sessionStorage")
+        context.add_init_script("".join(f"Object.defineProperty(window, '{area}', {{get() {{ throw new Error('no') }}}});" for area in areas))
         talk = open_page(context=context)
         expect(talk.page.get_by_text("This browser keeps nothing for this page")).to_be_visible()
         talk.ask("First.")

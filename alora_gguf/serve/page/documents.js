@@ -4,15 +4,18 @@ import { count, extract } from "./server.js";
 const number = new Intl.NumberFormat("en");
 const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini|log|sql|css|[cm]?[jt]sx?|py|rb|rs|go|java|kt|swift|c|h|cc|cpp|hpp|cs|sh|r|lua|php)$/i;
 
-/** The documents of a conversation, where it is written. `onChange` is called when there are others. */
+/** The documents of a conversation, where it is written. `onChange` hears of a conversation
+ * that has others; until `opened` there is none. */
 export class Documents {
   most = Infinity; // tokens of a conversation
 
-  constructor(onChange) {
+  constructor(onChange, opened) {
     this.onChange = onChange;
+    this.opened = opened;
     this.list = byId("documents");
-    this.reading = new Set();
-    this.documents = [];
+    this.reading = new Set(); // what is being read
+    this.rows = []; // of what is being read or was refused: {into, row}
+    this.at = null;
     const files = byId("files");
     byId("attach").onclick = () => files.click();
     files.onchange = () => {
@@ -39,10 +42,15 @@ export class Documents {
     });
   }
 
-  /** Those of the conversation that is open; the array is its own. */
-  show(documents) {
-    this.documents = documents;
-    this.list.replaceChildren(...documents.map((document) => this.row(document)));
+  /** Those of the conversation that is open. */
+  show(conversation) {
+    this.at = conversation;
+    this.refresh();
+  }
+
+  refresh() {
+    const others = this.rows.filter(({ into }) => into === this.at).map(({ row }) => row);
+    this.list.replaceChildren(...this.at.documents.map((document) => this.row(document)), ...others);
     this.list.hidden = !this.list.children.length;
   }
 
@@ -59,22 +67,25 @@ export class Documents {
   }
 
   async addOne(file) {
-    const into = this.documents;
+    await this.opened;
+    const into = this.at;
     const row = element("li", { ariaBusy: "true" }, element("span", { className: "name" }, file.name), element("span", { className: "size" }, "reading…"));
-    this.list.append(row);
-    this.list.hidden = false;
+    const remove = () => (this.rows = this.rows.filter((other) => other.row !== row));
+    this.rows.push({ into, row });
+    this.refresh();
     try {
       const { title, text, kind, pages, note } = await textOf(file);
       if (!text.trim()) throw new Error("expected text, got none; check the file");
       const read = { title: title || file.name, text, kind, pages, note, tokens: await count(text).catch(() => null) };
-      into.push(read);
-      row.replaceWith(this.row(read));
-      this.onChange();
+      into.documents.push(read);
+      remove();
+      this.refresh();
+      this.onChange(into);
     } catch (e) {
       row.ariaBusy = "false";
       row.classList.add("refused");
       row.lastChild.textContent = e.message;
-      row.append(remover(file.name, () => this.drop(row)));
+      row.append(remover(file.name, () => this.drop(remove)));
     }
   }
 
@@ -87,16 +98,16 @@ export class Documents {
       row.lastChild.textContent += `, more than the context of ${number.format(this.most)}`;
     }
     row.append(remover(title, () => {
-      this.documents.splice(this.documents.indexOf(given), 1);
-      this.drop(row);
-      this.onChange();
+      const { documents } = this.at;
+      this.drop(() => documents.splice(documents.indexOf(given), 1));
+      this.onChange(this.at);
     }));
     return row;
   }
 
-  drop(row) {
-    row.remove();
-    this.list.hidden = !this.list.children.length;
+  drop(remove) {
+    remove();
+    this.refresh();
     (this.list.querySelector("button") ?? byId("input")).focus();
   }
 }

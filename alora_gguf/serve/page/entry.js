@@ -6,7 +6,7 @@ import { Markdown } from "./markdown.js";
 const NAMES = { user: "You", assistant: "Model", system: "System", developer: "System", tool: "Tool" };
 
 /** One message, with its cards. `acts` are what its buttons do: edit(message, text), again(message), more(message), show(message),
- * judge(name), and about(name): what an intrinsic is for. */
+ * judge(name, message), and about(name): what an intrinsic is for. */
 export class Entry {
   constructor(thread, message, acts) {
     this.thread = thread;
@@ -24,7 +24,7 @@ export class Entry {
       element("h2", { className: "who" }, NAMES[role] ?? role), this.thought, this.body, this.tools, this.notes, this.tray, this.list);
     this.cards = new Map();
     this.say(true);
-    for (const name of Object.keys(message.cards ?? {})) this.card(name).show(message.cards[name], () => acts.judge(name));
+    for (const name of Object.keys(message.cards ?? {})) this.card(name).show(message.cards[name], () => acts.judge(name, message));
   }
 
   /** Shows the message as it is now: at once, or with the browser's next frame. Screen readers wait for the end of it. */

@@ -1,14 +1,11 @@
 import { byId, element } from "./element.js";
 
-/** What can be tried at once, from examples.json. An example is {say, ask}: messages that are sent one after the other, and the
- * intrinsics that are asked behind the last, with what they have to say there: whether it is likely, or which text. That is for a test,
- * which holds that the real ones do. */
+/** What can be tried at once, from examples.json. An example is {say, ask}: a message, and the intrinsics that are asked when it
+ * has an answer, with what they have to say: whether it is likely, or which text. That is for a test, which holds that the real ones do. */
 export async function offerExamples(onChosen) {
   const examples = await (await fetch("examples.json")).json();
   byId("examples").append(...examples.map((example) => {
-    const [first, ...more] = example.say;
-    const button = element("button", { type: "button", className: "quiet", onclick: () => onChosen(example) }, first);
-    for (const text of more) button.append(element("span", { className: "then" }, `Then: ${text}`));
+    const button = element("button", { type: "button", className: "quiet", onclick: () => onChosen(example) }, example.say);
     return element("li", {}, button);
   }));
 }

@@ -6,6 +6,7 @@ import { byId, element } from "./element.js";
 import { describe, offerExamples } from "./examples.js";
 import { Gauge } from "./gauge.js";
 import { withKey } from "./keyform.js";
+import { ofTab } from "./memory.js";
 import { models } from "./server.js";
 import { Settings } from "./settings.js";
 import { Shelf } from "./shelf.js";
@@ -19,7 +20,7 @@ const OPEN = "alora-open"; // the conversation of this tab
 
 const opened = Store.open().then(begin);
 const settings = new Settings();
-const documents = new Documents(() => keep());
+const documents = new Documents((conversation) => keep(conversation), opened);
 const composer = new Composer({
   onSend: async (text) => {
     await opened;
@@ -44,7 +45,7 @@ talk.thread = new Thread(byId("thread"), byId("welcome"), {
   again: (message) => talk.again(message),
   more: (message) => talk.more(message),
   show: (message) => talk.show(message),
-  judge: (name) => talk.judge(served.find(({ id }) => id === name) ?? { id: name }),
+  judge: (name, message) => talk.judge(served.find(({ id }) => id === name) ?? { id: name }, message),
   about: (name) => served.find(({ id }) => id === name)?.description ?? "",
 });
 
@@ -52,10 +53,12 @@ talk.thread = new Thread(byId("thread"), byId("welcome"), {
 async function keep(conversation = talk.at) {
   const draft = drafts.of(conversation.id);
   if (removed?.id === conversation.id) return;
-  if (conversation.isEmpty && !draft) await store.remove(conversation.id);
-  else {
-    conversation.changed ||= Date.now();
-    await store.put(conversation, conversation.name || shortened(draft));
+  conversation.changed ||= Date.now();
+  try {
+    if (conversation.isEmpty && !draft) await store.remove(conversation.id);
+    else await store.put(conversation, conversation.name || shortened(draft));
+  } catch {
+    byId("forgets").hidden = false; // as when its disk is full
   }
   await list();
 }
@@ -72,7 +75,7 @@ async function open(id) {
 }
 
 function show(conversation) {
-  sessionStorage.setItem(OPEN, conversation.id);
+  ofTab.setItem(OPEN, conversation.id);
   talk.open(conversation);
   return list();
 }
@@ -123,10 +126,8 @@ async function take(file) {
 
 async function tryOut({ say, ask }) {
   const { at } = talk;
-  for (const text of say) {
-    await talk.send(text);
-    if (talk.at !== at || at.path.at(-1).role !== "assistant" || at.path.at(-1).ended === "stopped") return;
-  }
+  await talk.send(say);
+  if (talk.at !== at || at.path.at(-1).role !== "assistant" || at.path.at(-1).ended === "stopped") return;
   talk.judgeAll(served.filter(({ id, invoked_after: role }) => id in ask && at.judged(role)));
 }
 
@@ -139,7 +140,7 @@ async function meet() {
   byId("base").textContent = base.id;
   document.title = `${base.id} – alora`;
   settings.offer(base.chat_template);
-  documents.show(talk.at.documents);
+  documents.show(talk.at);
   const intrinsics = served.filter((model) => model.intrinsic);
   composer.offer(intrinsics);
   describe(intrinsics);
@@ -155,7 +156,7 @@ async function begin(found) {
     else await list();
   };
   byId("forgets").hidden = store.lasts;
-  const id = sessionStorage.getItem(OPEN), kept = id && (await store.get(id));
+  const id = ofTab.getItem(OPEN), kept = id && (await store.get(id));
   await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
   if (composer.input.value) drafts.keep(talk.at.id, composer.input.value);
   else composer.fill(drafts.of(talk.at.id), false);

@@ -1,6 +1,8 @@
-/** The server's HTTP interface: the models, and answers as they come. */
+/** The server's HTTP interface: the models, answers as they come, documents. */
 
-let key = sessionStorage.getItem("alora-key") ?? "";
+import { ofTab } from "./memory.js";
+
+let key = ofTab.getItem("alora-key") ?? "";
 
 export class ServerError extends Error {
   constructor(message, status = 0) {
@@ -12,7 +14,7 @@ export class ServerError extends Error {
 /** From now on requests have this API key, as long as the tab is open. */
 export function useKey(given) {
   key = given;
-  sessionStorage.setItem("alora-key", key);
+  ofTab.setItem("alora-key", key);
 }
 
 /** What the server serves: {id, parent, intrinsic, invoked_after, description} each, the base first, with max_model_len and chat_template. */

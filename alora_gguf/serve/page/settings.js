@@ -1,4 +1,5 @@
 import { byId } from "./element.js";
+import { ofBrowser } from "./memory.js";
 
 const KEPT = "alora-settings";
 const NUMBERS = ["temperature", "top_p", "max_tokens"];
@@ -10,7 +11,7 @@ export class Settings {
     this.dialog = byId("settings");
     this.fields = Object.fromEntries(NAMES.map((name) => [name, byId(name)]));
     this.readable = {};
-    const kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    const kept = JSON.parse(ofBrowser.getItem(KEPT) ?? "{}");
     for (const name of NAMES) {
       this.fields[name].value = kept[name] ?? "";
       this.fields[name].oninput = () => this.keep();
@@ -38,7 +39,7 @@ export class Settings {
   }
 
   keep() {
-    localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(NAMES.map((name) => [name, this.fields[name].value]))));
+    ofBrowser.setItem(KEPT, JSON.stringify(Object.fromEntries(NAMES.map((name) => [name, this.fields[name].value]))));
   }
 
   get system() {

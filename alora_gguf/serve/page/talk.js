@@ -21,7 +21,7 @@ export class Talk {
     this.thread.show(conversation);
     this.thread.end();
     this.strip.show(conversation.calls);
-    this.documents.show(conversation.documents);
+    this.documents.show(conversation);
     this.composer.answering = false;
     this.refresh("");
   }
@@ -142,8 +142,8 @@ export class Talk {
   }
 
   /** Asks an intrinsic about the message that it is for. */
-  async judge({ id, invoked_after: role }) {
-    const { at, thread } = this, judged = at.judged(role);
+  async judge(about, judged = this.at.judged(about.invoked_after)) {
+    const { at, thread } = this, { id } = about;
     const shown = () => thread.entryOf(judged);
     const found = (judged.cards ??= {});
     found[id] = { text: "", stopped: true }; // as it will be found if the page goes away now
@@ -159,7 +159,7 @@ export class Talk {
     if (at !== this.at || !shown()) return;
     const now = shown().cards.get(id);
     const here = !now || now === card ? (now ?? shown().card(id)) : null; // asked again meanwhile
-    if (here) thread.follow(() => here.show(found[id], () => this.judge({ id, invoked_after: role })));
+    if (here) thread.follow(() => here.show(found[id], () => this.judge(about, judged)));
   }
 
   /** What was said up to a message, with all that stands before it. */
