@@ -49,8 +49,8 @@ def talk(page: Page, url: str) -> None:
 
 def settle(page: Page) -> None:
     """Waits until each example that is open has its answer and its cards."""
-    expect(page.locator(".card").first).to_be_visible(timeout=120_000)
-    expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=120_000)
+    expect(page.locator(".card").first).to_be_visible(timeout=300_000)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=300_000)
 
 
 def more(page: Page, path: Path) -> None:

@@ -153,6 +153,23 @@ def test_a_call_that_fails_is_a_line_and_the_conversation_goes_on(open_page):
     expect(talk.message("assistant").locator(".card .error")).to_have_count(0)
 
 
+def test_what_had_no_answer_is_asked_again_behind_what_was_said_since(open_page):
+    talk = open_page()
+    talk.page.context.set_offline(True)
+    talk.send("Lost.")
+    expect(talk.message("user").locator(".error")).to_be_visible()
+    talk.page.context.set_offline(False)
+    text, _, _ = talk.ask("Second.")
+    assert talk.bodies[-1]["messages"] == [{"role": "user", "content": "Second."}]
+    talk.streamed(talk.button("Try again").click)
+    assert talk.bodies[-1]["messages"] == [
+        {"role": "user", "content": "Second."},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": "Lost."},
+    ]
+    assert talk.page.locator("article > .text").all_text_contents()[::2] == ["Second.", "Lost."]
+
+
 def test_what_looks_like_html_is_text(open_page, site):
     load = {"lora_name": HOSTILE, "lora_path": str(site.files["more"] / "late.gguf")}
     assert site.call("POST", "/v1/load_lora_adapter", load)[0] == 200

@@ -42,6 +42,13 @@ export class Conversation {
     return message;
   }
 
+  /** Takes out one that is no part of what is said; what followed it follows the one before. */
+  remove(message) {
+    this.messages = this.messages.filter((other) => other !== message);
+    for (const other of this.messages) if (other.before === message.id) other.before = message.before;
+    if (this.last === message.id) this.last = message.before;
+  }
+
   /** All that stand in its place: itself, and what was said instead. */
   versions(message) {
     return this.messages.filter(({ before, role }) => before === message.before && role === message.role);

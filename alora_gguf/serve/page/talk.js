@@ -1,5 +1,6 @@
 import { call } from "./call.js";
 import { byId } from "./element.js";
+import { textOf } from "./entry.js";
 
 const SOON = 500; // milliseconds until what comes is kept
 
@@ -48,7 +49,14 @@ export class Talk {
   /** The same question or answer once more. */
   async again(message) {
     if (this.composer.busy) return;
-    const { at } = this, asked = message.role === "user" ? message : at.path[at.path.indexOf(message) - 1];
+    const { at } = this;
+    if (message.unanswered && at.last !== message.id) { // more has been said since
+      at.remove(message);
+      this.thread.show(at);
+      await this.send(textOf(message.content));
+      return;
+    }
+    const asked = message.role === "user" ? message : at.path[at.path.indexOf(message) - 1];
     if (!asked) return;
     at.last = asked.id;
     this.thread.show(at);
