@@ -34,6 +34,21 @@ def f(x):
 
 > said
 """
+ENDINGS = """
+- **A sentence.** With [`code`](https://example.org) and `a[b]`, *so*, ~~not~~ and __so__.
+
+Then:
+
+    indented: {"a": ["b"]} and **more**
+
+~~~
+`a` and ```
+~~~
+
+Then 2 * 3, 4*5, _so_.
+
+***both*** [a](b) ![c](https://example.org/d.png)
+"""
 
 
 def test_a_conversation_streams(open_page):
@@ -155,6 +170,7 @@ def test_a_call_that_fails_is_a_line_and_the_conversation_goes_on(open_page):
 
 def test_what_had_no_answer_is_asked_again_behind_what_was_said_since(open_page):
     talk = open_page()
+    expect(talk.button("asked")).to_be_visible()
     talk.page.context.set_offline(True)
     talk.send("Lost.")
     expect(talk.message("user").locator(".error")).to_be_visible()
@@ -341,9 +357,9 @@ def test_markdown_that_comes_does_not_flicker(open_page):
             if (root.innerHTML !== whole.innerHTML) odd.push(root.innerHTML);
             return [odd, whole.children.length];
         }""",
-        MARKDOWN,
+        MARKDOWN + ENDINGS,
     )
-    assert found == [[], 7]
+    assert found == [[], 13]
 
 
 def test_what_intrinsics_find_is_for_people(open_page):

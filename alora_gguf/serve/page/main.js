@@ -170,7 +170,7 @@ byId("new").onclick = async () => {
   byId("status").textContent = "New conversation";
 };
 await opened;
-await offerExamples(tryOut);
+offerExamples(tryOut).catch(() => {}); // the server is away, as the next line says
 try {
   await meet();
   const elsewhere = document.activeElement !== document.body; // somebody was quicker

@@ -143,9 +143,15 @@ export function closed(text, from = 0) {
   let tail = text.slice(begin);
   if (/^\s*([-*+#>`~|=_:\s]+|\d+[.)]?)$/.test(text.slice(line))) tail = tail.slice(0, Math.max(0, line - begin)).trimEnd(); // what it begins is not known yet
   if (/^\s*\|[^\n]*\n?$/.test(tail)) tail = ""; // nor whether it is a table's
-  tail = tail.replace(/!?\[([^\][]*)(\](\([^()\s]*)?)?$/, "$1");
+  if (/^( {4}|\t)/.test(text.slice(from)) && /^\n?( {4}|\t)/.test(tail)) return text.slice(0, begin) + tail; // code
+  tail = tail.replace(/(?<!~)~$|(?<=^|\s)!$/, ""); // half of a mark
   let rest = tail.replace(/\\[^]/g, "  ").replace(/(?<!`)(`+)(?!`)[^]*?(?<!`)\1(?!`)/g, (whole) => " ".repeat(whole.length));
-  for (const mark of ["`", "**", "__", "~~", "*", "_"]) {
+  const link = /!?\[([^\][]*)(\](\([^()\s]*)?)?$/.exec(rest), tick = rest.indexOf("`");
+  if (link && (tick < 0 || link.index < tick)) {
+    const from = link.index + link[0].indexOf("[") + 1, said = (t) => t.slice(0, link.index) + t.slice(from, from + link[1].length);
+    [tail, rest] = [said(tail), said(rest)];
+  }
+  for (const mark of ["`", "***", "**", "__", "~~", "*", "_"]) {
     let open = -1;
     for (let i = rest.indexOf(mark); i >= 0; i = rest.indexOf(mark, i + mark.length)) {
       const before = rest[i - 1] ?? " ", after = rest[i + mark.length] ?? "";
@@ -155,7 +161,10 @@ export function closed(text, from = 0) {
     rest = rest.replaceAll(mark, " ".repeat(mark.length));
     if (open < 0) continue;
     tail = tail.trimEnd();
-    if (mark[1] && tail.at(-1) === mark[0] && tail.at(-2) !== mark[0]) tail = tail.slice(0, -1); // half of what closes it
+    let whole = tail.length;
+    while (tail[whole - 1] === mark[0]) whole--;
+    if (tail.length - whole < mark.length && whole > open + mark.length) tail = tail.slice(0, whole); // a part of what closes it
+    rest = rest.slice(0, tail.length);
     tail = open + mark.length === tail.length ? tail.slice(0, open) : tail + mark;
     if (mark === "`") break; // what is in it is no mark
   }
