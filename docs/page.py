@@ -41,6 +41,8 @@ def talk(page: Page, url: str) -> None:
     """The same conversations each time: the examples, greedy, as nobody else asks. The first is the one that is open."""
     page.route(CHAT, lambda route: route.continue_(post_data={"temperature": 0, "max_tokens": 60, **route.request.post_data_json}))
     page.goto(url)
+    page.locator("#examples button").first.wait_for()
+    page.locator("button.intrinsic").first.wait_for()
     for n in reversed(range(page.get_by_role("list", name="Examples").get_by_role("button").count())):
         page.locator("#new").click()
         page.locator("#examples button").nth(n).click()

@@ -128,6 +128,7 @@ async function tryOut({ say, ask }) {
   const { at } = talk;
   await talk.send(say);
   if (talk.at !== at || at.path.at(-1).role !== "assistant" || at.path.at(-1).ended === "stopped") return;
+  await met;
   talk.judgeAll(served.filter(({ id, invoked_after: role }) => id in ask && at.judged(role)));
 }
 
@@ -171,8 +172,9 @@ byId("new").onclick = async () => {
 };
 await opened;
 offerExamples(tryOut).catch(() => {}); // the server is away, as the next line says
+const met = meet();
 try {
-  await meet();
+  await met;
   const elsewhere = document.activeElement !== document.body; // somebody was quicker
   if (!elsewhere && matchMedia("(pointer: fine)").matches) byId("input").focus(); // a finger's would open a keyboard
 } catch (e) {
