@@ -53,7 +53,7 @@ Then 2 * 3, 4*5, _so_.
 
 def test_a_conversation_streams(open_page):
     talk = open_page()
-    talk.more = {"structured_outputs": {"regex": "[a-z]{2}( [a-z]{2}){11}"}, "max_tokens": 40}
+    talk.more = {"structured_outputs": {"regex": "[a-z]{2}( [a-z]{2}){150}"}, "max_tokens": 600}
     talk.page.evaluate("""() => {
         document.lengths = [];
         const look = () => document.lengths.push(document.querySelector("article.assistant .text")?.textContent.length ?? 0);
