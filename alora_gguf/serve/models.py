@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..prompt.chat_template import ChatTemplate
+from .chat import thinking_names
 from .problem import Problem
 from .service import Service
 
@@ -54,5 +55,11 @@ def _model(service: Service, name: str) -> dict[str, Any]:
 def _template(template: ChatTemplate) -> dict[str, bool]:
     """Whether the model thinks, whether `enable_thinking` and `reasoning_effort` reach it, and whether documents and tools have a place in it."""
     features = template.features
-    read = {name: name in template.variables for name in ("enable_thinking", "reasoning_effort")}
-    return {"thinking": features.thinking is not None, **read, "documents": features.documents, "tools": features.tools}
+    switch, effort = thinking_names(template)
+    return {
+        "thinking": features.thinking is not None,
+        "enable_thinking": switch is not None,
+        "reasoning_effort": effort is not None,
+        "documents": features.documents,
+        "tools": features.tools,
+    }
