@@ -14,7 +14,7 @@ ZIG              := 0.17.1
 NATIVE  := CMakeLists.txt $(shell find native -type f)
 ADAPTERS := $(patsubst intrinsics/%/adapter/adapter_config.json,build/adapters/%.gguf,$(wildcard intrinsics/*/adapter/adapter_config.json))
 
-.PHONY: demo test test-fast lint types docs bench bench-device-ways stress soak check-cuda check-metal check-vulkan cross sanitize fuzz audit wheel check-wheel clean check-tools
+.PHONY: demo test test-fast lint types docs bench bench-device-ways stress soak check-cuda check-metal check-vulkan cross sanitize fuzz audit wheel check-wheel clean check-tools vendor
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
@@ -143,12 +143,25 @@ docs/commands.md: docs/commands.py $(STAMPS)/installed
 docs/serve.md: docs/fields.py alora_gguf/serve/fields.py alora_gguf/serve/body.py $(STAMPS)/installed
 	$(BIN)/python docs/fields.py
 
+# the page's library, as npm has it, and the licences of what is in its file; vendor/SHA256SUMS says what they have to be
+MARKDOWN_IT := markdown-it@15.0.3
+INSIDE      := entities@8.1.0 linkify-it@6.1.0 mdurl@2.1.0 punycode.js@2.3.1 uc.micro@3.0.0
+VENDOR      := alora_gguf/serve/page/vendor
+vendor:
+	@rm -rf build/vendor && mkdir -p build/vendor
+	@cd build/vendor && for name in $(MARKDOWN_IT) $(INSIDE); do \
+	    tar xzf $$(npm pack --silent $$name) && cat package/LICENSE* >$(CURDIR)/$(VENDOR)/$${name%@*}.LICENSE || exit 1; \
+	    mv package $${name%@*}; \
+	done
+	@cp build/vendor/markdown-it/dist/browser/markdown-it.esm.min.mjs $(VENDOR)/
+	@cd $(VENDOR) && sha256sum --check --strict SHA256SUMS
+
 # the README's recording of a chat
 docs/demo.svg: docs/demo.py docs/pictures.py $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model $(ADAPTERS)
 	$(BIN)/python docs/demo.py $(ADAPTERS)
 
 # the README's picture of the web page
-docs/page.png: docs/page.py docs/pictures.py $(wildcard alora_gguf/serve/page/*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
+docs/page.png: docs/page.py docs/pictures.py $(wildcard alora_gguf/serve/page/*.*) $(STAMPS)/test-tools $(STAMPS)/browser $(STAMPS)/installed $(STAMPS)/default-model
 	$(BIN)/python docs/page.py
 
 # how good the pack is, beside ordinary LoRAs of the same data; these train for hours

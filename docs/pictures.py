@@ -13,7 +13,7 @@ RECORD = DOCS / "pictures.json"
 ADAPTERS = "intrinsics/*/adapter/adapter_*", "intrinsics/*/adapter/io.yaml"
 MADE_OF = {
     "demo.svg": (*ADAPTERS, "alora_gguf/terminal/*.py", "alora_gguf/cli/chat.py", "docs/demo.py"),
-    "page.png": (*ADAPTERS, "alora_gguf/serve/page/*", "docs/page.py"),
+    "page.png": (*ADAPTERS, "alora_gguf/serve/page/**/*", "docs/page.py"),
 }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ..prompt.chat_template import ChatTemplate
+from .chat import thinking_names
 from .problem import Problem
 from .service import Service
 
@@ -29,7 +31,7 @@ async def model(service: Service, request: Request) -> Response:
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
-    """`parent` is the base of an adapter, as vLLM names it.
+    """`parent` is the base of an adapter, as vLLM names it. `chat_template` of the base is what its template can, beside what all can.
 
     `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's. `description`: what
     it is for, None where nobody wrote it.
@@ -37,7 +39,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
     if name in service.names:
-        return {**about, "parent": None, "max_model_len": service.model.engine.n_ctx}
+        return {**about, "parent": None, "max_model_len": service.model.engine.n_ctx, "chat_template": _template(service.model.template)}
     adapter = service.model.adapter(name)
     known = adapter.metadata
     return {
@@ -47,4 +49,17 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "invoked_after": known.invoked_after,
         "description": adapter.description,
         "source": {"repository": known.repository, "revision": known.revision} if known.repository else None,
+    }
+
+
+def _template(template: ChatTemplate) -> dict[str, bool]:
+    """Whether the model thinks, whether `enable_thinking` and `reasoning_effort` reach it, and whether documents and tools have a place in it."""
+    features = template.features
+    switch, effort = thinking_names(template)
+    return {
+        "thinking": features.thinking is not None,
+        "enable_thinking": switch is not None,
+        "reasoning_effort": effort is not None,
+        "documents": features.documents,
+        "tools": features.tools,
     }

@@ -1,6 +1,7 @@
-"""The servers that the tests share: on a tiny random model, and the demo."""
+"""The servers that the tests share: on a tiny random model, the demo, and one for the web page, with a browser."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -25,6 +26,16 @@ instruction: "<judge> {last_message}"
 docs_as_message: string
 parameters:
   max_completion_tokens: 12
+sentence_boundaries: ~
+"""
+PAGE_IO_YAML = """
+model: ~
+response_format: '{"type": "string", "enum": ["yes", "no"]}'
+transformations:
+  - {type: likelihood, categories_to_values: {"yes": 1.0, "no": 0.0}, input_path: []}
+  - {type: nest, input_path: [], field_name: yes_likelihood}
+instruction: ~
+parameters: {max_completion_tokens: 12}
 sentence_boundaries: ~
 """
 
@@ -112,3 +123,60 @@ def demo(judge, tmp_path_factory):
         judge=judge,
     ) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def site(tiny_base, tmp_path_factory):
+    """An intrinsic that judges the user's message, with an io.yaml; one that judges answers; an ordinary LoRA; and one to load."""
+    from live import running
+    from tiny import random_adapter
+
+    folder = tmp_path_factory.mktemp("page")
+    about = {"asked": "Says <b>whether</b> it is so."}
+    (folder / "more").mkdir()
+    for seed, (name, invocation, role) in enumerate(
+        [("asked", [901, 902], "user"), ("answered", [903], "assistant"), ("plain", [], None), ("more/late", [904], None)]
+    ):
+        random_adapter(tiny_base, folder / f"{name}.gguf", invocation, seed, invoked_after=role, description=about.get(name))
+    (folder / "asked.io.yaml").write_text(PAGE_IO_YAML)
+    args = [arg for name in ("asked", "answered", "plain") for arg in ("--adapter", folder / f"{name}.gguf")]
+    with running(
+        folder / "log", "--model", tiny_base, "--name", "tiny", "--ctx", 2048, *args, "--adapters-from", folder / "more", more=folder / "more"
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    from browser import chromium
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=60_000)
+    with sync_playwright() as p, p.chromium.launch(executable_path=chromium()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(chrome, site):
+    """Opens the page. No test may make a request of another origin, an error in a script, or one of the Content-Security-Policy."""
+    from browser import Talk
+
+    contexts, requests, errors = [], [], []
+
+    def open_page(url=site.url, context=None, **options):
+        if context is None:
+            contexts.append(context := chrome.new_context(**{"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 800}, **options}))
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if "Security Policy" in message.text else None)
+        talk = Talk(page)
+        page.goto(url)
+        return talk
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert requests and all(re.match(r"(blob:)?http://127\.0\.0\.1:\d+/", url) for url in requests)
+    assert not errors

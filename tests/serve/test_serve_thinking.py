@@ -83,3 +83,14 @@ def test_a_model_that_does_not_think_is_asked_for_none(written):
     for fields in ({"reasoning_effort": "low"}, {"enable_thinking": True}):
         with pytest.raises(Problem, match="leave it out"):
             written(name, **fields)
+
+
+@pytest.mark.parametrize("name", sorted({*THINKING, *EFFORT}))
+def test_what_the_list_of_models_says_of_a_template(name):
+    """What a page offers is what a request may ask for."""
+    from alora_gguf.serve.models import _template
+
+    says = _template(ChatTemplate(source_of(name), TOKENS))
+    assert says["thinking"] or name not in THINKING
+    assert says["enable_thinking"] == bool(THINKING.get(name, says["enable_thinking"]))
+    assert says["reasoning_effort"] == (name in EFFORT)

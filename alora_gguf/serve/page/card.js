@@ -1,60 +1,46 @@
 import { element } from "./element.js";
+import { shownResult } from "./result.js";
 
-/** What an intrinsic said about a message. */
+/** What an intrinsic said about a message. `found` is kept with the conversation: {text, result, error, stopped, warnings}. */
 export class Card {
-  constructor(name) {
-    this.root = element("li", { className: "card", ariaBusy: "true" });
-    this.root.append((this.name = element("h3", {}, name)), (this.body = element("div", { className: "said" }, "…")));
+  constructor(name, about = "") {
+    this.name = name;
+    this.root = element("li", { className: "card" });
+    this.body = element("div", { className: "said" });
+    this.root.append(element("h3", { title: about }, name), this.body);
   }
 
+  /** An answer that comes: a text as it is, and of what has parts only that it comes. */
   progress(text) {
-    this.body.replaceChildren(text);
+    this.root.ariaBusy = "true";
+    const plain = text.trimStart();
+    this.body.replaceChildren(!plain || "{[".includes(plain[0]) ? "…" : plain.replace(/^"/, ""));
   }
 
-  /** `result` is what the server made of the text by the intrinsic's io.yaml, undefined if there is none. */
-  show(text, result) {
-    const share = shareIn(result);
-    this.body.replaceChildren(...(share ? bar(share, plain(text)) : [plainResult(result) ?? plain(text)]));
+  /** `again` asks once more. */
+  show({ text, result, error, stopped, warnings = [] }, again) {
     this.root.ariaBusy = "false";
-  }
-
-  stopped() {
-    this.body.append(element("span", { className: "note" }, "stopped"));
-    this.root.ariaBusy = "false";
-  }
-
-  fail(message) {
-    this.body.replaceChildren(element("p", { className: "error" }, message));
-    this.root.ariaBusy = "false";
+    const nodes = [];
+    if (error) nodes.push(element("p", { className: "error" }, error, " ", element("button", { type: "button", className: "quiet", onclick: again }, "Try again")));
+    else if (result !== undefined) nodes.push(...shownResult(result, this.name, wordOf(text)));
+    else if (text || !stopped) nodes.push(...(text ? shownResult(parsed(text), this.name) : ["(nothing)"]));
+    if (stopped) nodes.push(element("p", { className: "note" }, "stopped"));
+    for (const warning of warnings) nodes.push(element("p", { className: "note" }, warning));
+    this.body.replaceChildren(...nodes);
   }
 }
 
-/** {name, value} of a result that is one number between 0 and 1. */
-function shareIn(result) {
-  const [[name, value], ...more] = typeof result === "object" && result ? Object.entries(result) : [["probability", result]];
-  return !more.length && typeof value === "number" && value >= 0 && value <= 1 ? { name: name.replaceAll("_", " "), value } : null;
-}
-
-function bar({ name, value }, text) {
-  const percent = `${Math.round(100 * value)}%`;
-  const filled = element("i");
-  filled.style.width = percent;
-  const meter = element("div", { className: "meter", role: "meter", ariaLabel: name, ariaValueMin: "0", ariaValueMax: "1", ariaValueNow: String(value), ariaValueText: percent }, filled);
-  return [meter, element("p", { className: "figure" }, element("b", {}, percent), element("span", {}, name), element("span", { className: "note" }, text))];
-}
-
-function plainResult(result) {
-  if (typeof result !== "object" || result === null) return result === undefined ? null : String(result);
-  const values = Object.values(result);
-  return values.length === 1 && typeof values[0] === "string" ? values[0] : JSON.stringify(result, null, 1);
-}
-
-/** The text, without the quotes that a JSON string has. */
-function plain(text) {
+/** JSON's value; what is none is text. */
+function parsed(text) {
   try {
-    const value = JSON.parse(text);
-    return typeof value === "string" ? value : text;
+    return JSON.parse(text);
   } catch {
-    return text || "(nothing)";
+    return text;
   }
+}
+
+/** The text, if it is a word and not what the result has anyway. */
+function wordOf(text) {
+  const value = parsed(text ?? "");
+  return typeof value === "string" ? value : "";
 }

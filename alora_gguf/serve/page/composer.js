@@ -1,8 +1,8 @@
 import { byId, element } from "./element.js";
 
-/** Where a message is written, and intrinsics are asked. */
+/** Where a message is written, and intrinsics are asked. `onText` hears of each change of what is written. */
 export class Composer {
-  constructor({ onSend, onStop, onIntrinsic }) {
+  constructor({ onSend, onStop, onIntrinsic, onAll, onText }) {
     this.form = byId("composer");
     this.input = byId("input");
     this.send = byId("send");
@@ -10,6 +10,7 @@ export class Composer {
     this.group = byId("intrinsics");
     this.buttons = [];
     this.onIntrinsic = onIntrinsic;
+    this.onAll = onAll;
     this.busy = false;
     this.form.onsubmit = (event) => {
       event.preventDefault();
@@ -18,7 +19,10 @@ export class Composer {
       this.fill("");
       onSend(text);
     };
-    this.input.oninput = () => this.refresh();
+    this.input.oninput = () => {
+      this.refresh();
+      onText(this.input.value);
+    };
     this.input.onkeydown = (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -28,26 +32,36 @@ export class Composer {
       onStop();
       this.input.focus();
     };
-    document.addEventListener("keydown", (event) => event.key === "Escape" && onStop());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) onStop();
+    });
   }
 
-  /** A button for each intrinsic. */
+  /** A button for each intrinsic, and one for all. */
   offer(intrinsics) {
     for (const { button } of this.buttons) button.remove();
     this.buttons = intrinsics.map((about) => {
       const judges = { user: "your last message", assistant: "the model's last answer" }[about.invoked_after] ?? "the last message";
       const title = [about.description, `Judges ${judges}`].filter(Boolean).join("\n");
-      const button = element("button", { type: "button", className: "intrinsic", disabled: true, title }, about.id);
-      button.onclick = () => this.onIntrinsic(about);
-      this.group.append(button);
-      return { about, button };
+      return { about, button: this.button(about.id, title, () => this.onIntrinsic(about)) };
     });
+    if (intrinsics.length > 1) {
+      const all = () => this.onAll(this.buttons.filter(({ button }) => !button.disabled && button !== first.button).map(({ about }) => about));
+      const first = { about: null, button: this.button("All", "Asks all intrinsics at once", all) };
+      first.button.ariaLabel = "All intrinsics";
+      this.buttons.unshift(first);
+    }
+    this.group.append(...this.buttons.map(({ button }) => button));
     this.group.hidden = !intrinsics.length;
+  }
+
+  button(text, title, onclick) {
+    return element("button", { type: "button", className: "intrinsic", disabled: true, title, onclick }, text);
   }
 
   /** can: whether an intrinsic has something to judge. */
   allow(can) {
-    for (const { about, button } of this.buttons) button.disabled = !can(about);
+    for (const { about, button } of this.buttons) button.disabled = about ? !can(about) : !this.buttons.some(({ about }) => about && can(about));
   }
 
   /** While an answer comes: Stop in place of Send. */
@@ -58,10 +72,10 @@ export class Composer {
     if (on || document.activeElement === document.body) this.input.focus();
   }
 
-  fill(text) {
+  fill(text, focus = true) {
     this.input.value = text;
     this.refresh();
-    this.input.focus();
+    if (focus) this.input.focus();
   }
 
   refresh() {

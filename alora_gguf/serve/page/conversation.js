@@ -1,19 +1,90 @@
-/** What has been said, as the server is told it. */
-export class Conversation {
-  /** {role, content} each, and whatever else the page keeps with them. */
-  messages = [];
+const SAID = ["role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name"]; // of a message, as the server takes it
 
+/** What has been said, and what was said instead: a tree of messages, of which one path is shown. Plain data, as the store keeps it.
+ *
+ * messages   {id, before, role, content, ...}: `before` is the id of the one that it follows. Beside what the server takes they have
+ *            cards {name: {text, result, ...}}, tokens (of the prompt and the answer), warnings, ended ("length", "stopped") and
+ *            unanswered: why a question has no answer and is not part of what is said
+ * last       the id of the last one that is shown
+ * documents  {title, text, kind, pages, note, tokens}; calls: what the strip shows
+ */
+export class Conversation {
+  constructor(kept = {}) {
+    Object.assign(this, { id: newId(), title: "", changed: 0, messages: [], last: null, documents: [], tools: undefined, calls: [] }, kept);
+  }
+
+  /** As it was kept. What was under way when the page went away has stopped. */
+  static opened(kept) {
+    const conversation = new Conversation(kept), last = conversation.path.at(-1);
+    if (last?.role === "user") last.unanswered ??= "Stopped before an answer came.";
+    return conversation;
+  }
+
+  get path() {
+    const byId = new Map(this.messages.map((message) => [message.id, message])), path = [];
+    for (let message = byId.get(this.last); message; message = byId.get(message.before)) path.unshift(message);
+    return path;
+  }
+
+  get isEmpty() {
+    return !this.messages.length && !this.documents.length && !this.title;
+  }
+
+  get name() {
+    return this.title || shortened(this.messages.find(({ role }) => role === "user")?.content ?? this.documents[0]?.title ?? "");
+  }
+
+  /** Behind the last one that is shown. */
   add(message) {
-    this.messages.push(message);
+    this.messages.push(Object.assign(message, { id: newId(), before: this.last }));
+    this.last = message.id;
+    this.changed = Date.now();
+    return message;
+  }
+
+  /** Takes out one that is no part of what is said; what followed it follows the one before. */
+  remove(message) {
+    this.messages = this.messages.filter((other) => other !== message);
+    for (const other of this.messages) if (other.before === message.id) other.before = message.before;
+    if (this.last === message.id) this.last = message.before;
+  }
+
+  /** All that stand in its place: itself, and what was said instead. */
+  versions(message) {
+    return this.messages.filter(({ before, role }) => before === message.before && role === message.role);
+  }
+
+  /** Shows the path through this message, to the newest end of it. */
+  show(message) {
+    let next = message;
+    while (next) {
+      this.last = next.id;
+      next = this.messages.findLast(({ before }) => before === this.last);
+    }
   }
 
   /** The message that an intrinsic judges: the last one of its role, or of any; undefined if there is none. */
   judged(role) {
-    return this.messages.findLast((message) => !role || message.role === role);
+    return this.path.findLast((message) => !message.unanswered && (!role || message.role === role));
   }
 
   /** The messages up to this one, for a request. */
   upTo(last) {
-    return this.messages.slice(0, this.messages.indexOf(last) + 1).map(({ role, content }) => ({ role, content }));
+    const path = this.path, said = path.slice(0, path.indexOf(last) + 1).filter((message) => message === last || !message.unanswered);
+    return said.map((message) => Object.fromEntries(SAID.filter((name) => message[name] !== undefined).map((name) => [name, message[name]])));
   }
+
+  /** Tokens of the conversation, as the last answer says. */
+  get tokens() {
+    return this.path.findLast(({ tokens }) => tokens)?.tokens ?? 0;
+  }
+}
+
+export function shortened(text, most = 60) {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > most ? `${line.slice(0, most - 1).trimEnd()}…` : line;
+}
+
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

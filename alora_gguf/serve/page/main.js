@@ -1,116 +1,182 @@
-import { call } from "./call.js";
 import { Composer } from "./composer.js";
-import { Conversation } from "./conversation.js";
+import { Conversation, shortened } from "./conversation.js";
+import { Documents } from "./documents.js";
+import { drafts } from "./drafts.js";
 import { byId, element } from "./element.js";
+import { describe, offerExamples } from "./examples.js";
+import { Gauge } from "./gauge.js";
 import { withKey } from "./keyform.js";
+import { ofTab } from "./memory.js";
 import { models } from "./server.js";
+import { Settings } from "./settings.js";
+import { Shelf } from "./shelf.js";
+import { Store } from "./store.js";
 import { Strip } from "./strip.js";
+import { Talk } from "./talk.js";
 import { Thread } from "./thread.js";
+import { asMarkdown, conversationOf, fileName, save } from "./transfer.js";
 
-const EXAMPLES = [
-  "The ferry leaves at nine. Bicycles travel free. When does the ferry leave?",
-  "The ferry leaves at nine. Bicycles travel free. What does a ticket cost?",
-];
+const OPEN = "alora-open"; // the conversation of this tab
 
-const thread = new Thread(byId("thread"), byId("welcome"));
-const strip = new Strip();
-const composer = new Composer({ onSend: send, onStop: stop, onIntrinsic: judge });
-let conversation = new Conversation();
-let running = new AbortController(); // of all calls under way
-let base = null;
+const opened = Store.open().then(begin);
+const settings = new Settings();
+const documents = new Documents((conversation) => keep(conversation), opened);
+const composer = new Composer({
+  onSend: async (text) => {
+    await opened;
+    drafts.keep(talk.at.id, "");
+    talk.send(text);
+  },
+  onStop: () => talk.stop(),
+  onIntrinsic: (about) => talk.judge(about),
+  onAll: (all) => talk.judgeAll(all),
+  onText: async (text) => {
+    await opened;
+    drafts.keep(talk.at.id, text);
+    if (!talk.at.messages.length) keep();
+  },
+});
+const talk = new Talk({ strip: new Strip(), gauge: new Gauge(), composer, documents, settings, keep });
+const shelf = new Shelf({ open, rename, remove, restore, save: saveAs, take });
+let store, served = [], removed = null;
 
-async function send(text) {
-  const at = conversation;
-  const asked = { role: "user", content: text, entry: thread.add("user", text) };
-  at.add(asked);
-  const entry = thread.add("assistant");
-  entry.busy = true;
-  begin("The model is answering");
-  const row = strip.begin("answer", false);
-  const answer = await call({ model: base, messages: at.upTo(asked) }, row, running.signal, (said) => entry.say(said));
-  if (at !== conversation) return;
-  entry.busy = false;
-  if (answer.text) {
-    at.add({ role: "assistant", content: answer.text, entry });
-    if (answer.aborted) entry.note("stopped");
-    if (answer.error) entry.fail(answer.error.message);
-  } else {
-    entry.remove();
-    at.messages.splice(at.messages.indexOf(asked), 1);
-    asked.entry.root.classList.add("unanswered");
-    asked.entry.fail(answer.error ? answer.error.message : answer.aborted ? "Stopped before an answer came." : "The model said nothing.", () => {
-      if (composer.busy) return;
-      asked.entry.remove();
-      send(text);
-    });
+talk.thread = new Thread(byId("thread"), byId("welcome"), {
+  edit: (message, text) => talk.edit(message, text),
+  again: (message) => talk.again(message),
+  more: (message) => talk.more(message),
+  show: (message) => talk.show(message),
+  judge: (name, message) => talk.judge(served.find(({ id }) => id === name) ?? { id: name }, message),
+  about: (name) => served.find(({ id }) => id === name)?.description ?? "",
+});
+
+/** Keeps the conversation in the browser, unless there is nothing in it. */
+async function keep(conversation = talk.at) {
+  const draft = drafts.of(conversation.id);
+  if (removed?.id === conversation.id) return;
+  conversation.changed ||= Date.now();
+  try {
+    if (conversation.isEmpty && !draft) await store.remove(conversation.id);
+    else await store.put(conversation, conversation.name || shortened(draft));
+  } catch {
+    byId("forgets").hidden = false; // as when its disk is full
   }
-  end(answer.aborted ? "Stopped" : answer.error ? "Failed" : "");
+  await list();
 }
 
-async function judge({ id, invoked_after: role }) {
-  const at = conversation;
-  const judged = at.judged(role);
-  const card = judged.entry.card(id);
-  const row = strip.begin(id, true);
-  const request = { model: id, messages: at.upTo(judged), result: true };
-  const answer = await call(request, row, running.signal, (said) => thread.follow(() => card.progress(said)));
-  if (at !== conversation) return;
-  thread.follow(() => {
-    if (answer.error) card.fail(answer.error.message);
-    else if (answer.aborted) card.stopped();
-    else card.show(answer.text, answer.result);
-  });
+async function list() {
+  shelf.show(await store.heads(), talk.at.id);
 }
 
-function begin(status) {
-  composer.answering = true;
-  byId("status").textContent = status;
-  refresh();
+/** Opens one that was kept, or a new one where none was. */
+async function open(id) {
+  const kept = id && (await store.get(id));
+  await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
+  composer.fill(drafts.of(talk.at.id));
 }
 
-function end(status) {
-  composer.answering = false;
-  byId("status").textContent = status;
-  refresh();
+function show(conversation) {
+  ofTab.setItem(OPEN, conversation.id);
+  talk.open(conversation);
+  return list();
 }
 
-function refresh() {
-  composer.allow(({ invoked_after: role }) => Boolean(conversation.judged(role)));
+async function rename(title) {
+  const { at } = talk;
+  if (title !== at.name) at.title = title;
+  await keep(at);
 }
 
-function stop() {
-  running.abort();
-  running = new AbortController();
+async function remove() {
+  const { at: { id, name } } = talk, draft = drafts.of(id);
+  talk.stop();
+  removed = { id, body: await store.get(id), draft };
+  drafts.keep(id, "");
+  await store.remove(id);
+  await open();
+  shelf.removed(name || shortened(draft));
 }
 
-function startOver() {
-  stop();
-  conversation = new Conversation();
-  thread.clear();
-  strip.clear();
-  end("New conversation");
-  composer.fill("");
+async function restore() {
+  const { body, draft } = removed;
+  removed = null;
+  shelf.removed(null);
+  drafts.keep(body.id, draft);
+  await show(Conversation.opened(body));
+  composer.fill(draft);
+  await keep();
+}
+
+function saveAs(kind) {
+  const { at } = talk;
+  if (kind === "md") save(fileName(at, "md"), asMarkdown(at), "text/markdown");
+  else save(fileName(at, "json"), JSON.stringify(talk.request(at, at.path.at(-1)), null, 2), "application/json");
+}
+
+async function take(file) {
+  try {
+    const conversation = conversationOf(await file.text(), file.name);
+    await show(conversation);
+    composer.fill("");
+    await keep();
+    shelf.close();
+  } catch (e) {
+    shelf.failed(e.message);
+  }
+}
+
+async function tryOut({ say, ask }) {
+  const { at } = talk;
+  await talk.send(say);
+  if (talk.at !== at || at.path.at(-1).role !== "assistant" || at.path.at(-1).ended === "stopped") return;
+  await met;
+  talk.judgeAll(served.filter(({ id, invoked_after: role }) => id in ask && at.judged(role)));
 }
 
 /** Learns what the server serves. */
 async function meet() {
-  const served = await withKey(models);
-  base = served.find((model) => !model.parent).id;
-  byId("base").textContent = base;
-  document.title = `${base} – alora`;
-  composer.offer(served.filter((model) => model.intrinsic));
-  refresh();
+  served = await withKey(models);
+  const base = served.find((model) => !model.parent);
+  talk.base = base.id;
+  talk.most = documents.most = base.max_model_len;
+  byId("base").textContent = base.id;
+  document.title = `${base.id} – alora`;
+  settings.offer(base.chat_template);
+  documents.show(talk.at);
+  const intrinsics = served.filter((model) => model.intrinsic);
+  composer.offer(intrinsics);
+  describe(intrinsics);
+  talk.refresh("");
 }
 
-byId("new").onclick = startOver;
-for (const text of EXAMPLES) {
-  const button = element("button", { type: "button", className: "quiet", onclick: () => composer.fill(text) }, text);
-  byId("examples").append(element("li", {}, button));
+/** What this tab had open, or a new conversation; what is written already stays. */
+async function begin(found) {
+  store = found;
+  store.onchange = async (id) => {
+    const kept = id === talk.at.id && !document.querySelector("[aria-busy=true]") && (await store.get(id)); // another tab has gone on with it
+    if (kept && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
+    else await list();
+  };
+  byId("forgets").hidden = store.lasts;
+  const id = ofTab.getItem(OPEN), kept = id && (await store.get(id));
+  await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
+  if (composer.input.value) drafts.keep(talk.at.id, composer.input.value);
+  else composer.fill(drafts.of(talk.at.id), false);
 }
+
+byId("new").onclick = async () => {
+  await opened;
+  shelf.close();
+  shelf.removed((removed = null));
+  await open();
+  byId("status").textContent = "New conversation";
+};
+await opened;
+offerExamples(tryOut).catch(() => {}); // the server is away, as the next line says
+const met = meet();
 try {
-  await meet();
+  await met;
   const elsewhere = document.activeElement !== document.body; // somebody was quicker
   if (!elsewhere && matchMedia("(pointer: fine)").matches) byId("input").focus(); // a finger's would open a keyboard
 } catch (e) {
-  thread.add("assistant").fail(e.message, () => location.reload());
+  byId("welcome").append(element("p", { className: "error" }, e.message, " ", element("button", { type: "button", className: "quiet", onclick: () => location.reload() }, "Try again")));
 }

@@ -1,6 +1,8 @@
-/** The server's HTTP interface: the models, and answers as they come. */
+/** The server's HTTP interface: the models, answers as they come, documents. */
 
-let key = sessionStorage.getItem("alora-key") ?? "";
+import { ofTab } from "./memory.js";
+
+let key = ofTab.getItem("alora-key") ?? "";
 
 export class ServerError extends Error {
   constructor(message, status = 0) {
@@ -12,27 +14,45 @@ export class ServerError extends Error {
 /** From now on requests have this API key, as long as the tab is open. */
 export function useKey(given) {
   key = given;
-  sessionStorage.setItem("alora-key", key);
+  ofTab.setItem("alora-key", key);
 }
 
-/** What the server serves: {id, parent, intrinsic, invoked_after, description} each, the base first. */
+/** What the server serves: {id, parent, intrinsic, invoked_after, description} each, the base first, with max_model_len and chat_template. */
 export async function models() {
   return (await (await ask("v1/models")).json()).data;
 }
 
-/** The chunks of a chat's answer. Throws ServerError, or AbortError when `signal` ends it. */
-export async function* chat(body, signal) {
-  const wanted = { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true }, ...body };
-  const response = await ask("v1/chat/completions", {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wanted), signal,
-  });
+/** The chunks of a chat's answer; with `behind`, of what comes behind this beginning of it. Throws ServerError, or AbortError when
+ * `signal` ends it. */
+export async function* chat({ behind, ...body }, signal) {
+  const wanted = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
+  const response = await (behind ? goOn(wanted, behind, signal) : post("v1/chat/completions", wanted, signal));
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ServerError(chunk.error.message);
+    for (const choice of chunk.choices) if (choice.text !== undefined) choice.delta = { content: choice.text };
     yield chunk;
   }
   throw new ServerError("The answer broke off: the server ended the connection.");
+}
+
+/** A completion of a chat's prompt and the beginning of its answer, in tokens. */
+async function goOn({ messages, documents, tools, enable_thinking, reasoning_effort, ...body }, behind, signal) {
+  const tokens = async (text) => (await (await post("tokenize", text, signal)).json()).tokens;
+  const prompt = await tokens({ model: body.model, messages, documents, tools, enable_thinking, reasoning_effort });
+  const begun = await tokens({ content: behind, add_special: false, parse_special: false });
+  return post("v1/completions", { max_tokens: -1, ...body, prompt: [...prompt, ...begun] }, signal);
+}
+
+/** The text of a file: {title, text, kind, ...}. Throws ServerError. */
+export async function extract(file) {
+  return (await ask(`extract?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
+}
+
+/** How many tokens a text has. */
+export async function count(text) {
+  return (await (await post("tokenize", { content: text, add_special: false })).json()).count;
 }
 
 /** The data of server-sent events. */
@@ -48,6 +68,10 @@ async function* events(body) {
       if (line.startsWith("data:")) yield line.slice(5).trim();
     }
   }
+}
+
+function post(path, body, signal) {
+  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
 }
 
 async function ask(path, options = {}) {

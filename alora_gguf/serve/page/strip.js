@@ -3,8 +3,9 @@ import { byId, element } from "./element.js";
 const number = new Intl.NumberFormat("en");
 const PARTS = ["cached", "read", "written"];
 
-/** What each call took from the cache and what it computed, in tokens. */
+/** What each call took from the cache and what it computed, in tokens. A call is {name, intrinsic, cost, first, took}, plain data. */
 export class Strip {
+  calls = [];
   rows = [];
 
   constructor() {
@@ -21,19 +22,23 @@ export class Strip {
     this.refresh();
   }
 
+  /** The calls of a conversation, which keeps them. */
+  show(calls) {
+    this.calls = calls;
+    this.rows = calls.map((call) => new Row(this, call));
+    this.list.replaceChildren(...this.rows.map(({ root }) => root));
+    this.list.scrollTop = this.list.scrollHeight;
+    this.refresh();
+  }
+
   /** A row for a call that begins; `intrinsic` says whether it is one's. */
   begin(name, intrinsic) {
-    const row = new Row(this, name, intrinsic);
+    const row = new Row(this, { name, intrinsic, cost: null, first: "", took: "" });
+    this.calls.push(row.call);
     this.rows.push(row);
     this.list.append(row.root);
     this.list.scrollTop = this.list.scrollHeight;
     return row;
-  }
-
-  clear() {
-    this.rows = [];
-    this.list.replaceChildren();
-    this.refresh();
   }
 
   refresh() {
@@ -51,31 +56,42 @@ export class Strip {
 }
 
 class Row {
-  cost = { cached: 0, read: 0, written: 0 };
-
-  constructor(strip, name, intrinsic) {
+  constructor(strip, call) {
     this.strip = strip;
+    this.call = call;
     this.bar = element("div", { className: "bar", ariaHidden: "true" });
-    this.words = element("span", { className: "words" }, "waiting");
+    this.words = element("span", { className: "words" });
     this.first = element("span", { className: "time" });
     this.took = element("span", { className: "time" });
-    this.root = element("li", { className: intrinsic ? "intrinsic" : "base" },
-      element("span", { className: "name" }, name), this.first, this.bar, this.words, this.took);
+    this.root = element("li", { className: call.intrinsic ? "intrinsic" : "base" },
+      element("span", { className: "name" }, call.name), this.first, this.bar, this.words, this.took);
+    this.refresh();
+  }
+
+  get cost() {
+    return this.call.cost ?? { cached: 0, read: 0, written: 0 };
+  }
+
+  refresh() {
+    const { cost, first, took } = this.call;
+    this.words.textContent = cost ? inWords(cost) : took || "waiting";
+    this.first.textContent = first;
+    this.took.textContent = cost ? took : "";
   }
 
   /** usage: OpenAI's, so far. first: milliseconds until the first token came. */
   update(usage, first) {
     const cached = usage.prompt_tokens_details.cached_tokens;
-    this.cost = { cached, read: usage.prompt_tokens - cached, written: usage.completion_tokens };
-    this.words.textContent = inWords(this.cost);
-    this.first.textContent = `first token ${inTime(first)}`;
+    this.call.cost = { cached, read: usage.prompt_tokens - cached, written: usage.completion_tokens };
+    this.call.first = `first token ${inTime(first)}`;
+    this.refresh();
     this.strip.refresh();
   }
 
   end(took, { aborted, error }) {
     const how = error ? "failed" : aborted ? "stopped" : "";
-    if (!totalOf(this.cost)) this.words.textContent = how;
-    else this.took.textContent = `${how || "all"} ${how ? "after " : ""}${inTime(took)}`;
+    this.call.took = !this.call.cost ? how : how ? `${how} after ${inTime(took)}` : `all ${inTime(took)}`;
+    this.refresh();
   }
 }
 

@@ -1,28 +1,46 @@
-import { Card } from "./card.js";
-import { element } from "./element.js";
+import { Entry } from "./entry.js";
 
-const NAMES = { user: "You", assistant: "Model" };
 const NEAR = 80; // pixels from the end within which the view follows what comes
 
 /** The conversation on the page. */
 export class Thread {
-  constructor(root, welcome) {
+  /** acts: what the buttons of a message do, as Entry has them. */
+  constructor(root, welcome, acts) {
     this.root = root;
     this.welcome = welcome;
+    this.acts = acts;
+    this.entries = [];
   }
 
-  add(role, text = "") {
-    const entry = new Entry(this, role, text);
+  /** Shows this conversation. What was there already stays. */
+  show(conversation) {
+    const path = conversation.path;
+    let same = 0;
+    while (same < path.length && this.entries[same]?.message === path[same]) same++;
+    for (const entry of this.entries.splice(same)) entry.root.remove();
+    for (const message of path.slice(same)) this.add(message);
+    this.refresh(conversation);
+    this.welcome.hidden = Boolean(this.entries.length);
+  }
+
+  /** What can be done with the messages has changed. */
+  refresh(conversation) {
+    for (const entry of this.entries) entry.refresh(conversation);
+  }
+
+  add(message) {
+    const entry = new Entry(this, message, this.acts);
     this.follow(() => {
       this.welcome.hidden = true;
       this.root.append(entry.root);
     });
+    this.entries.push(entry);
     return entry;
   }
 
-  clear() {
-    this.root.replaceChildren(this.welcome);
-    this.welcome.hidden = false;
+  /** Undefined where it is not shown. */
+  entryOf(message) {
+    return this.entries.find((entry) => entry.message === message);
   }
 
   /** Makes a change; who was at the end of the conversation stays there. */
@@ -31,54 +49,8 @@ export class Thread {
     change();
     if (scrollHeight - scrollTop - clientHeight < NEAR) this.root.scrollTop = this.root.scrollHeight;
   }
-}
 
-/** One message, with its cards. */
-class Entry {
-  constructor(thread, role, text) {
-    this.thread = thread;
-    this.body = element("p", { className: "text" }, text);
-    this.list = element("ul", { className: "cards", ariaLabel: "What intrinsics say about it", hidden: true });
-    this.root = element("article", { className: role, ariaLabel: NAMES[role] ?? role },
-      element("h2", { className: "who" }, NAMES[role] ?? role), this.body, this.list);
-    this.cards = new Map();
-  }
-
-  /** Shows the text so far; screen readers wait for the end of it. */
-  say(text) {
-    this.thread.follow(() => (this.body.textContent = text));
-  }
-
-  set busy(on) {
-    this.root.ariaBusy = String(on);
-    this.root.classList.toggle("busy", on);
-  }
-
-  note(text) {
-    this.thread.follow(() => this.root.insertBefore(element("p", { className: "note" }, text), this.list));
-  }
-
-  /** One line about what went wrong; with `again`, a button for that. */
-  fail(message, again) {
-    const line = element("p", { className: "error" }, message);
-    if (again) line.append(" ", element("button", { type: "button", className: "quiet", onclick: again }, "Try again"));
-    this.thread.follow(() => this.root.insertBefore(line, this.list));
-  }
-
-  /** An empty card of an intrinsic, in place of the one that it had here. */
-  card(name) {
-    const card = new Card(name);
-    const old = this.cards.get(name);
-    this.thread.follow(() => {
-      if (old) old.root.replaceWith(card.root);
-      else this.list.append(card.root);
-      this.list.hidden = false;
-    });
-    this.cards.set(name, card);
-    return card;
-  }
-
-  remove() {
-    this.root.remove();
+  end() {
+    this.root.scrollTop = this.root.scrollHeight;
   }
 }

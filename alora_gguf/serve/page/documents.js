@@ -1,0 +1,128 @@
+import { byId, element } from "./element.js";
+import { count, extract } from "./server.js";
+
+const number = new Intl.NumberFormat("en");
+const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini|log|sql|css|[cm]?[jt]sx?|py|rb|rs|go|java|kt|swift|c|h|cc|cpp|hpp|cs|sh|r|lua|php)$/i;
+
+/** The documents of a conversation, where it is written. `onChange` hears of a conversation
+ * that has others; until `opened` there is none. */
+export class Documents {
+  most = Infinity; // tokens of a conversation
+
+  constructor(onChange, opened) {
+    this.onChange = onChange;
+    this.opened = opened;
+    this.list = byId("documents");
+    this.reading = new Set(); // what is being read
+    this.rows = []; // of what is being read or was refused: {into, row}
+    this.at = null;
+    const files = byId("files");
+    byId("attach").onclick = () => files.click();
+    files.onchange = () => {
+      this.add([...files.files]);
+      files.value = "";
+    };
+    const brings = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
+    addEventListener("dragover", (event) => {
+      if (!brings(event)) return;
+      event.preventDefault();
+      document.body.classList.add("dropping");
+    });
+    addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+    addEventListener("drop", (event) => {
+      document.body.classList.remove("dropping");
+      if (!brings(event)) return;
+      event.preventDefault();
+      this.add([...event.dataTransfer.files]);
+    });
+    byId("input").addEventListener("paste", (event) => {
+      if (!event.clipboardData.files.length) return;
+      event.preventDefault();
+      this.add([...event.clipboardData.files]);
+    });
+  }
+
+  /** Those of the conversation that is open. */
+  show(conversation) {
+    this.at = conversation;
+    this.refresh();
+  }
+
+  refresh() {
+    const others = this.rows.filter(({ into }) => into === this.at).map(({ row }) => row);
+    this.list.replaceChildren(...this.at.documents.map((document) => this.row(document)), ...others);
+    this.list.hidden = !this.list.children.length;
+  }
+
+  /** Until all that were given are read. */
+  async read() {
+    await Promise.all(this.reading);
+  }
+
+  add(files) {
+    for (const file of files) {
+      const work = this.addOne(file).finally(() => this.reading.delete(work));
+      this.reading.add(work);
+    }
+  }
+
+  async addOne(file) {
+    await this.opened;
+    const into = this.at;
+    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name" }, file.name), element("span", { className: "size" }, "reading…"));
+    const remove = () => (this.rows = this.rows.filter((other) => other.row !== row));
+    this.rows.push({ into, row });
+    this.refresh();
+    try {
+      const { title, text, kind, pages, note } = await textOf(file);
+      if (!text.trim()) throw new Error("expected text, got none; check the file");
+      const read = { title: title || file.name, text, kind, pages, note, tokens: await count(text).catch(() => null) };
+      into.documents.push(read);
+      remove();
+      this.refresh();
+      this.onChange(into);
+    } catch (e) {
+      row.ariaBusy = "false";
+      row.classList.add("refused");
+      row.lastChild.textContent = e.message;
+      row.append(remover(file.name, () => this.drop(remove)));
+    }
+  }
+
+  row(given) {
+    const { title, text, tokens, pages, note } = given;
+    const size = [pages > 1 && `${number.format(pages)} pages`, tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
+    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
+    if (tokens > this.most) {
+      row.classList.add("refused");
+      row.lastChild.textContent += `, more than the context of ${number.format(this.most)}`;
+    }
+    row.append(remover(title, () => {
+      const { documents } = this.at;
+      this.drop(() => documents.splice(documents.indexOf(given), 1));
+      this.onChange(this.at);
+    }));
+    return row;
+  }
+
+  drop(remove) {
+    remove();
+    this.refresh();
+    (this.list.querySelector("button") ?? byId("input")).focus();
+  }
+}
+
+function remover(name, onclick) {
+  return element("button", { type: "button", className: "act", ariaLabel: `Remove ${name}`, onclick }, "×");
+}
+
+/** Plain text is read here; what is something else, or in another encoding, is for the server. */
+async function textOf(file) {
+  if (PLAIN.test(file.name) || /^text\/(plain|markdown|csv)/.test(file.type)) {
+    try {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+      if (!text.includes("\0")) return { title: file.name, text, kind: "text" };
+    } catch { /* the server knows more encodings */ }
+  }
+  return extract(file);
+}

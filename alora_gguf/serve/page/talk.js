@@ -1,0 +1,185 @@
+import { call } from "./call.js";
+import { byId } from "./element.js";
+import { textOf } from "./entry.js";
+
+const SOON = 500; // milliseconds until what comes is kept
+
+/** What is said and asked in the conversation that is open. */
+export class Talk {
+  base = null; // what the server calls it; most: tokens of a conversation
+  most = 0;
+  running = new AbortController(); // of all calls under way
+
+  /** keep(conversation) keeps it in the browser. */
+  constructor({ strip, gauge, composer, documents, settings, keep }) {
+    Object.assign(this, { strip, gauge, composer, documents, settings, keep });
+  }
+
+  /** Shows a conversation; what was under way in another has ended. */
+  open(conversation) {
+    this.stop();
+    this.at = conversation;
+    this.thread.show(conversation);
+    this.thread.end();
+    this.strip.show(conversation.calls);
+    this.documents.show(conversation);
+    this.composer.answering = false;
+    this.refresh("");
+  }
+
+  refresh(status) {
+    const { at } = this;
+    byId("status").textContent = status;
+    this.composer.allow(({ invoked_after: role }) => Boolean(at.judged(role)));
+    this.thread.refresh(at);
+    this.gauge.show(at.tokens, this.most);
+  }
+
+  stop() {
+    this.running.abort();
+    this.running = new AbortController();
+  }
+
+  async send(text) {
+    const asked = this.at.add({ role: "user", content: text });
+    this.thread.add(asked);
+    await this.answer(asked);
+  }
+
+  /** The same question or answer once more. */
+  async again(message) {
+    if (this.composer.busy) return;
+    const { at } = this;
+    if (message.unanswered && at.last !== message.id) { // more has been said since
+      at.remove(message);
+      this.thread.show(at);
+      await this.send(textOf(message.content));
+      return;
+    }
+    const asked = message.role === "user" ? message : at.path[at.path.indexOf(message) - 1];
+    if (!asked) return;
+    at.last = asked.id;
+    this.thread.show(at);
+    await this.answer(asked);
+  }
+
+  /** Another message in place of one; whether it could be sent. */
+  edit(message, text) {
+    if (this.composer.busy) return false;
+    this.at.last = message.before;
+    this.thread.show(this.at);
+    this.send(text);
+    return true;
+  }
+
+  /** Another version of what was said. */
+  show(message) {
+    if (this.composer.busy) return;
+    const before = this.thread.root.scrollTop, held = document.activeElement?.ariaLabel;
+    this.at.show(message);
+    this.thread.show(this.at);
+    this.thread.root.scrollTop = before;
+    this.thread.entryOf(message)?.root.querySelector(`[aria-label="${held}"]:enabled, [aria-label^=Version]:enabled`)?.focus();
+    this.refresh("");
+    this.keep(this.at);
+  }
+
+  /** More of an answer that was cut. */
+  async more(message) {
+    if (this.composer.busy) return;
+    const { at } = this, body = { ...this.request(at, at.path[at.path.indexOf(message) - 1]), behind: message.content };
+    await this.write(at, message, this.thread.entryOf(message), body, message.content);
+    this.refresh("");
+  }
+
+  async answer(asked) {
+    const { at } = this;
+    delete asked.unanswered;
+    const said = { role: "assistant", content: "" };
+    const entry = this.thread.add(said);
+    entry.busy = true;
+    this.composer.answering = true;
+    this.keep(at);
+    await this.documents.read();
+    if (at !== this.at) return;
+    const answer = await this.write(at, said, entry, this.request(at, asked), "", () => said.id ?? at.add(said));
+    if (!said.id) {
+      const why = answer.error ? answer.error.message : answer.aborted ? "Stopped before an answer came." : "The model said nothing.";
+      const older = at.messages.findLast(({ before }) => before === asked.id);
+      if (older) at.show(Object.assign(older, { error: why }));
+      else asked.unanswered = why;
+    }
+    this.keep(at);
+    if (at !== this.at) return;
+    this.thread.show(at);
+    this.refresh(answer.aborted ? "Stopped" : answer.error ? "Failed" : "");
+  }
+
+  /** Lets the model write on `said`, which has `before` already. */
+  async write(at, said, entry, body, before, onFirst = () => {}) {
+    const { thread } = this, row = this.strip.begin("answer", false);
+    said.ended = "stopped"; // as it will be found if the page goes away now
+    entry.busy = true;
+    this.composer.answering = true;
+    this.refresh("The model is answering");
+    let due = 0;
+    const answer = await call(body, row, this.running.signal, ({ text, reasoning, tools }) => {
+      onFirst();
+      said.content = before + text;
+      if (reasoning) said.reasoning_content = reasoning;
+      if (tools.length) said.tool_calls = tools;
+      entry.say();
+      if (performance.now() < due) return;
+      due = performance.now() + SOON;
+      this.keep(at);
+    });
+    entry.busy = false;
+    said.ended = answer.aborted ? "stopped" : answer.cut ? "length" : undefined;
+    said.error = answer.error?.message;
+    said.warnings = answer.warnings;
+    said.tokens = answer.tokens;
+    entry.say(true);
+    if (at === this.at) this.composer.answering = false;
+    this.keep(at);
+    return answer;
+  }
+
+  /** Asks these intrinsics at once. */
+  judgeAll(all) {
+    all.forEach((about) => this.judge(about));
+  }
+
+  /** Asks an intrinsic about the message that it is for. */
+  async judge(about, judged = this.at.judged(about.invoked_after)) {
+    const { at, thread } = this, { id } = about;
+    const shown = () => thread.entryOf(judged);
+    const found = (judged.cards ??= {});
+    found[id] = { text: "", stopped: true }; // as it will be found if the page goes away now
+    const card = shown().card(id);
+    card.progress("");
+    card.root.scrollIntoView({ block: "nearest" });
+    const row = this.strip.begin(id, true);
+    await this.documents.read();
+    const body = { ...this.said(at, judged), model: id, result: true };
+    const answer = await call(body, row, this.running.signal, ({ text }) => thread.follow(() => card.progress(text)));
+    found[id] = { text: answer.text, result: answer.result, error: answer.error?.message, stopped: answer.aborted, warnings: answer.warnings };
+    this.keep(at);
+    if (at !== this.at || !shown()) return;
+    const now = shown().cards.get(id);
+    const here = !now || now === card ? (now ?? shown().card(id)) : null; // asked again meanwhile
+    if (here) thread.follow(() => here.show(found[id], () => this.judge(about, judged)));
+  }
+
+  /** What was said up to a message, with all that stands before it. */
+  said(at, last) {
+    const messages = at.upTo(last), { system } = this.settings;
+    if (system && !["system", "developer"].includes(messages[0]?.role)) messages.unshift({ role: "system", content: system });
+    const documents = at.documents.map(({ title, text }) => ({ title, text }));
+    return { messages, ...(documents.length && { documents }), ...(at.tools?.length && { tools: at.tools }) };
+  }
+
+  /** A request for an answer to this message. */
+  request(at, asked) {
+    return { model: this.base, ...this.said(at, asked), ...this.settings.fieldsOfRequest };
+  }
+}
