@@ -80,9 +80,9 @@ def _thought(service: Service, body: Generates) -> dict[str, Any]:
 def _warnings(service: Service, body: Generates) -> list[str]:
     """A context that is too small for what was asked is no error until it is full."""
     wanted = (body.options and body.options.num_ctx) or 0
-    if wanted <= service.n_most:
+    if wanted <= service.model.engine.n_ctx:
         return []
-    return [f"options.num_ctx: expected at most {service.n_most}, got {wanted}; start the server with a larger --ctx"]
+    return [f"options.num_ctx: expected at most {service.model.engine.n_ctx}, got {wanted}; start the server with a larger --ctx"]
 
 
 async def _answer(service: Service, body: Generates, asked: Asked, answer: OllamaAnswer) -> Response:

@@ -34,7 +34,7 @@ async def tags(service: Service, request: Request) -> Response:
 
 async def running(service: Service, request: Request) -> Response:
     """All that there is: nothing is unloaded."""
-    more = {"expires_at": _NEVER, "size_vram": 0, "context_length": service.n_most}
+    more = {"expires_at": _NEVER, "size_vram": 0, "context_length": service.model.engine.n_ctx}
     return JSONResponse({"models": [{**model, **more} for model in await to_thread.run_sync(_all, service)]})
 
 
@@ -140,7 +140,7 @@ def _about(service: Service, adapter: Adapter | None) -> dict[str, Any]:
     vocab = service.model.vocab
     return {
         "modelfile": "\n".join([f"FROM {service.names[0]}", *([f"ADAPTER {adapter.name}"] if adapter else [])]),
-        "parameters": f"num_ctx {service.n_most}",
+        "parameters": f"num_ctx {service.model.engine.n_ctx}",
         "template": template.source if (template := _template(service)) else "",
         "details": _details(service, adapter),
         "model_info": {
