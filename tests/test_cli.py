@@ -41,7 +41,7 @@ def test_prompt_invoke_json(alora, answerability):
     verdict = result["invocations"]["answerability"]
     assert verdict["text"] in ("answerable", "unanswerable")
     assert verdict["usage"]["cached_tokens"] == result["reply"]["usage"]["prompt_tokens"] + 3
-    assert set(verdict["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "tokens_per_second"}
+    assert set(verdict["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "tokens_per_second", "reasoning_tokens"}
 
 
 def test_without_an_answer_the_question_itself_is_judged(alora, answerability):

@@ -328,7 +328,7 @@ def test_a_likelihood_is_of_the_adapters_own_probabilities(model):
     ),
 )
 def test_a_result_is_shown_to_people_by_its_fields(text, result, shown):
-    assert finding(SimpleNamespace(text=text, result=result, error=None)) == shown
+    assert finding(SimpleNamespace(text=text, result=result, error=None, finish_reason="stop")) == shown
 
 
 def test_an_error_is_shown_to_people_as_one():
