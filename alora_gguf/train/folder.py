@@ -44,6 +44,12 @@ def write_io_yaml(folder: Path, text: str) -> None:
     _write(folder / "io.yaml", text.encode())
 
 
+def write_decisions(folder: Path, temperatures: dict[str, float]) -> None:
+    """decisions.json: what the logits of each type of question are divided by."""
+    fields = {"format": 1, "temperature": {name: round(value, 4) for name, value in temperatures.items()}}
+    _write(folder / "decisions.json", (json.dumps(fields, indent=2) + "\n").encode())
+
+
 def io_yaml_of(instruction: str) -> str:
     """An io.yaml that only has an instruction."""
     fields = {"model": None, "response_format": None, "transformations": None, "instruction": instruction}
@@ -77,7 +83,7 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
         "| | |",
         "|---|---|",
         f"| base while training | `{facts.base_file}`, dequantised |",
-        f"| data | `{settings.data.name}`: {facts.n_train} examples |",
+        f"| data | `{settings.rows.name}`: {facts.n_train} examples |",
         f"| held out | {held}: {facts.n_held} examples |",
         f"| outputs said exactly, held out | {best['accuracy']:.1%} |",
         f"| loss, held out | {best['loss']:.4f} nats a token |",

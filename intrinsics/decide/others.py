@@ -134,8 +134,8 @@ def main() -> None:
         rows[0]["canary"] = canary(archive)
     for one in rows:  # the options in an order of their own: in some tasks the right one stands first
         for question in one["questions"].values():
-            if "options" in question:
-                random.Random(json.dumps(one, sort_keys=True)).shuffle(question["options"])
+            if question["type"] == "choice":
+                random.Random(json.dumps(one, sort_keys=True)).shuffle(question["criteria"])
     write_jsonl(Path(__file__).parent / "others.jsonl", rows)
     print(f"{len(rows)} rows, {len(TASKS)} tasks")
 

@@ -98,7 +98,7 @@ def comparison(voice: Voice) -> tuple[object, list[Asked]]:
         predicate(f"{a} has more than {b}.", numbers[a] > numbers[b]),
         predicate(f"{one} has {rng.choice(list(numbers.values()))} {unit}.", False),
     ]
-    asked[-1] = predicate(asked[-1][0]["statement"], asked[-1][0]["statement"] == f"{one} has {numbers[one]} {unit}.")
+    asked[-1] = predicate(asked[-1][0]["instructions"], asked[-1][0]["instructions"] == f"{one} has {numbers[one]} {unit}.")
     return state, rng.sample(asked, 4)
 
 

@@ -8,16 +8,16 @@ Asked = tuple[Question, Any]  # a question, and what is right
 
 
 def predicate(statement: str, right: bool) -> Asked:
-    return {"type": "predicate", "statement": statement}, right
+    return {"type": "predicate", "instructions": statement}, right
 
 
 def choice(question: str, options: Sequence[Any] | Mapping[Any, str | None], right: Any) -> Asked:
     """Options are names, or names with descriptions."""
-    return {"type": "choice", "question": question, "options": dict(options) if isinstance(options, Mapping) else list(options)}, right
+    return {"type": "choice", "instructions": question, "criteria": dict(options) if isinstance(options, Mapping) else list(options)}, right
 
 
 def score(question: str, levels: Sequence[str], right: int) -> Asked:
-    return {"type": "score", "question": question, "levels": list(levels)}, right
+    return {"type": "score", "instructions": question, "criteria": list(levels)}, right
 
 
 def row(state: Any, asked: Sequence[Asked], **fields: Any) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def talk(voice: Voice) -> tuple[object, list[Asked]]:
         messages = []
     messages.append(user(last))
     asked = [choice(pick(ASK_ACT), rng.sample(list(ACTS), rng.randint(3, 6)), act)]
-    if act not in asked[0][0]["options"]:
-        asked[0][0]["options"][0] = act
+    if act not in asked[0][0]["criteria"]:
+        asked[0][0]["criteria"][0] = act
     asked += [predicate(f"The user's last message is a {a}.".replace("a thanks", "a thank-you"), a == act) for a in rng.sample(list(ACTS), 2)]
     if act != "greeting":
         subjects = sorted({t[2] for t in TALKS} - {subject} - ({beside[2]} if kind == "beside" else set()))
