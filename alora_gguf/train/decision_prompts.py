@@ -16,7 +16,10 @@ from .prompts import Example
 
 
 class Questions(Sequence[RightOf]):
-    """Those of some rows, of which each is one example, with the vocabulary and template of the base."""
+    """Those of some rows, of which each is one example, with the vocabulary and template of the base.
+
+    invocation   none for an ordinary LoRA, which is asked without one
+    """
 
     def __init__(self, vocab: Vocab, base_name: str, invocation: Sequence[int], lines: Sequence[DecisionLine]):
         self._invocation = list(invocation)
@@ -43,10 +46,10 @@ class Questions(Sequence[RightOf]):
         try:
             prompts = self._prompts(line)
             asked = question.asked(order, prompts.is_label)
-            prompt = prompts.prompt(asked.text, asked.labels, self._invocation, before=True)
+            prompt = prompts.prompt(asked.text, asked.labels, self._invocation, is_before=True)
         except AloraError as e:
             raise TrainError(f"{one.where}: {e}") from e
-        start = prompt.start or 0
+        start = prompts.n_shared
         return Drawn(prompt.tokens[:start], prompt.tokens[start:], prompt.labels, list(one.right), order)
 
     def example(self, i: int) -> Example:

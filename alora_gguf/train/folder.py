@@ -13,6 +13,8 @@ import yaml
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save
 
+from ..convert.peft.decisions import FILE as DECISIONS
+from ..convert.peft.decisions import TrainedDecisions
 from ..errors import TrainError
 from .settings import Settings
 
@@ -46,8 +48,8 @@ def write_io_yaml(folder: Path, text: str) -> None:
 
 def write_decisions(folder: Path, temperatures: dict[str, float]) -> None:
     """decisions.json: what the logits of each type of question are divided by."""
-    fields = {"format": 1, "temperature": {name: round(value, 4) for name, value in temperatures.items()}}
-    _write(folder / "decisions.json", (json.dumps(fields, indent=2) + "\n").encode())
+    trained = TrainedDecisions({name: round(value, 4) for name, value in temperatures.items()})
+    _write(folder / DECISIONS, trained.to_json().encode())
 
 
 def io_yaml_of(instruction: str) -> str:

@@ -128,7 +128,8 @@ def read_task(settings: Settings, stack: ExitStack) -> Task:
         rows, rows_held = _parts(settings, read_decisions)
         vocab = stack.enter_context(load_vocab(base))
         invocation, role = _invocation(settings, vocab), settings.invoked_after
-        train, held = (Questions(vocab, base.name, invocation, part) for part in (rows, rows_held))
+        asked_by = invocation if settings.method == "alora" else []
+        train, held = (Questions(vocab, base.name, asked_by, part) for part in (rows, rows_held))
     else:
         lines, lines_held = _parts(settings, read_lines)
         with load_vocab(base) as vocab:
