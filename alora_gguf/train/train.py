@@ -74,6 +74,8 @@ def _train(settings: Settings, task: "Task", progress: Progress, command: str, g
             write_weights(folder, model, config)
             if task.io_text is not None:
                 write_io_yaml(folder, task.io_text)
+            if settings.decisions is not None:
+                write_decisions(folder)
             if trainer.best is not None:
                 facts = Facts(
                     task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command
@@ -81,8 +83,9 @@ def _train(settings: Settings, task: "Task", progress: Progress, command: str, g
                 write_card(folder, settings, facts, trainer.best)
 
         def on_eval(reached: dict[str, float]) -> None:
+            what = "right" if settings.decisions else "said exactly"
             mark = ", the best" if reached is trainer.best else ""
-            progress.note(f"step {reached['step']:.0f}: held-out loss {reached['loss']:.4f}, said exactly {reached['accuracy']:.1%}{mark}")
+            progress.note(f"step {reached['step']:.0f}: held-out loss {reached['loss']:.4f}, {what} {reached['accuracy']:.1%}{mark}")
 
         progress.begin("training", len(trainer.steps), trainer.step, "step")
         trainer.run(save_best, lambda loss: progress.advance(1, loss), on_eval, stopped.is_set)
