@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     elif data is not None:
         given["data"] = data
     for name, option in (("data", "a JSONL file"), ("invocation", "--invocation TEXT"), ("out", "-o FOLDER")):
-        if name not in given and not ("decisions" in given and name in ("data", "invocation")):
+        if name not in given and not ("decisions" in given and name != "out"):  # which have an invocation of their own
             raise TrainError(f"{name}: expected {option}, got none; give it")
     if is_hub_name(given.get("start", "")):
         given["start"] = adapter_source(given["start"], lambda: base_file(given["base"]) if "base" in given else default_model(), bundled_adapters)
