@@ -84,7 +84,8 @@ def answers(model: Model, line: DecisionLine, adapter: str | None) -> list[Answe
     twice = chat.decide(questions, adapter=adapter, n_orders=N_ORDERS)
     n_computed = once.usage.prompt_tokens - once.usage.cached_tokens
     return [
-        _answered(line, one, once[name], twice[name], n_computed / len(questions), ms / len(questions)) for name, one in zip(questions, line.questions)
+        _answered(line, one, once[name], twice[name], n_computed / len(questions), ms / len(questions))
+        for name, one in zip(questions, line.questions)
     ]
 
 

@@ -17,6 +17,7 @@ from .baselines import Said, Way
 from .plan import Plan
 from .row import ALORA, PEFT, Row
 
+
 def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: Callable[[str, int, int], None]) -> list[Row]:
     """The rows of every test; `on_example` gets the test's title, examples done and in all. Raises AloraError."""
     rows = []

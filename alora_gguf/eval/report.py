@@ -28,7 +28,9 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         cells = [row.test, row.way, str(row.n), f"{row.accuracy:.1%}", _shares(row.interval)]
         if decided:
-            cells += ["-", "-"] if row.corrected is None or row.corrected_interval is None else [f"{row.corrected:.1%}", _shares(row.corrected_interval)]
+            cells += (
+                ["-", "-"] if row.corrected is None or row.corrected_interval is None else [f"{row.corrected:.1%}", _shares(row.corrected_interval)]
+            )
         if led:
             cells.append(
                 "-"

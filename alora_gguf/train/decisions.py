@@ -94,8 +94,10 @@ def _right(where: str, asked: Any, right: Any) -> RightOf:
         question = question_of(asked, where)
     except PromptError as e:
         raise TrainError(str(e)) from e
-    values: list[Any] = [True, False] if isinstance(question, Predicate) else (
-        [value for value, _ in question.pairs] if isinstance(question, Choice) else list(range(question.n_options))
+    values: list[Any] = (
+        [True, False]
+        if isinstance(question, Predicate)
+        else ([value for value, _ in question.pairs] if isinstance(question, Choice) else list(range(question.n_options)))
     )
     if isinstance(right, dict):
         return RightOf(where, question, _shares(where, values, right))

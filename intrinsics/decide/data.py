@@ -31,9 +31,8 @@ from passages import Passages, comparison, passage
 from reviews import Reviews, review
 from rows import row
 from talks import call, talk
-from words import Words, word
-
 from voice import SEED, Voice, write_jsonl
+from words import Words, word
 
 ROWS = {"train": 4000, "valid": 60, "test": 400}
 STRANGERS = 120  # of each of these tasks

@@ -1,84 +1,118 @@
 """Mails to a firm, written by hand in parts: what happened, what is wanted, how angry, how soon, and questions about each."""
 
 from rows import Asked, choice, predicate, score
-
 from voice import Voice
 
 # What happened, by the team that it is for: `train | train || valid || test`.
 TEAMS = {
     "billing": (
         "invoices, charges, payments",
-        "I was charged twice this month. | My invoice shows the wrong amount. | You took 40 euros from my card and I do not know why. | The "
-        "discount was not applied to my bill. | My payment was declined although there is money on the account. | I need a corrected invoice "
-        "with our tax number. | The price on the receipt is not the one on your website. || There is a fee on my statement that nobody told me about. || "
-        "My last bill is far too high. | I have paid the same invoice two times.",
+        (
+            "I was charged twice this month. | My invoice shows the wrong amount. | You took 40 euros from my card and I do not know why. | The "
+            "discount was not applied to my bill. | My payment was declined although there is money on the account. | I need a corrected invoice "
+            "with our tax number. | The price on the receipt is not the one on your website. || There is a fee on my statement that nobody told me about. || "
+            "My last bill is far too high. | I have paid the same invoice two times."
+        ),
     ),
     "shipping": (
         "parcels, delivery, addresses",
-        "My parcel has not arrived. | The courier left the box in the rain. | Tracking has said 'in transit' for nine days. | I gave the wrong "
-        "street, can the address still be changed? | Half of the order is missing from the box. | The package went to my neighbour, who is away. | "
-        "Nobody rang, and now there is a card that says I was not at home. || The delivery was promised for Monday and it is Thursday. || My order "
-        "is lost somewhere between your depot and my door. | The driver delivered someone else's parcel to me.",
+        (
+            "My parcel has not arrived. | The courier left the box in the rain. | Tracking has said 'in transit' for nine days. | I gave the wrong "
+            "street, can the address still be changed? | Half of the order is missing from the box. | The package went to my neighbour, who is away. | "
+            "Nobody rang, and now there is a card that says I was not at home. || The delivery was promised for Monday and it is Thursday. || My order "
+            "is lost somewhere between your depot and my door. | The driver delivered someone else's parcel to me."
+        ),
     ),
     "technical": (
         "software, crashes, errors",
-        "The app crashes when I open the settings. | I get error 502 on every page. | Since the update nothing loads. | The export to PDF gives an "
-        "empty file. | The website freezes on my phone. | Your API returns an old version of our data. | The printer software does not find the "
-        "printer. || After the restart the screen stays black. || The program closes itself as soon as I press save. | Uploading a picture fails "
-        "with a red message.",
+        (
+            "The app crashes when I open the settings. | I get error 502 on every page. | Since the update nothing loads. | The export to PDF gives an "
+            "empty file. | The website freezes on my phone. | Your API returns an old version of our data. | The printer software does not find the "
+            "printer. || After the restart the screen stays black. || The program closes itself as soon as I press save. | Uploading a picture fails "
+            "with a red message."
+        ),
     ),
     "account": (
         "login, passwords, profile",
-        "I cannot log in any more. | The reset link for my password does not come. | Please change the e-mail address of my profile. | My account "
-        "has been locked after three attempts. | I want to delete my account. | The code by text message never arrives. | How do I add a second "
-        "user to our account? || It says that my user name does not exist. || I forgot my password and the secret question. | Please merge my two profiles.",
+        (
+            "I cannot log in any more. | The reset link for my password does not come. | Please change the e-mail address of my profile. | My account "
+            "has been locked after three attempts. | I want to delete my account. | The code by text message never arrives. | How do I add a second "
+            "user to our account? || It says that my user name does not exist. || I forgot my password and the secret question. | Please merge my two profiles."
+        ),
     ),
     "returns": (
         "sending goods back, warranty, exchange",
-        "The shoes are too small and I want to send them back. | The kettle broke after two weeks. | I got the blue one, but ordered green. | The "
-        "zip of the tent is torn. | How do I return a gift without the receipt? | The lamp arrived with a broken shade. | I would like to exchange "
-        "the jacket for a larger one. || The headphones hum on the left side, and they are a month old. || The blender smells burnt, it is still "
-        "under warranty. | The dress does not fit, where do I send it?",
+        (
+            "The shoes are too small and I want to send them back. | The kettle broke after two weeks. | I got the blue one, but ordered green. | The "
+            "zip of the tent is torn. | How do I return a gift without the receipt? | The lamp arrived with a broken shade. | I would like to exchange "
+            "the jacket for a larger one. || The headphones hum on the left side, and they are a month old. || The blender smells burnt, it is still "
+            "under warranty. | The dress does not fit, where do I send it?"
+        ),
     ),
     "sales": (
         "questions before buying, offers",
-        "Which of your laptops would suit a student? | Do you give a discount for twenty licences? | Is the red model available again soon? | We "
-        "would like an offer for our office of thirty people. | What is the difference between the basic and the pro plan? | Does the camera come "
-        "with a lens? | Can I try the service before I buy it? || Do you also sell spare batteries? || How much would fifty chairs cost? | Is there a "
-        "cheaper plan for schools?",
+        (
+            "Which of your laptops would suit a student? | Do you give a discount for twenty licences? | Is the red model available again soon? | We "
+            "would like an offer for our office of thirty people. | What is the difference between the basic and the pro plan? | Does the camera come "
+            "with a lens? | Can I try the service before I buy it? || Do you also sell spare batteries? || How much would fifty chairs cost? | Is there a "
+            "cheaper plan for schools?"
+        ),
     ),
     "jobs": (
         "applications, internships",
-        "I would like to apply for the post in your warehouse. | Do you take interns in summer? | I sent my application three weeks ago. | Is the "
-        "position of accountant still open? | Attached you find my CV. | My daughter is looking for an apprenticeship. || Are you hiring drivers at the "
-        "moment? || I saw your advertisement for a designer and want to apply. | When do job interviews take place?",
+        (
+            "I would like to apply for the post in your warehouse. | Do you take interns in summer? | I sent my application three weeks ago. | Is the "
+            "position of accountant still open? | Attached you find my CV. | My daughter is looking for an apprenticeship. || Are you hiring drivers at the "
+            "moment? || I saw your advertisement for a designer and want to apply. | When do job interviews take place?"
+        ),
     ),
     "privacy": (
         "personal data, consent, unsubscribing",
-        "Please delete all data that you keep about me. | Take me off your mailing list. | Who did you give my telephone number to? | I want a copy of "
-        "everything that you store about me. | I never agreed to your newsletter. | Which cookies does your site set? || Stop sending me advertising. || "
-        "How long do you keep my personal data? | I withdraw my consent to the use of my photograph.",
+        (
+            "Please delete all data that you keep about me. | Take me off your mailing list. | Who did you give my telephone number to? | I want a copy of "
+            "everything that you store about me. | I never agreed to your newsletter. | Which cookies does your site set? || Stop sending me advertising. || "
+            "How long do you keep my personal data? | I withdraw my consent to the use of my photograph."
+        ),
     ),
     "events": (
         "workshops, tickets, venue",
-        "Are there tickets left for Saturday's concert? | Where do I park at the workshop? | I cannot come on Friday, may a friend use my ticket? | At "
-        "what time do the doors open? | Is the hall accessible by wheelchair? | Will the talk be recorded? || May children come to the evening show? || "
-        "Our group of ten would like to book the tour. | Is the seminar held online too?",
+        (
+            "Are there tickets left for Saturday's concert? | Where do I park at the workshop? | I cannot come on Friday, may a friend use my ticket? | At "
+            "what time do the doors open? | Is the hall accessible by wheelchair? | Will the talk be recorded? || May children come to the evening show? || "
+            "Our group of ten would like to book the tour. | Is the seminar held online too?"
+        ),
     ),
     "press": (
         "journalists, photographs, interviews",
-        "I write for the local paper and would like an interview. | May we print your photograph of the factory? | Our radio station is preparing a "
-        "programme on your firm. | Please send me the press release of last week. || I am a journalist and have three questions for your director. || "
-        "Could our film crew visit your plant? | For an article I need figures on your sales.",
+        (
+            "I write for the local paper and would like an interview. | May we print your photograph of the factory? | Our radio station is preparing a "
+            "programme on your firm. | Please send me the press release of last week. || I am a journalist and have three questions for your director. || "
+            "Could our film crew visit your plant? | For an article I need figures on your sales."
+        ),
     ),
 }
 OTHER = ("something else", "none of the others")
 WANTS = {
-    "refund": ("wants the money back", "Please give me my money back. | I expect a full refund. | I want to be refunded. || Return the money to my card. || Pay back what I paid."),
-    "replacement": ("wants a new one", "Please send me a new one. | I would like a replacement. | Can I have another one instead? || Just swap it for one that works. || I need you to replace it."),
-    "callback": ("wants to be phoned", "Please call me. | Can someone ring me this afternoon? | I would rather talk on the phone. || Give me a call tomorrow. || I am waiting for your phone call."),
-    "cancellation": ("wants to end the contract", "I want to cancel my contract. | Please end my subscription. | I hereby give notice. || I quit, cancel everything. || Consider my membership cancelled."),
-    "explanation": ("wants to know why", "Please explain how this could happen. | I would like to know the reason. | Can you tell me why? || I want to understand what went wrong. || What is the cause of this?"),
+    "refund": (
+        "wants the money back",
+        "Please give me my money back. | I expect a full refund. | I want to be refunded. || Return the money to my card. || Pay back what I paid.",
+    ),
+    "replacement": (
+        "wants a new one",
+        "Please send me a new one. | I would like a replacement. | Can I have another one instead? || Just swap it for one that works. || I need you to replace it.",
+    ),
+    "callback": (
+        "wants to be phoned",
+        "Please call me. | Can someone ring me this afternoon? | I would rather talk on the phone. || Give me a call tomorrow. || I am waiting for your phone call.",
+    ),
+    "cancellation": (
+        "wants to end the contract",
+        "I want to cancel my contract. | Please end my subscription. | I hereby give notice. || I quit, cancel everything. || Consider my membership cancelled.",
+    ),
+    "explanation": (
+        "wants to know why",
+        "Please explain how this could happen. | I would like to know the reason. | Can you tell me why? || I want to understand what went wrong. || What is the cause of this?",
+    ),
 }
 ANGER = (
     "Thank you for your help. | Have a nice day. | Thanks in advance! | I really like your shop. | Take your time. || Many thanks and kind regards. || I appreciate your work.",
@@ -101,9 +135,16 @@ ASK_TEAM = (
 )
 ASK_WANT = "What does the writer want? | What is being asked for? | Which of these does the customer ask for? | Goal of the sender || What should we do for the customer? || What would the sender like to get?"
 ASK_ANGER = "How angry is the writer? | Tone of the message | How upset is the customer? | Rate the anger. || How annoyed do they sound? || How strong is the anger in it?"
-ASK_URGENCY = "How urgent is it? | How soon is an answer needed? | Priority | Rate the urgency. || How much does it hurry? || How quickly do they need us?"
+ASK_URGENCY = (
+    "How urgent is it? | How soon is an answer needed? | Priority | Rate the urgency. || How much does it hurry? || How quickly do they need us?"
+)
 ANGERS = (("calm", "annoyed", "furious"), ("not at all", "a little", "very"), ("friendly", "displeased", "outraged"), ("low", "medium", "high"))
-URGENCIES = (("low", "normal", "high"), ("can wait", "this week", "today"), ("not urgent", "somewhat urgent", "very urgent"), ("no hurry", "soon", "at once"))
+URGENCIES = (
+    ("low", "normal", "high"),
+    ("can wait", "this week", "today"),
+    ("not urgent", "somewhat urgent", "very urgent"),
+    ("no hurry", "soon", "at once"),
+)
 
 
 def mail(voice: Voice) -> tuple[object, list[Asked]]:

@@ -24,7 +24,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rows import Asked, choice, predicate, row
-
 from voice import SEED, write_jsonl
 
 MEMBER = "bigbench-1.0.0/bigbench/benchmark_tasks/{}/task.json"
@@ -42,7 +41,11 @@ def chosen(instruction: str, *, first: str = "", names: dict[str, str] | None = 
         if list(scores.values()).count(best) != 1 or not 2 <= len(scores) <= MOST_OPTIONS:
             return None
         options = [(names or {}).get(option, option).strip() for option in scores]
-        return (text.removeprefix(first).strip(), choice(instruction, options, options[list(scores.values()).index(best)])) if len(set(options)) == len(options) else None
+        return (
+            (text.removeprefix(first).strip(), choice(instruction, options, options[list(scores.values()).index(best)]))
+            if len(set(options)) == len(options)
+            else None
+        )
 
     return make
 
@@ -82,10 +85,7 @@ def concept(text: str, scores: dict[str, float]) -> Made:
 WHAT = "Which answer to the question is right?"
 TASKS: dict[str, tuple[tuple[str, ...], Callable[[str, dict[str, float]], Made]]] = {
     "intent_recognition": (("intent_recognition",), chosen("What does the user want the assistant to do?", first="Utterance:")),
-    "bbq_lite": (
-        tuple(f"bbq_lite_json/{kind}_disambig" for kind in ("age", "physical_appearance", "ses", "religion")),
-        asked_last,
-    ),
+    "bbq_lite": (tuple(f"bbq_lite_json/{kind}_disambig" for kind in ("age", "physical_appearance", "ses", "religion")), asked_last),
     "entailed_polarity": (("entailed_polarity",), asked_of_a_fact),
     "implicatures": (("implicatures",), stated("Speaker 2's answer means yes.", "yes")),
     "phrase_relatedness": (("phrase_relatedness",), chosen("Which phrase is the most related to it?")),
@@ -96,7 +96,10 @@ TASKS: dict[str, tuple[tuple[str, ...], Callable[[str, dict[str, float]], Made]]
     "riddle_sense": (("riddle_sense",), chosen("What is the answer to the riddle?")),
     "english_proverbs": (("english_proverbs",), story),
     "conceptual_combinations": (
-        tuple(f"conceptual_combinations/{kind}" for kind in ("contradictions", "emergent_properties", "fanciful_fictional_combinations", "invented_words")),
+        tuple(
+            f"conceptual_combinations/{kind}"
+            for kind in ("contradictions", "emergent_properties", "fanciful_fictional_combinations", "invented_words")
+        ),
         concept,
     ),
     "empirical_judgments": (("empirical_judgments",), chosen("What kind of relation between two events does the sentence assert?")),

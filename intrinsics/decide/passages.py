@@ -2,9 +2,8 @@
 
 import re
 
-from rows import Asked, choice, predicate, score
-
 from facts import Entity, entities_of
+from rows import Asked, choice, predicate, score
 from voice import Voice, capitalised
 from wording import GENERIC, PEOPLE, WORDINGS
 
@@ -21,7 +20,9 @@ class Passages:
     def __init__(self, split: str):
         self.entities = entities_of(split)
         self.values = {
-            (kind, attribute): sorted({e.values[attribute][0] for e in of if attribute in e.values}) for kind, of in self.entities.items() for attribute in WORDINGS[kind]
+            (kind, attribute): sorted({e.values[attribute][0] for e in of if attribute in e.values})
+            for kind, of in self.entities.items()
+            for attribute in WORDINGS[kind]
         }
 
 
@@ -67,7 +68,13 @@ def passage(voice: Voice, passages: Passages) -> tuple[object, list[Asked]]:
         if attribute and said[chosen[0], attribute] != said[chosen[1], attribute]:
             one = rng.choice(chosen)
             label = WORDINGS[kind][attribute].label.lower()
-            asked.append(choice(rng.choice((f"Whose {label} is {said[one, attribute]}?", f"Which has this {label}: {said[one, attribute]}?")), [e.name for e in chosen], one.name))
+            asked.append(
+                choice(
+                    rng.choice((f"Whose {label} is {said[one, attribute]}?", f"Which has this {label}: {said[one, attribute]}?")),
+                    [e.name for e in chosen],
+                    one.name,
+                )
+            )
     asked.append(score(rng.choice(MANY), rng.choice(FEW_TO_MANY), 0 if len(facts) < 3 else 1 if len(facts) < 5 else 2))
     return state, rng.sample(asked, min(5, len(asked)))
 
@@ -84,7 +91,7 @@ def comparison(voice: Voice) -> tuple[object, list[Asked]]:
         state = [{"name": n, what: v} for n, v in numbers.items()]
     most, least = max(numbers, key=numbers.get), min(numbers, key=numbers.get)
     one = rng.choice(names)
-    absent = rng.choice([n for n in "Kim Lou Max Nia Otto".split()])
+    absent = rng.choice("Kim Lou Max Nia Otto".split())
     a, b = rng.sample(names, 2)
     asked = [
         choice(f"Who has the highest {what}?", names, most),

@@ -8,19 +8,24 @@ import hashlib
 import tarfile
 from pathlib import Path
 
-from rows import Asked, choice, predicate, score
-
 from facts import SPLITS
+from rows import Asked, choice, predicate, score
 from voice import Voice
 
 INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 FILES = {"film": "movieReviewSnippets", "product": "amazonReviewSnippets", "newspaper": "nytEditorialSnippets"}
 CLEAR = 1.0  # a mean rating from which on it is positive; below its negative, negative
 CHARACTERS = range(20, 300)
-ASK = (
-    "What is the sentiment? | Does the writer like it? | Is this positive or negative? | How does the text sound? | Opinion of the author | Sentiment || What does the author think of it? || Which mood is it in?"
+ASK = "What is the sentiment? | Does the writer like it? | Is this positive or negative? | How does the text sound? | Opinion of the author | Sentiment || What does the author think of it? || Which mood is it in?"
+PAIRS = (
+    ("positive", "negative"),
+    ("likes it", "dislikes it"),
+    ("good", "bad"),
+    ("praise", "criticism"),
+    ("favourable", "unfavourable"),
+    ("yes", "no"),
+    ("happy", "unhappy"),
 )
-PAIRS = (("positive", "negative"), ("likes it", "dislikes it"), ("good", "bad"), ("praise", "criticism"), ("favourable", "unfavourable"), ("yes", "no"), ("happy", "unhappy"))
 LEVELS = (
     ("very negative", "negative", "neutral", "positive", "very positive"),
     ("terrible", "bad", "mixed", "good", "excellent"),

@@ -3,7 +3,6 @@
 import json
 
 from rows import Asked, choice, predicate, score
-
 from voice import Voice, assistant, user
 
 # A question, an answer to it, and its subject.
@@ -46,7 +45,9 @@ TALKS = (
     ("Is it affect or effect?", "Affect is mostly the verb, effect the noun.", "language"),
 )
 REFUSALS = "I am sorry, I cannot help with that. | I do not know. | I have no information about this. || I am unable to answer that. || Unfortunately I cannot say."
-PLEASED = "Thanks, that helps a lot! | Great, thank you. | Perfect. | That is just what I needed. || Wonderful, thanks! || Very good, that was helpful."
+PLEASED = (
+    "Thanks, that helps a lot! | Great, thank you. | Perfect. | That is just what I needed. || Wonderful, thanks! || Very good, that was helpful."
+)
 DISPLEASED = "That is not what I asked. | No, this is wrong. | You did not understand me. | That does not help at all. || This is nonsense. || Your answer is of no use."
 REQUESTS = "Write it shorter, please. | Translate it into Spanish. | Give me an example. | Repeat that in simple words. || Make a list of it. || Explain it to a child."
 GREETINGS = "Hello! | Good morning. | Hi, how are you? | Good evening! || Hey there. || Greetings!"
@@ -123,7 +124,7 @@ def call(voice: Voice) -> tuple[object, list[Asked]]:
     """A request, and perhaps a call that fits, has another argument, or is of another tool."""
     rng, pick = voice.rng, voice.pick
     name = rng.choice(list(TOOLS))
-    description, request, arguments, risk = TOOLS[name]
+    _description, request, arguments, risk = TOOLS[name]
     given = {a: rng.choice(values) for a, values in arguments.items()}
     message = user(request.format(**given))
     others = rng.sample([t for t in TOOLS if t != name], rng.randint(1, 9))
@@ -151,7 +152,11 @@ def call(voice: Voice) -> tuple[object, list[Asked]]:
         predicate(rng.choice(("The call deletes or destroys something.", "Is data lost by the call?")), risk == 2),
         predicate(rng.choice(("The call only reads.", "The call changes nothing.")), risk == 0),
         score(pick(ASK_RISK), rng.choice(RISKS), risk),
-        choice("What is wrong with the call?", rng.sample(["nothing", "the argument", "the tool"], 3), {"yes": "nothing", "argument": "the argument", "tool": "the tool"}[fits]),
+        choice(
+            "What is wrong with the call?",
+            rng.sample(["nothing", "the argument", "the tool"], 3),
+            {"yes": "nothing", "argument": "the argument", "tool": "the tool"}[fits],
+        ),
         choice("Which tool is called?", rng.sample(list(dict.fromkeys([called, name, *others])), len({called, name, *others})), called),
     ]
     return state, rng.sample(asked, 4)

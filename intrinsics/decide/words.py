@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rows import Asked, choice, predicate
-
 from facts import SPLITS
+from rows import Asked, choice, predicate
 from voice import Voice
 
 KINDS = {  # lexicographer files of nouns and verbs, as people name them
@@ -43,9 +42,7 @@ KINDS = {  # lexicographer files of nouns and verbs, as people name them
     40: "having or giving",
 }
 LEAST_USED = 2  # times that a sense stands in the tagged texts
-ASK_WORD = (
-    "Which word is meant? | Which word fits the definition? | What is this called? | Find the word. | The word for this || Name the term. || Which of these is being defined?"
-)
+ASK_WORD = "Which word is meant? | Which word fits the definition? | What is this called? | Find the word. | The word for this || Name the term. || Which of these is being defined?"
 ASK_MEANING = "What does the word mean? | Which definition is right? | Meaning | Choose the meaning of the word. || What is meant by it? || Which explanation fits?"
 ASK_KIND = "What kind of thing is it? | Category | Which class does it belong to? | What sort of word is this? | Sort it. || What is it an example of? || Which group is right?"
 ASK_GAP = "Which word fills the gap? | What is missing? | Choose the word for the blank. || Which word was left out? || Complete the sentence."
@@ -137,15 +134,29 @@ def word(voice: Voice, words: Words) -> tuple[object, list[Asked]]:
     else:
         state = one.gloss
         asked.append(choice(pick(ASK_WORD), _names(voice, [s.word for s in among]), one.word))
-        asked += [predicate(rng.choice(('The word for it is "{}".', "This is a definition of {}.", "Is it {}?")).format(s.word), s is one) for s in (one, others[0])]
+        asked += [
+            predicate(rng.choice(('The word for it is "{}".', "This is a definition of {}.", "Is it {}?")).format(s.word), s is one)
+            for s in (one, others[0])
+        ]
     if one.kind in KINDS:
         kinds = [KINDS[k] for k in rng.sample([k for k in KINDS if k != one.kind and (k < 29) == (one.kind < 29)], rng.randint(1, 8))]
         asked.append(choice(pick(ASK_KIND), _names(voice, [KINDS[one.kind], *kinds]), KINDS[one.kind]))
-        asked.append(predicate(rng.choice(("It is a kind of {}.", "Category: {}", "Does it belong to: {}?")).format(kind := rng.choice((KINDS[one.kind], kinds[0]))), kind == KINDS[one.kind]))
+        asked.append(
+            predicate(
+                rng.choice(("It is a kind of {}.", "Category: {}", "Does it belong to: {}?")).format(kind := rng.choice((KINDS[one.kind], kinds[0]))),
+                kind == KINDS[one.kind],
+            )
+        )
     if one.above:
         aboves = [s.above for s in rng.sample(alike, 4) if s.above and s.above != one.above]
         if aboves:
-            asked.append(choice(rng.choice(("It is a kind of", "What is it a kind of?", "The more general word")), _names(voice, list(dict.fromkeys([one.above, *aboves]))), one.above))
+            asked.append(
+                choice(
+                    rng.choice(("It is a kind of", "What is it a kind of?", "The more general word")),
+                    _names(voice, list(dict.fromkeys([one.above, *aboves]))),
+                    one.above,
+                )
+            )
     return state, rng.sample(asked, min(len(asked), 4))
 
 

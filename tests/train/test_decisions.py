@@ -25,7 +25,11 @@ from alora_gguf.train.temperature import fitted
 PREDICATE = {"type": "predicate", "instructions": "It rains."}
 CHOICE = {"type": "choice", "instructions": "Where?", "criteria": {"New York": "a city", "New York State": None, "Ohio": "a state"}}
 SCORE = {"type": "score", "instructions": "How wet?", "criteria": ["dry", "damp", "soaked"]}
-GOOD = {"state": "The streets of New York are wet.", "questions": {"a": PREDICATE, "b": CHOICE, "c": SCORE}, "right": {"a": True, "b": "New York", "c": 2}}
+GOOD = {
+    "state": "The streets of New York are wet.",
+    "questions": {"a": PREDICATE, "b": CHOICE, "c": SCORE},
+    "right": {"a": True, "b": "New York", "c": 2},
+}
 
 
 def write(path: Path, *rows) -> Path:
@@ -211,7 +215,10 @@ def test_what_was_trained_decides(base_q4, rows, tmp_path, capsys):
         right = []
         for line in read_decisions(rows):
             said = model.decide(line.fields["state"], {str(i): one.question for i, one in enumerate(line.questions)}, adapter="shopping")
-            right += [max(range(len(one.right)), key=lambda j: list(d.probabilities.values())[j]) == one.right.index(1) for d, one in zip(said.values(), line.questions)]
+            right += [
+                max(range(len(one.right)), key=lambda j: list(d.probabilities.values())[j]) == one.right.index(1)
+                for d, one in zip(said.values(), line.questions)
+            ]
     assert np.mean(right) >= 0.95
 
 
