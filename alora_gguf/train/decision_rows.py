@@ -101,7 +101,7 @@ def _row(packed: Row, drawn: Sequence[Drawn]) -> DecisionRow:
             of.append(number)
             right.append(share)
     as_array = lambda values: np.array(values, np.int64)
-    at, targets, owners = zip(*reads, strict=True)
+    read_at, targets, owners = zip(*reads, strict=True)
     return DecisionRow(
         as_array(tokens),
         as_array(parents),
@@ -110,7 +110,7 @@ def _row(packed: Row, drawn: Sequence[Drawn]) -> DecisionRow:
         as_array(targets),
         as_array(owners),
         packed.examples,
-        at=as_array(at),
+        at=as_array(read_at),
         of=as_array(of),
         right=np.array(right, np.float32),
         orders=[one.order for one in drawn],
