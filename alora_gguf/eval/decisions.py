@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -55,7 +56,7 @@ def rows_of(plan: Plan, model: Model, limit: int | None, on_example: Callable[[s
         ways[ALORA] = plan.name
     rows = []
     for title, path in plan.tests.items():
-        answered = _answers(model, path, ways, limit, lambda done, total, title=title: on_example(title, done, total))
+        answered = _answers(model, path, ways, limit, partial(on_example, title))
         by_alora = answered.get(ALORA)
         rows += [_row(plan, title, way, of, None if way == ALORA else by_alora) for way, of in answered.items()]
     return rows

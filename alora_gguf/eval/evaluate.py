@@ -23,9 +23,9 @@ def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: 
     rows = []
     with Model(plan.base or bundled.default_model(), n_ctx=4096, n_threads=threads) as model:
         if plan.decisions:
-            for adapter, name in ((plan.alora, plan.name), (plan.lora, f"{plan.name}-lora")):
-                if adapter is not None:
-                    model.load_adapter(adapter, name)
+            for path, name in ((plan.alora, plan.name), (plan.lora, f"{plan.name}-lora")):
+                if path is not None:
+                    model.load_adapter(path, name)
             return decisions.rows_of(plan, model, limit, on_example)
         assert plan.prompted is not None  # of outputs
         prompted = IntrinsicIO.open(plan.prompted)

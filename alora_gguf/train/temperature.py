@@ -6,6 +6,7 @@ import torch
 
 from .decision_passes import rights, scores
 from .decision_prompts import Questions
+from .decision_rows import DecisionRow
 from .trainer import Rows
 
 LEAST, MOST = 0.05, 20.0
@@ -48,6 +49,7 @@ def temperatures(model, held: Rows, questions: Questions) -> dict[str, float]:
     by_type: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {"predicate": [], "choice": [], "score": []}
     for i in range(len(held.rows)):
         for row, logits in held.logits(model, [i]):
+            assert isinstance(row, DecisionRow)  # of questions
             for question, s, r in zip(row.examples, scores(logits, row).cpu(), rights(row), strict=True):
                 there = torch.isfinite(s)
                 by_type[questions[question].type].append((s[there], r[there]))
