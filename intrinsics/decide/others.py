@@ -121,6 +121,7 @@ def rows_of(archive: tarfile.TarFile, rng: random.Random) -> list[dict[str, Any]
             examples += json.load(archive.extractfile(MEMBER.format(part)))["examples"]
         made = [m for e in examples if (m := make(e["input"], e["target_scores"])) is not None and len(m[0]) <= CHARACTERS]
         rows += [row(text, [asked], task=task, source=f"BIG-bench, {task}") for text, asked in rng.sample(made, min(A_TASK, len(made)))]
+    rng.shuffle(rows)  # so that the first ones are of all tasks
     return rows
 
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from rows import choice, row
+from rows import Asked, choice, predicate, row
 
 FOLDER = "evals/registry/data/"
 
@@ -34,6 +34,12 @@ def quartz(text: str, ideal: str) -> tuple[str, str, list[str], int] | None:
 FILES = {"social": ("theory_of_mind/socialiqa/test.jsonl", social), "quartz": ("quartz/samples.jsonl", quartz)}
 
 
+def asked(question: str, options: list[str], right: int, rng: random.Random) -> list[Asked]:
+    """Which of the options, and of one of them whether it is so."""
+    said = right if rng.random() < 0.5 else rng.choice([i for i in range(len(options)) if i != right])
+    return [choice(question, options, options[right]), predicate(f"{question} {options[said]}.", said == right)]
+
+
 def rows_of(wheel: Path, n: int, rng: random.Random) -> list[dict[str, Any]]:
     """`n` of each."""
     rows: list[dict[str, Any]] = []
@@ -41,5 +47,5 @@ def rows_of(wheel: Path, n: int, rng: random.Random) -> list[dict[str, Any]]:
         for kind, (name, read) in FILES.items():
             lines = [json.loads(line) for line in archive.read(FOLDER + name).decode().splitlines()]
             found = [made for line in lines if (made := read(line["input"][-1]["content"], line["ideal"])) and len(set(made[2])) == len(made[2])]
-            rows += [row(state, [choice(question, options, options[right])], kind=kind) for state, question, options, right in rng.sample(found, n)]
+            rows += [row(state, asked(question, options, right, rng), kind=kind) for state, question, options, right in rng.sample(found, n)]
     return rows
