@@ -75,7 +75,9 @@ class DecisionPrompts:
         said = builder.control.protected(text, mark)
         if is_before:
             asked = self._vocab.tokenize_prompt(f"{' ' if invocation else ''}{said}{self._tail}", begins=False, mark=mark)
-            return DecisionPrompt([*self._head, *invocation, *asked], 0 if is_lora else len(self._head), self.label_tokens(labels, builder.answer_gap))
+            return DecisionPrompt(
+                [*self._head, *invocation, *asked], 0 if is_lora else len(self._head), self.label_tokens(labels, builder.answer_gap)
+            )
         rest = lambda tail: self._vocab.tokenize_prompt(said + tail, begins=False, mark=mark)
         tokens, gap, start = [*self._head, *rest(self._tail)], builder.answer_gap, 0 if is_lora else None
         if invocation:

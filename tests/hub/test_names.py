@@ -122,7 +122,8 @@ def test_the_chat_takes_folders_and_names(chat, peft):
     code, out, err = chat("--adapter", peft, "answerability", "--invoke", "answers-v1.0", "--invoke", "answerability")
     assert (code, err) == (0, "")
     assert [line.partition(":")[0] for line in out.splitlines()] == ["answers-v1.0", "answerability"]
-    names = [name for name in bundled_adapters() if name not in ("certainty", "decide")]  # one judges an answer, and there is none; one is no intrinsic
+    not_here = ("certainty", "decide")  # judges an answer, and there is none; is no intrinsic
+    names = [name for name in bundled_adapters() if name not in not_here]
     os.mkdir("answerability")  # what comes along is meant, and no other
     code, out, err = chat("--demo", *(f"--invoke={name}" for name in names))
     assert (code, err) == (0, "") and [line.partition(":")[0] for line in out.splitlines()] == names
