@@ -165,7 +165,7 @@ docs/page.png: docs/page.py docs/pictures.py $(wildcard alora_gguf/serve/page/*.
 	$(BIN)/python docs/page.py
 
 # how good the pack is, beside ordinary LoRAs of the same data; these train for hours
-docs/intrinsics.md: $(ADAPTERS) $(patsubst build/adapters/%,build/loras/%,$(ADAPTERS)) $(STAMPS)/test-tools
+docs/intrinsics.md: $(ADAPTERS) $(patsubst build/adapters/%,build/loras/%,$(filter-out %/decide.gguf,$(ADAPTERS))) $(STAMPS)/test-tools
 	$(BIN)/alora eval $(wildcard intrinsics/*/eval.toml) --out docs
 
 build/loras/%.gguf: intrinsics/%/train.toml $(STAMPS)/test-tools $(STAMPS)/installed $(STAMPS)/default-model

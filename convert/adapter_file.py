@@ -11,6 +11,7 @@ from ..errors import AdapterFileError
 from . import adapter_metadata as keys
 from .gguf.file import ARRAY, FLOAT32, STRING, TYPE_NAMES, UINT32, GGUFFile, TensorInfo
 from .gguf.tensor_types import BY_GGML_TYPE, F32, TensorType
+from .peft.decisions import FORMAT, TrainedDecisions, is_temperature
 
 SIDES = ("lora_a", "lora_b", "lora_bias", "lora_magnitude")
 AGAIN = "convert the adapter again"
@@ -72,6 +73,7 @@ class AdapterMetadata:
     license: str | None
     invoked_after: str | None
     io_yaml: str | None
+    decisions: TrainedDecisions | None
     repository: str | None
     revision: str | None
     n_tensors: int
@@ -136,11 +138,24 @@ class AdapterFile:
             license=file.get(keys.LICENSE, STRING),
             invoked_after=file.get(keys.INVOKED_AFTER, STRING),
             io_yaml=file.get(keys.IO_YAML, STRING),
+            decisions=self._decisions(),
             repository=file.get(keys.REPOSITORY, STRING),
             revision=file.get(keys.REVISION, STRING),
             n_tensors=len(file.tensors),
             n_bytes=file.n_bytes,
         )
+
+    def _decisions(self) -> TrainedDecisions | None:
+        version = self.file.get(keys.DECISIONS, UINT32)
+        if version is None:
+            return None
+        if version != FORMAT:
+            raise self.file.complaint(f"key {keys.DECISIONS}", str(FORMAT), version, "use the alora_gguf that wrote it")
+        temperature = {name: self.file.get(key, FLOAT32, 1.0) for name, key in keys.TEMPERATURES.items()}
+        for name, value in temperature.items():
+            if not is_temperature(value):
+                raise self.file.complaint(f"key {keys.TEMPERATURES[name]}", "a number above 0", value, AGAIN)
+        return TrainedDecisions(temperature)
 
     def _invocation_tokens(self) -> list[int]:
         array = self.file.get(keys.INVOCATION_TOKENS, ARRAY)

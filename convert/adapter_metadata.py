@@ -6,6 +6,7 @@ from .base.gguf_base import Base
 from .gguf.file import ARRAY, FLOAT32, STRING, UINT32
 from .gguf.writer import Key
 from .peft.card import Card
+from .peft.decisions import TYPES, TrainedDecisions
 from .peft.published import judged_by_name
 
 FORMAT_VERSION = 1
@@ -33,6 +34,8 @@ INVOCATION_TEXT = "alora.invocation_text"
 FINGERPRINT = "alora.base.fingerprint"
 INVOKED_AFTER = "alora.invoked_after"
 IO_YAML = "alora.io_yaml"
+DECISIONS = "alora.decisions.format"
+TEMPERATURES = {name: f"alora.decisions.temperature.{name}" for name in TYPES}
 
 ALORA, LORA = "alora", "lora"
 
@@ -54,6 +57,7 @@ class Description:
     license: str | None
     invoked_after: str | None
     io_yaml: str | None
+    decisions: TrainedDecisions | None = None
     repository: str | None = None
     revision: str | None = None
 
@@ -74,6 +78,7 @@ def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, car
         license=card.license,
         invoked_after=card.invoked_after or judged_by_name(card.io_yaml),
         io_yaml=card.io_yaml,
+        decisions=card.decisions,
         repository=card.repository,
         revision=card.revision,
     )
@@ -81,6 +86,7 @@ def describe_adapter(alpha: float, invocation_tokens: list[int], base: Base, car
 
 def adapter_keys(adapter: Description, file_type: int, tool_version: str) -> list[Key]:
     """The keys in the order of the file; texts that nobody wrote are left out."""
+    decisions = adapter.decisions
     keys = [
         Key(ARCHITECTURE, STRING, adapter.architecture),
         Key(TYPE, STRING, "adapter"),
@@ -103,6 +109,8 @@ def adapter_keys(adapter: Description, file_type: int, tool_version: str) -> lis
         Key(FINGERPRINT, STRING, adapter.fingerprint),
         Key(INVOKED_AFTER, STRING, adapter.invoked_after),
         Key(IO_YAML, STRING, adapter.io_yaml),
+        Key(DECISIONS, UINT32, decisions.format if decisions else None),
+        *(Key(TEMPERATURES[name], FLOAT32, decisions.temperature[name] if decisions else None) for name in TYPES),
         Key(REVISION, STRING, adapter.revision),
     ]
     return [key for key in keys if key.value is not None]

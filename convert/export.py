@@ -18,6 +18,7 @@ from .base.locate import find_base
 from .lazy import Lazy, zeros
 from .mapping.dora import with_magnitude
 from .mapping.restore import restore
+from .peft.decisions import FILE as DECISIONS
 from .peft.parameters import fold, wrapped
 from .peft.safetensors_file import write_safetensors
 from .peft.tensor_names import PREFIX
@@ -52,6 +53,7 @@ def export(path: str | PathLike[str], folder: str | PathLike[str], base: str | P
             "adapter_config.json": (json.dumps(config, indent=2) + "\n").encode(),
             "README.md": _card(known),
             "io.yaml": known.io_yaml.encode() if known.io_yaml else None,
+            DECISIONS: known.decisions.to_json().encode() if known.decisions else None,
         },
         tensors,
     )

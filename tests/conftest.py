@@ -36,9 +36,10 @@ _MARKS = {
     ),
 }
 _SLOW = {  # modules whose tests take seconds each
-    "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_decide_cli", "test_doctor",
+    "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_decide_cli",
+    "test_decisions_tutorial", "test_doctor",
     "test_doctor_adapter", "test_engine_cache", "test_engine_calls", "test_engine_jump", "test_engine_kept", "test_engine_loop", "test_engine_saved",
-    "test_engine_stress", "test_engine_watch", "test_evaluate", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_here", "test_hostile_documents",
+    "test_engine_stress", "test_engine_watch", "test_eval_decisions", "test_evaluate", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_here", "test_hostile_documents",
     "test_hub", "test_libraries", "test_lora_intrinsics", "test_names", "test_native_attention", "test_native_kernels", "test_native_rpc",
     "test_native_same", "test_native_sanitized", "test_pack", "test_reasoning", "test_rpc", "test_sampling", "test_serve_cors", "test_serve_fuzz",
     "test_serve_examples", "test_serve_page", "test_serve_page_kept", "test_signature", "test_tutorial", "test_types", "test_verify", "test_vocab",

@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
     ) as model:
         for name, path in [*(bundled_adapters().items() if args.demo else ()), *((adapter_name(given), given) for given in args.adapter)]:
-            if name in (*model.adapters, *COMMANDS):
+            taken = name in model.adapters or name in COMMANDS and name != "decide"  # which is what an adapter for decisions may be called
+            if taken or not model.load_adapter(path, name).decides and name in COMMANDS:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
-            model.load_adapter(path, name)
         hub.load_intrinsics(args, model, COMMANDS)
         sampling = {name: value for name in _SAMPLING if (value := getattr(args, name)) is not None}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables, on_full=args.on_full)
@@ -116,15 +116,11 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     from ..terminal.screen import Screen
 
     screen = Screen(sys.stdout, None if is_interactive() else sys.stderr)
-    chat = Chat(
-        begin,
-        partial(model.restore, on_full=args.on_full),
-        {name: adapter.description for name, adapter in model.adapters.items()},
-        screen,
-        **sampling,
-    )
+    about = {name: adapter.description for name, adapter in model.adapters.items() if not adapter.decides}
+    decider = next((name for name, adapter in model.adapters.items() if adapter.decides), None)
+    chat = Chat(begin, partial(model.restore, on_full=args.on_full), about, screen, decider, **sampling)
     if is_interactive():
-        commands = [f"/{name}" for name in (*model.adapters, "all")] if model.adapters else []
+        commands = [f"/{name}" for name in (*about, "all")] if about else []
         screen.line(
             "; ".join([model.path.stem, *([", ".join(commands)] if commands else []), f"/help lists the {'other ' * bool(commands)}commands"]), "dim"
         )

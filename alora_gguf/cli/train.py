@@ -19,6 +19,11 @@ def add_parser(commands) -> None:
         ),
     )
     parser.add_argument("data", nargs="?", help="JSONL file of examples, or a TOML file with these options and `data`")
+    parser.add_argument(
+        "--decisions",
+        metavar="FILE",
+        help='in place of examples: JSONL file of rows of decisions, {"state": ... or "messages": [...], "questions": {...}, "right": {...}}',
+    )
     parser.add_argument("--base", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
     hub.add_option(parser)
     parser.add_argument("--invocation", metavar="TEXT", help='what activates it, as "<|im_start|>certainty\\n" or "<certainty>"')
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     elif data is not None:
         given["data"] = data
     for name, option in (("data", "a JSONL file"), ("invocation", "--invocation TEXT"), ("out", "-o FOLDER")):
-        if name not in given:
+        if name not in given and not ("decisions" in given and name != "out"):  # which have an invocation of their own
             raise TrainError(f"{name}: expected {option}, got none; give it")
     if is_hub_name(given.get("start", "")):
         given["start"] = adapter_source(given["start"], lambda: base_file(given["base"]) if "base" in given else default_model(), bundled_adapters)
@@ -87,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         raise TrainError(f"train: expected the extra [train], got no {e.name}; pip install 'alora_gguf[train]'") from e
     command = f"alora train {shlex.join(args.command_line)}"
     best = train(settings, Progress(), command=command, gguf=args.gguf and Path(args.gguf), restart=args.restart)
-    print(f"wrote {settings.out}: outputs said exactly {best['accuracy']:.1%}, loss {best['loss']:.4f}, of step {best['step']:.0f}")
+    what = "decisions right" if settings.decisions else "outputs said exactly"
+    print(f"wrote {settings.out}: {what} {best['accuracy']:.1%}, loss {best['loss']:.4f}, of step {best['step']:.0f}")
     if args.gguf:
         print(f"wrote {args.gguf}")
     return 0

@@ -179,12 +179,17 @@ class Panel:
         if question is None:
             assert adapter is not None
             return self._make_intrinsic(item, adapter)
+        trained = None if adapter is None else adapter.metadata.decisions
+        if trained is not None and isinstance(question, Choice) and question.labels is None:
+            question = replace(question, labels="values")
         for order in orders(question, n_orders, seed):
             asked = question.asked(order, self._prompts.is_label)
             if adapter is None:
                 prompt = self._prompts.prompt(asked.text, asked.labels)
             else:
-                prompt = self._prompts.prompt(asked.text, asked.labels, adapter.invocation_tokens, is_lora=not adapter.is_activated)
+                prompt = self._prompts.prompt(
+                    asked.text, asked.labels, adapter.invocation_tokens, is_lora=not adapter.is_activated, is_before=trained is not None
+                )
             self._add(item, asked, prompt.tokens, prompt.labels, self._prompts.n_shared, adapter, prompt.start)
 
     def _make_intrinsic(self, item: _Item, adapter: Adapter) -> None:
@@ -293,7 +298,9 @@ class Panel:
         elif item.ways and len(scores) == len(item.ways):
             usage, asked = self._usage(item.ways), [way.asked for way in item.ways]
             if item.posed.question is not None:
-                made = decision(item.posed.question, asked, scores, usage, item.warnings)
+                trained = item.posed.adapter and item.posed.adapter.metadata.decisions
+                temperature = trained.temperature[item.posed.kind] if trained else 1.0
+                made = decision(item.posed.question, asked, scores, usage, item.warnings, temperature)
             else:
                 made = self._of_intrinsic(item, scores[0], usage)
         with self._lock:

@@ -116,9 +116,14 @@ class Adapter:
         return bool(self.invocation_tokens)
 
     @property
+    def decides(self) -> bool:
+        """Whether it was trained on decisions: it is asked typed questions, and says nothing by itself."""
+        return self.metadata.decisions is not None
+
+    @property
     def is_intrinsic(self) -> bool:
-        """Whether a conversation can invoke it: it has an invocation, or an io.yaml that says how it is asked."""
-        return self.is_activated or self._io_yaml is not None or self._beside.is_file() or self.metadata.io_yaml is not None
+        """Whether a conversation can invoke it: it has an invocation, and is not for decisions, or an io.yaml that says how it is asked."""
+        return self.is_activated and not self.decides or self._io_yaml is not None or self._beside.is_file() or self.metadata.io_yaml is not None
 
     @property
     def description(self) -> str | None:

@@ -37,6 +37,8 @@ class Registry(Mapping[str, Adapter]):
     def intrinsic(self, name: str) -> Adapter:
         """The adapter of this name, if a conversation can invoke it. Raises UnknownAdapterError or NoInvocationError."""
         adapter = self[name]
+        if not adapter.is_intrinsic and adapter.decides:
+            raise NoInvocationError(f"adapter {name!r}: expected an intrinsic, got one that answers typed questions; use decide(adapter={name!r})")
         if not adapter.is_intrinsic:
             raise NoInvocationError(
                 f"adapter {name!r}: expected invocation tokens or an io.yaml, got an ordinary LoRA; "

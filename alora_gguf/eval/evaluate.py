@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from statistics import mean, median
 from typing import Any
 
@@ -12,42 +12,22 @@ from ..model import Model
 from ..prompt.io_yaml import IntrinsicIO
 from ..train.data import Line, read_lines
 from . import baselines as ways
-from . import metrics
+from . import decisions, metrics
 from .baselines import Said, Way
 from .plan import Plan
-
-ALORA, PEFT = "aLoRA", "aLoRA, PEFT"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way on one test. Shares are 0 to 1; `interval` is the 95% one of `accuracy`; auroc and ece have theirs.
-
-    accuracy  the share of outputs that are right; of probabilities: on the right side of one half
-    lead      the aLoRA's accuracy less this one's, on the same examples; `lead_interval` is its 95% one
-    parts     accuracy by a field of the lines: {field: {value: [right, of]}}
-    """
-
-    test: str
-    way: str
-    n: int
-    accuracy: float
-    interval: tuple[float, float]
-    auroc: float | None = None
-    auroc_interval: tuple[float, float] | None = None
-    ece: float | None = None
-    ece_interval: tuple[float, float] | None = None
-    tokens: float | None = None
-    ms: float | None = None
-    lead: float | None = None
-    lead_interval: tuple[float, float] | None = None
-    parts: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+from .row import ALORA, PEFT, Row
 
 
 def evaluate(plan: Plan, *, limit: int | None, threads: int | None, on_example: Callable[[str, int, int], None]) -> list[Row]:
     """The rows of every test; `on_example` gets the test's title, examples done and in all. Raises AloraError."""
     rows = []
     with Model(plan.base or bundled.default_model(), n_ctx=4096, n_threads=threads) as model:
+        if plan.decisions:
+            for path, name in ((plan.alora, plan.name), (plan.lora, f"{plan.name}-lora")):
+                if path is not None:
+                    model.load_adapter(path, name)
+            return decisions.rows_of(plan, model, limit, on_example)
+        assert plan.prompted is not None  # of outputs
         prompted = IntrinsicIO.open(plan.prompted)
         chosen: dict[str, Way] = {"base, prompted": ways.prompted(model, prompted)}
         io = prompted

@@ -39,6 +39,12 @@ def calibration_error(probabilities: Sequence[float], labels: Sequence[bool]) ->
     return float(sum(abs(values[bins == b].sum() - right[bins == b].sum()) for b in range(N_BINS)) / len(values))
 
 
+def chance_corrected(right: Sequence[float], chance: Sequence[float]) -> float:
+    """The share right less what guessing gets, over what that leaves: 0 by chance, 1 if all are right (Cohen's kappa for a guesser)."""
+    guessed = float(np.sum(chance))
+    return (float(np.sum(right)) - guessed) / (len(chance) - guessed) if guessed < len(chance) else float("nan")
+
+
 def bootstrap(figure: Callable[..., float], *columns: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """The 95% interval of a figure of some columns, from resampled examples (Efron, 1979)."""
     rng = np.random.default_rng(seed)

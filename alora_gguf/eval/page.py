@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EvalError
-from .evaluate import Row, as_json
+from .evaluate import as_json
 from .report import parts_table, plot, table
+from .row import Row
 
 HEAD = """# Intrinsics: how good they are
 

@@ -26,6 +26,7 @@ class Plan:
     name         of the intrinsic
     tests        JSONL files by title, lines as `alora train` has them
     prompted     io.yaml with an instruction for the base model, which answers the same without an adapter
+    decisions    whether the tests are rows of decisions, as `alora train --decisions` has them: `prompted` is not needed then
     probability  the field of the result that is a probability, of the output `positive`; None: outputs are compared
     positive     an output, or some fields of one
     by           fields of the lines to split the figures by
@@ -35,7 +36,8 @@ class Plan:
 
     name: str
     tests: dict[str, Path]
-    prompted: Path
+    prompted: Path | None = None
+    decisions: bool = False
     probability: str | None = None
     positive: Any = None
     by: list[str] = field(default_factory=list)
@@ -73,7 +75,7 @@ def read_plan(path: Path) -> Plan:
         if name not in known:
             raise EvalError(f"{path}: {name}: expected one of {', '.join(sorted(known))}, got {name!r}; correct it")
     for name in ("name", "tests", "prompted"):
-        if name not in fields:
+        if name not in fields and not (name == "prompted" and fields.get("decisions")):
             raise EvalError(f"{path}: expected {name}, got none; add it")
     if not isinstance(fields["tests"], dict) or not fields["tests"]:
         raise EvalError(f"{path}: tests: expected a table of files by title, got {fields['tests']!r:.80}; correct it")

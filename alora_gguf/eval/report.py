@@ -3,27 +3,34 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .evaluate import Row
+from .row import Row
 
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown; columns for AUROC, ECE and the aLoRA's lead where one row has them."""
-    probable = any(row.auroc is not None for row in rows)
+    probable = any(row.auroc is not None or row.ece is not None for row in rows)
     led = any(row.lead is not None for row in rows)
+    decided = any(row.corrected is not None for row in rows)
     titles = [
         "test",
         "asked by",
         "examples",
         "right",
         "95%",
+        *(["less chance", "95%"] if decided else []),
         *(["aLoRA's lead, points"] if led else []),
         *(["AUROC", "95%", "ECE", "95%"] if probable else []),
+        *(["Brier", "moved"] if decided else []),
         "tokens computed",
         "ms a call",
     ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for row in rows:
         cells = [row.test, row.way, str(row.n), f"{row.accuracy:.1%}", _shares(row.interval)]
+        if decided:
+            cells += (
+                ["-", "-"] if row.corrected is None or row.corrected_interval is None else [f"{row.corrected:.1%}", _shares(row.corrected_interval)]
+            )
         if led:
             cells.append(
                 "-"
@@ -31,7 +38,10 @@ def table(rows: Sequence[Row]) -> str:
                 else f"{100 * row.lead:+.1f} ({100 * row.lead_interval[0]:+.1f} to {100 * row.lead_interval[1]:+.1f})"
             )
         if probable:
-            cells += ["-"] * 4 if row.auroc is None else [f"{row.auroc:.3f}", _range(row.auroc_interval), f"{row.ece:.3f}", _range(row.ece_interval)]
+            cells += ["-"] * 2 if row.auroc is None else [f"{row.auroc:.3f}", _range(row.auroc_interval)]
+            cells += ["-"] * 2 if row.ece is None else [f"{row.ece:.3f}", _range(row.ece_interval)]
+        if decided:
+            cells += ["-" if value is None else f"{value:.3f}" for value in (row.brier, row.moved)]
         cells += ["-", "-"] if row.tokens is None else [f"{row.tokens:.0f}", f"{row.ms:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

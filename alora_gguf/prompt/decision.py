@@ -80,13 +80,14 @@ class Choice:
     """Which of several options it is: a Decision's `choice`, and the `probabilities` of all.
 
     options   values, with what they mean or None; or a list of values. Texts and booleans, 1 to 255
-    labels    "letters" stand for options, and are tokens; "values": the option's own words, for an adapter that was trained on them
+    labels    "letters" stand for options, and are tokens; "values": the option's own words; None: values for an adapter that was trained on
+              decisions, else letters
     """
 
     instructions: Text
     options: Mapping[Any, Text | None] | Sequence[Any]
     adapter: str | None = None
-    labels: str = "letters"
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         _check_instructions(self.instructions)
@@ -102,8 +103,8 @@ class Choice:
             raise PromptError("options: expected each once, got one twice; leave it out")
         if not 1 <= len(pairs) <= MOST_OPTIONS:
             raise PromptError(f"options: expected 1 to {MOST_OPTIONS}, got {len(pairs)}")
-        if self.labels not in ("letters", "values"):
-            raise PromptError(f"labels: expected letters or values, got {self.labels!r:.80}")
+        if self.labels not in (None, "letters", "values"):
+            raise PromptError(f"labels: expected letters, values or None, got {self.labels!r:.80}")
         words = [_text(value) for value, _ in pairs]
         if self.labels == "values" and len(set(words)) != len(words):
             raise PromptError("labels: expected values that differ as texts, got two that do not; use letters")
@@ -191,8 +192,13 @@ def orders(question: Question, n: int, seed: int) -> list[list[int]]:
     return made
 
 
-def decision(question: Question, asked: Sequence[Asked], scores: Sequence[np.ndarray], usage: Usage, warnings: Sequence[str] = ()) -> Decision:
-    """What the labels' log probabilities mean: one of `scores` for each way that it was asked, whose probabilities are averaged."""
+def decision(
+    question: Question, asked: Sequence[Asked], scores: Sequence[np.ndarray], usage: Usage, warnings: Sequence[str] = (), temperature: float = 1.0
+) -> Decision:
+    """What the labels' log probabilities mean: one of `scores` for each way that it was asked, whose probabilities are averaged.
+
+    temperature   that they are divided by
+    """
     if isinstance(question, Choice):
         kind, values = "choice", [value for value, _ in question.pairs]
     elif isinstance(question, Predicate):
@@ -201,7 +207,7 @@ def decision(question: Question, asked: Sequence[Asked], scores: Sequence[np.nda
         kind, values = "score", list(range(len(question.levels)))
     mean: dict[Any, float] = dict.fromkeys(values, 0.0)
     for way, logprobs in zip(asked, scores):
-        for value, share in zip(way.values, shares(logprobs)):
+        for value, share in zip(way.values, shares(logprobs / temperature)):
             mean[value] += share / len(asked)
     return Decision(kind, mean, usage, warnings=list(warnings))
 

@@ -62,14 +62,22 @@ class DecisionPrompts:
             raise PromptError("decide: expected a chat template that writes a user's question once, got one that does not; use another")
         return head, tail
 
-    def prompt(self, text: str, labels: Sequence[str], invocation: Sequence[int] = (), *, is_lora: bool = False) -> DecisionPrompt:
+    def prompt(
+        self, text: str, labels: Sequence[str], invocation: Sequence[int] = (), *, is_lora: bool = False, is_before: bool = False
+    ) -> DecisionPrompt:
         """That of a question, as an adapter with this invocation is asked it: the generation prompt has it, or it stands in its place.
 
-        is_lora   an ordinary LoRA answers, active from the first token on
+        is_lora     an ordinary LoRA answers, active from the first token on
+        is_before   the invocation stands before the question, so that the adapter reads it: one that was trained on decisions
         """
         builder = self._builder
         mark = builder.control.mark(text)
         said = builder.control.protected(text, mark)
+        if is_before:
+            asked = self._vocab.tokenize_prompt(f"{' ' if invocation else ''}{said}{self._tail}", begins=False, mark=mark)
+            return DecisionPrompt(
+                [*self._head, *invocation, *asked], 0 if is_lora else len(self._head), self.label_tokens(labels, builder.answer_gap)
+            )
         rest = lambda tail: self._vocab.tokenize_prompt(said + tail, begins=False, mark=mark)
         tokens, gap, start = [*self._head, *rest(self._tail)], builder.answer_gap, 0 if is_lora else None
         if invocation:

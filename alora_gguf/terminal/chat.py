@@ -45,6 +45,7 @@ class Chat:
 
     begin      makes a fresh conversation; restore: one of a file
     adapters   the names that are commands, and what each is for
+    decider    the adapter that /decide asks, None: the base
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Chat:
         restore: Callable[[Path], Conversation],
         adapters: Mapping[str, str | None],
         screen: Screen,
+        decider: str | None = None,
         **sampling,
     ):
         self._begin = begin
@@ -61,6 +63,7 @@ class Chat:
         self._about = dict(adapters)
         self._adapters = list(adapters)
         self._screen = screen
+        self._decider = decider
         self._sampling = sampling
         self._path: Path | None = None  # where it was saved last
         self.n_failed = 0
@@ -202,7 +205,7 @@ class Chat:
         if not question:
             raise PromptError("/decide: expected a statement or a question behind it, got none")
         began = time.perf_counter()
-        with cancel_on_sigint(self._conversation.decide({"": question_in(question)}, stream=True)) as stream:
+        with cancel_on_sigint(self._conversation.decide({"": question_in(question)}, adapter=self._decider, stream=True)) as stream:
             decisions = stream.result
         for decision in decisions.values():
             self._screen.line(decided(decision), "error" if decision.error else "summary")

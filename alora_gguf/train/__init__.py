@@ -3,7 +3,9 @@
 settings   what is trained, on what, how
 data       lines of a JSONL file: messages and the wanted output
 prompts    an example's tokens, the very ones that the runtime computes
-forest     examples that share beginnings, packed into rows
+packing    examples that share beginnings, packed into rows
+decisions  rows of decisions: a state, questions, what is right; decision_prompts, decision_rows, decision_passes: as the above, of these
+temperature   what their scores are divided by
 base       the frozen model in PyTorch; linear: PEFT's layers in fewer products
 prefixes   the keys and values of what the base computes, kept in memory or on disk
 passes     rows through the model: loss, and whether the output would be said

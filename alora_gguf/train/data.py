@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from ..errors import TrainError
 
@@ -31,6 +31,19 @@ class Line:
     fields: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+class Said(Protocol):
+    """What has a conversation."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def documents(self) -> list[dict[str, str]]: ...
+
+
+L = TypeVar("L", bound=Said)
+
+
 def read_lines(path: Path) -> list[Line]:
     """The examples of a JSONL file; fields that are not known are left alone. Raises TrainError naming the line."""
     try:
@@ -43,7 +56,7 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def split(lines: Sequence[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
+def split(lines: Sequence[L], share: float, seed: int) -> tuple[list[L], list[L]]:
     """Two parts of the lines, the second a random share of them; lines with the same messages stay together.
 
     Raises TrainError if one of the two would be empty.
@@ -57,7 +70,7 @@ def split(lines: Sequence[Line], share: float, seed: int) -> tuple[list[Line], l
     return parts
 
 
-def _key(line: Line) -> str:
+def _key(line: Said) -> str:
     return json.dumps([line.messages, line.documents], sort_keys=True)
 
 

@@ -13,6 +13,8 @@ import yaml
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save
 
+from ..convert.peft.decisions import FILE as DECISIONS
+from ..convert.peft.decisions import TYPES, TrainedDecisions
 from ..errors import TrainError
 from .settings import Settings
 
@@ -44,6 +46,12 @@ def write_io_yaml(folder: Path, text: str) -> None:
     _write(folder / "io.yaml", text.encode())
 
 
+def write_decisions(folder: Path, temperatures: dict[str, float] | None = None) -> None:
+    """decisions.json: what the scores of each type of question are divided by, None: 1."""
+    trained = TrainedDecisions({name: round(temperatures[name], 4) if temperatures else 1.0 for name in TYPES})
+    _write(folder / DECISIONS, trained.to_json().encode())
+
+
 def io_yaml_of(instruction: str) -> str:
     """An io.yaml that only has an instruction."""
     fields = {"model": None, "response_format": None, "transformations": None, "instruction": instruction}
@@ -52,7 +60,7 @@ def io_yaml_of(instruction: str) -> str:
 
 def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, float]) -> None:
     """README.md, with what the converter reads in its front matter."""
-    activated = settings.method == "alora"
+    activated, decides = settings.method == "alora", settings.decisions is not None
     front: dict[str, Any] = {
         "model_name": facts.name,
         "base_model": facts.base_name,
@@ -77,10 +85,10 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
         "| | |",
         "|---|---|",
         f"| base while training | `{facts.base_file}`, dequantised |",
-        f"| data | `{settings.data.name}`: {facts.n_train} examples |",
-        f"| held out | {held}: {facts.n_held} examples |",
-        f"| outputs said exactly, held out | {best['accuracy']:.1%} |",
-        f"| loss, held out | {best['loss']:.4f} nats a token |",
+        f"| data | `{settings.rows.name}`: {facts.n_train} {'questions' if decides else 'examples'} |",
+        f"| held out | {held}: {facts.n_held} {'questions' if decides else 'examples'} |",
+        f"| {'decisions right' if decides else 'outputs said exactly'}, held out | {best['accuracy']:.1%} |",
+        f"| loss, held out | {best['loss']:.4f} nats a {'question' if decides else 'token'} |",
         f"| checkpoint | step {best['step']:.0f}, the best by {settings.select} |",
         f"| rank, alpha | {settings.rank}, {settings.scaling:g}; {', '.join(settings.targets)} |",
         (

@@ -19,7 +19,8 @@ else:
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 METHODS = ("alora", "lora")
 SELECT = ("accuracy", "loss")
-PATHS = ("data", "out", "base", "eval", "io", "start")
+DECIDE = "<decide>"  # the invocation of an adapter for decisions that is given none
+PATHS = ("data", "decisions", "out", "base", "eval", "io", "start")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Settings:
     """Raises TrainError for values that cannot be.
 
     data            JSONL file of examples; eval: others to choose the best checkpoint by, else `eval_share` of the data
+    decisions       in place of data: JSONL file of rows of decisions
     base            GGUF model, or its name on the hub, None: the embedded one
     out             PEFT's folder to write
     name            what the intrinsic is called, None: the folder's name
@@ -45,8 +47,9 @@ class Settings:
     cache_memory    most bytes of keys and values in memory, None: half of what is free; cache_disk: on disk
     """
 
-    data: Path
     out: Path
+    data: Path | None = None
+    decisions: Path | None = None
     base: Path | str | None = None
     eval: Path | None = None
     name: str | None = None
@@ -74,11 +77,15 @@ class Settings:
     cache_disk: int = 0
 
     def __post_init__(self):
+        if self.decisions is not None and not self.invocation:
+            object.__setattr__(self, "invocation", DECIDE)
         for name in PATHS:
             value = getattr(self, name)
             object.__setattr__(self, name, value if value is None or is_hub_name(value) else Path(value))
         object.__setattr__(self, "targets", tuple(self.targets))
         for name, right, expected in (
+            ("data, decisions", (self.data is None) != (self.decisions is None), "one of them"),
+            ("io, instruction", self.decisions is None or (self.io is None and self.instruction is None), "none of them for decisions"),
             ("invocation", bool(self.invocation), "text or tokens, not empty"),
             ("method", self.method in METHODS, " or ".join(METHODS)),
             ("select", self.select in SELECT, " or ".join(SELECT)),
@@ -96,8 +103,15 @@ class Settings:
             ("io, instruction", self.io is None or self.instruction is None, "one of them"),
         ):
             if not right:
-                got = getattr(self, name, "both")
+                got = getattr(self, name, "neither" if name == "data, decisions" and self.data is None else "both")
                 raise TrainError(f"{name}: expected {expected}, got {got!r}; correct it")
+
+    @property
+    def rows(self) -> Path:
+        """The file that is trained with."""
+        path = self.data or self.decisions
+        assert path is not None  # of which there is one
+        return path
 
     @property
     def scaling(self) -> float:
@@ -109,7 +123,7 @@ class Settings:
         """Differs where another run would compute something else: a run is resumed only with the same."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_THE_MACHINE}
         weights = self.start and self.start / "adapter_model.safetensors"
-        files = {str(path): _sha256(path) for path in (self.data, self.eval, self.io, weights) if path is not None}
+        files = {str(path): _sha256(path) for path in (self.data, self.decisions, self.eval, self.io, weights) if path is not None}
         return hashlib.sha256(json.dumps([fields, files], default=str, sort_keys=True).encode()).hexdigest()
 
 

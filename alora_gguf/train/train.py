@@ -3,8 +3,8 @@
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,22 @@ from ..hub.bases import base_file
 from ..hub.hf_name import is_hub_name, parse_hub_name
 from ..prompt.io_yaml import IntrinsicIO
 from ..runtime.vocab import Vocab, load_vocab
-from . import passes
+from . import decision_passes, passes
 from .base import device, dtype_for, load_base
 from .checkpoint import FILE, read_checkpoint
-from .data import Line, read_lines, split
-from .folder import Facts, io_yaml_of, write_card, write_io_yaml, write_weights
+from .data import L, Line, read_lines, split
+from .decision_prompts import Questions
+from .decision_rows import DecisionRows
+from .decisions import read_decisions
+from .folder import Facts, io_yaml_of, write_card, write_decisions, write_io_yaml, write_weights
 from .linear import fuse
 from .packing import Row, pack
 from .prefixes import Prefixes, free_memory
 from .progress import Progress
 from .prompts import Example, Prompts
 from .settings import Settings
-from .trainer import Rows, Trainer
+from .temperature import temperatures
+from .trainer import Objective, Rows, Trainer
 
 ROW_EXAMPLES = 8  # that begin alike; more share no more, and see each other for nothing
 FARTHEST = 0.1  # of the logits' norm, between a row and one of its examples alone; the rest is bfloat16's
@@ -44,7 +48,11 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
     where it stands and raises KeyboardInterrupt. Raises TrainError, or ConversionError.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|torch")  # of names that both 5.0 and 5.24 have
-    task = read_task(settings)
+    with ExitStack() as stack:
+        return _train(settings, read_task(settings, stack), progress, command, gguf, restart)
+
+
+def _train(settings: Settings, task: "Task", progress: Progress, command: str, gguf: Path | None, restart: bool) -> dict[str, float]:
     folder = _folder(settings, restart)
     identity = settings.identity()
     done = read_checkpoint(folder, identity)
@@ -54,15 +62,20 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
     base = load_base(task.base, task.base_name, device(), settings.dtype or dtype_for(device()))
     config = _config(settings, task)
     model = _adapted(base, config, settings)
-    rows, held = (pack(examples, min(ROW_EXAMPLES, settings.batch_size), settings.row_tokens) for examples in (task.train, task.held))
+    rows, held = (_packed(examples, min(ROW_EXAMPLES, settings.batch_size), settings.row_tokens) for examples in (task.train, task.held))
     _check_base(model, rows[0], task.train, task.base)
+    drawn = rows.drawn if isinstance(rows, DecisionRows) else None
+    objective = Objective(decision_passes.loss, decision_passes.said) if settings.decisions else Objective()
     with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
-        trainer = Trainer(model, Rows(rows, prefixes), Rows(held, prefixes, len(rows)), settings, folder, identity, done)
+        kept_out = Rows(held, prefixes, len(rows))
+        trainer = Trainer(model, Rows(rows, prefixes, drawn=drawn), kept_out, settings, folder, identity, done, objective)
 
         def save_best() -> None:
             write_weights(folder, model, config)
             if task.io_text is not None:
                 write_io_yaml(folder, task.io_text)
+            if settings.decisions is not None:
+                write_decisions(folder)
             if trainer.best is not None:
                 facts = Facts(
                     task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command
@@ -70,15 +83,21 @@ def train(settings: Settings, progress: Progress, *, command: str = "", gguf: Pa
                 write_card(folder, settings, facts, trainer.best)
 
         def on_eval(reached: dict[str, float]) -> None:
+            what = "right" if settings.decisions else "said exactly"
             mark = ", the best" if reached is trainer.best else ""
-            progress.note(f"step {reached['step']:.0f}: held-out loss {reached['loss']:.4f}, said exactly {reached['accuracy']:.1%}{mark}")
+            progress.note(f"step {reached['step']:.0f}: held-out loss {reached['loss']:.4f}, {what} {reached['accuracy']:.1%}{mark}")
 
         progress.begin("training", len(trainer.steps), trainer.step, "step")
         trainer.run(save_best, lambda loss: progress.advance(1, loss), on_eval, stopped.is_set)
         progress.end()
-    if trainer.step < len(trainer.steps):
-        progress.note(f"{folder}: stopped at step {trainer.step} of {len(trainer.steps)}; the same command goes on from there")
-        raise KeyboardInterrupt
+        if trainer.step < len(trainer.steps):
+            progress.note(f"{folder}: stopped at step {trainer.step} of {len(trainer.steps)}; the same command goes on from there")
+            raise KeyboardInterrupt
+        if isinstance(task.held, Questions):
+            _start_from(folder, model)  # the best
+            fitted = temperatures(model, kept_out, task.held)
+            write_decisions(folder, fitted)
+            progress.note("temperatures: " + ", ".join(f"{name} {t:.2f}" for name, t in fitted.items()))
     if gguf is not None:
         convert(folder, gguf, base=task.base)
     for left in (FILE, f"{FILE}.part"):  # the latter of a run that was killed while it wrote
@@ -97,28 +116,39 @@ class Task:
     invocation: list[int]
     invoked_after: str | None
     io_text: str | None
-    train: list[Example]
-    held: list[Example]
+    train: "list[Example] | Questions"
+    held: "list[Example] | Questions"
 
 
-def read_task(settings: Settings) -> Task:
-    """Raises TrainError, with the line of the data that cannot be used."""
+def read_task(settings: Settings, stack: ExitStack) -> Task:
+    """Raises TrainError, with the line of the data that cannot be used. The vocabulary is closed with the stack."""
     base = base_file(settings.base) if settings.base else bundled.default_model()
-    lines, held = _lines(settings)
     io_text = _io_text(settings)
     io = IntrinsicIO.read(io_text, str(settings.io or "instruction")) if io_text is not None else None
-    with load_vocab(base) as vocab:
-        prompts = Prompts(vocab, base.name, _invocation(settings, vocab), io)
-        return Task(
-            name=settings.name or settings.out.resolve().name,
-            base=base,
-            base_name=_name_of(settings.base),
-            invocation=prompts.invocation,
-            invoked_after=settings.invoked_after or _common_role([*lines, *held]),
-            io_text=io_text,
-            train=[prompts.example(line) for line in lines],
-            held=[prompts.example(line) for line in held],
-        )
+    train: list[Example] | Questions
+    held: list[Example] | Questions
+    if settings.decisions is not None:
+        rows, rows_held = _parts(settings, read_decisions)
+        vocab = stack.enter_context(load_vocab(base))
+        invocation, role = _invocation(settings, vocab), settings.invoked_after
+        asked_by = invocation if settings.method == "alora" else []
+        train, held = (Questions(vocab, base.name, asked_by, part) for part in (rows, rows_held))
+    else:
+        lines, lines_held = _parts(settings, read_lines)
+        with load_vocab(base) as vocab:
+            prompts = Prompts(vocab, base.name, _invocation(settings, vocab), io)
+            invocation, role = prompts.invocation, settings.invoked_after or _common_role([*lines, *lines_held])
+            train, held = ([prompts.example(line) for line in part] for part in (lines, lines_held))
+    return Task(
+        name=settings.name or settings.out.resolve().name,
+        base=base,
+        base_name=_name_of(settings.base),
+        invocation=invocation,
+        invoked_after=role,
+        io_text=io_text,
+        train=train,
+        held=held,
+    )
 
 
 def _name_of(base: Path | str | None) -> str:
@@ -128,9 +158,15 @@ def _name_of(base: Path | str | None) -> str:
     return parse_hub_name(base).repo if is_hub_name(base) else str(base)
 
 
-def _lines(settings: Settings) -> tuple[list[Line], list[Line]]:
-    lines = read_lines(settings.data)
-    return (lines, read_lines(settings.eval)) if settings.eval else split(lines, settings.eval_share, settings.seed)
+def _parts(settings: Settings, read: Callable[[Path], list[L]]) -> tuple[list[L], list[L]]:
+    lines = read(settings.rows)
+    return (lines, read(settings.eval)) if settings.eval else split(lines, settings.eval_share, settings.seed)
+
+
+def _packed(examples: "list[Example] | Questions", n_examples: int, n_tokens: int) -> Sequence[Row]:
+    if isinstance(examples, Questions):
+        return DecisionRows(examples.drawn, len(examples), n_examples, n_tokens)
+    return pack(examples, n_examples, n_tokens)
 
 
 def _io_text(settings: Settings) -> str | None:
@@ -229,12 +265,12 @@ def _widened(name: str, weight: torch.Tensor, own: torch.Tensor | None) -> torch
 
 
 @torch.no_grad()
-def _check_base(model, row: Row, examples: Sequence[Example], base: Path) -> None:
+def _check_base(model, row: Row, examples: "list[Example] | Questions", base: Path) -> None:
     """That the base computes in a row what it computes in a conversation: not every architecture takes such masks.
 
     Raises TrainError.
     """
-    example = examples[row.examples[0]]
+    example = examples.example(row.examples[0]) if isinstance(examples, Questions) else examples[row.examples[0]]
     tokens = torch.tensor([[*example.prefix, *example.suffix, *example.output[:-1]]], device=model.device)
     with model.disable_adapter():
         alone = model(input_ids=tokens, logits_to_keep=len(example.output)).logits[0].float()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,28 +22,40 @@ BUCKET = 256  # rows that are sorted by length, so that those of a step are of a
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What is made of the logits of a row: the loss, summed over its examples, and of each whether it would be said."""
+
+    loss: Callable[[torch.Tensor, Any], torch.Tensor] = passes.loss
+    said: Callable[[torch.Tensor, Any], list[bool]] = passes.said
+
+
+@dataclass(frozen=True)
 class Rows:
-    """Rows, and the keys and values before the activations of each, from number `first` on; None for a LoRA."""
+    """Rows, and the keys and values before the activations of each, from number `first` on; None for a LoRA.
+
+    drawn   makes a row anew, where what stands behind its prefix differs from time to time
+    """
 
     rows: Sequence[Row]
     prefixes: Prefixes | None
     first: int = 0
+    drawn: Callable[[int, random.Random], Row] | None = None
 
-    def logits(self, model, chosen: Sequence[int]) -> list[tuple[Row, torch.Tensor]]:
-        """Some of the rows, with their logits."""
-        rows = [self.rows[i] for i in chosen]
+    def logits(self, model, chosen: Sequence[int], rng: random.Random | None = None) -> list[tuple[Row, torch.Tensor]]:
+        """Some of the rows, with their logits; with `rng` they are drawn anew."""
+        rows = [self.drawn(i, rng) if self.drawn is not None and rng is not None else self.rows[i] for i in chosen]
         before = None if self.prefixes is None else self.prefixes.of([self.first + i for i in chosen])
         return list(zip(rows, passes.logits(model, rows, before), strict=True))
 
 
 @torch.no_grad()
-def evaluate(model, held: Rows, batch_size: int) -> dict[str, float]:
+def evaluate(model, held: Rows, batch_size: int, objective: Objective = Objective()) -> dict[str, float]:
     """`loss`, nats an example's token, and `accuracy`, the share of outputs that greedy decoding would say exactly."""
     loss, said = 0.0, []
     for chosen in _batches(held.rows, sorted(range(len(held.rows)), key=lambda i: len(held.rows[i].tokens)), batch_size):
         for row, logits in held.logits(model, chosen):
-            loss += passes.loss(logits, row).item()
-            said += passes.said(logits, row)
+            loss += objective.loss(logits, row).item()
+            said += objective.said(logits, row)
     return {"loss": loss / len(said), "accuracy": sum(said) / len(said)}
 
 
@@ -56,8 +69,19 @@ def is_better(new: dict[str, float], best: dict[str, float] | None, select: str)
 class Trainer:
     """Goes on from `done`, a checkpoint, or begins."""
 
-    def __init__(self, model, train: Rows, held: Rows, settings: Settings, folder: Path, identity: str, done: Checkpoint | None):
+    def __init__(
+        self,
+        model,
+        train: Rows,
+        held: Rows,
+        settings: Settings,
+        folder: Path,
+        identity: str,
+        done: Checkpoint | None,
+        objective: Objective = Objective(),
+    ):
         self.model, self.train, self.held, self.settings, self.folder, self.identity = model, train, held, settings, folder, identity
+        self.objective = objective
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.steps = _steps(train.rows, settings)
@@ -87,7 +111,7 @@ class Trainer:
             on_step(self._step(self.steps[self.step]))
             self.step += 1
             if self.step in evals:
-                reached = {"step": self.step, **evaluate(self.model, self.held, self.settings.batch_size)}
+                reached = {"step": self.step, **evaluate(self.model, self.held, self.settings.batch_size, self.objective)}
                 if is_better(reached, self.best, self.settings.select):
                     self.best = reached
                     save_best()
@@ -104,7 +128,8 @@ class Trainer:
         """AdamW on the mean loss of the rows' examples, the gradient's norm at most 1; the loss."""
         rate = self.settings.learning_rate * _schedule(self.step, len(self.steps), self.settings.warm_up)
         n_examples = sum(len(self.train.rows[i].examples) for i in rows)
-        loss = reduce(torch.add, (passes.loss(logits, row) for row, logits in self.train.logits(self.model, rows))) / n_examples
+        rng = random.Random(f"{self.settings.seed} {self.step}")  # of the step, so that a run that goes on draws the same
+        loss = reduce(torch.add, (self.objective.loss(logits, row) for row, logits in self.train.logits(self.model, rows, rng))) / n_examples
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         for group in self.optimizer.param_groups:

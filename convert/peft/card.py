@@ -8,6 +8,7 @@ import yaml
 
 from ...errors import ConversionError
 from ...text import complaint
+from .decisions import TrainedDecisions, read_trained_decisions
 from .description import card_sentence, shortened
 
 KINDS = ("lora", "alora")
@@ -29,15 +30,16 @@ class Card:
     description: str | None = None
     invoked_after: str | None = None
     io_yaml: str | None = None
+    decisions: TrainedDecisions | None = None
     repository: str | None = None
     revision: str | None = None
 
 
 def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
-    """From README.md's front matter (model_name, license, description, invoked_after) and io.yaml, or another file in its place.
+    """From README.md's front matter (model_name, license, description, invoked_after), decisions.json and io.yaml, or another file in its place.
 
     The description is io.yaml's, else the front matter's, else a sentence of the card, or of the intrinsic's in a hub layout. Raises ConversionError if one of the two is there but is not UTF-8 text of at most 1 MB (io.yaml: 100 KB, and
-    YAML of a mapping), or if invoked_after is no role.
+    YAML of a mapping), or if invoked_after is no role, or decisions.json is not one.
     """
     text = _read_text(folder / "README.md") or ""
     fields = front_matter(text)
@@ -53,6 +55,7 @@ def read_card(folder: Path, io_yaml: Path | None = None) -> Card:
         description=shortened(told) if isinstance(told, str) else card_sentence(text) or _of_intrinsic(folder),
         invoked_after=invoked_after,
         io_yaml=asked,
+        decisions=read_trained_decisions(folder),
         repository=repository,
         revision=revision,
     )

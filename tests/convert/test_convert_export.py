@@ -50,6 +50,7 @@ def test_peft_computes_the_same_with_it(name, adapted, model, model_gguf, tmp_pa
 def test_there_and_back_is_exact(name, outtype, adapted, model_gguf, tmp_path):
     _, folder = adapted(**CONFIGS[name])
     (folder / "io.yaml").write_text("model: ~\n")
+    (folder / "decisions.json").write_text('{"format": 1, "temperature": {"predicate": 0.9, "choice": 1.1, "score": 3}}')
     (folder / "README.md").write_text('---\nlicense: mit\ndescription: "does: things"\n---\n')
     convert(folder, tmp_path / "1.gguf", base=model_gguf, outtype=outtype)
     export(tmp_path / "1.gguf", tmp_path / "back", model_gguf)

@@ -22,6 +22,7 @@ def folder(tiny, tmp_path):
         tmp_path / "check" / "tiny" / "alora", alora_invocation_tokens=[259, 3 + 0x0A, 1], base_model_name_or_path="somewhere/tiny"
     )
     (folder / "io.yaml").write_text(IO_YAML, encoding="utf-8")
+    (folder / "decisions.json").write_text('{"format": 1, "temperature": {"predicate": 2, "choice": 0.5, "score": 1.25}}')
     (folder / "README.md").write_text('---\nlicense: apache-2.0\ndescription: "checks things"\ntags:\n- a\n---\n# Card\n')
     return folder
 
@@ -48,12 +49,38 @@ def test_every_key_and_its_type(folder, base, tmp_path):
         "alora.invocation_text": (STRING, " w0\n<s>"),
         "alora.base.fingerprint": (STRING, fingerprint),
         "alora.io_yaml": (STRING, IO_YAML),
+        "alora.decisions.format": (UINT32, 1),
+        "alora.decisions.temperature.predicate": (FLOAT32, 2.0),
+        "alora.decisions.temperature.choice": (FLOAT32, 0.5),
+        "alora.decisions.temperature.score": (FLOAT32, 1.25),
     }
     gguf_type, array = file.metadata.pop("adapter.alora.invocation_tokens")
     assert (gguf_type, array.item_type, file.items(array)) == (ARRAY, UINT32, [259, 13, 1])
     assert file.metadata.pop("alora.tool_version")[0] == STRING
     assert file.metadata == expected
     assert done.invocation_text == " w0\n<s>" and done.n_bytes == (tmp_path / "out.gguf").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{", "JSON"),
+        ("[]", "JSON object"),
+        ('{"temperature": {"predicate": 1, "choice": 1, "score": 1}}', "format: expected 1, got None"),
+        ('{"format": 2, "temperature": {"predicate": 1, "choice": 1, "score": 1}}', "format: expected 1, got 2"),
+        ('{"format": 1}', "temperature"),
+        ('{"format": 1, "temperature": {"predicate": 1, "choice": 1}}', "temperature"),
+        ('{"format": 1, "temperature": {"predicate": 1, "choice": 1, "score": 0}}', "temperature"),
+        ('{"format": 1, "temperature": {"predicate": 1, "choice": true, "score": 1}}', "temperature"),
+        ('{"format": 1, "temperature": {"predicate": NaN, "choice": 1, "score": 1}}', "temperature"),
+    ],
+)
+def test_temperatures_that_are_none(folder, base, tmp_path, text, wanted):
+    (folder / "decisions.json").write_text(text)
+    with pytest.raises(ConversionError) as error:
+        convert(folder, tmp_path / "out.gguf", base=base)
+    assert "decisions.json" in str(error.value) and wanted in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def test_a_plain_lora_says_so(tiny, base, tmp_path):

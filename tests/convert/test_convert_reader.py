@@ -40,7 +40,7 @@ def refused(path) -> str:
 def test_files_of_other_converters(tmp_path):
     metadata = read_adapter_metadata(write(tmp_path / "other.gguf"))
     assert (metadata.name, metadata.kind, metadata.architecture, metadata.alpha) == ("other", "lora", "llama", 8.0)
-    assert (metadata.fingerprint, metadata.invocation_text, metadata.io_yaml) == (None, None, None)
+    assert (metadata.fingerprint, metadata.invocation_text, metadata.io_yaml, metadata.decisions) == (None, None, None, None)
     assert (metadata.invocation_tokens, metadata.n_tensors) == ([], 2)
     assert metadata.n_bytes == (tmp_path / "other.gguf").stat().st_size
 
@@ -69,6 +69,9 @@ def test_invocation_tokens(tmp_path):
         ({"alora__format_version": (UINT32, 2)}, "alora.format_version"),
         ({"alora__base__fingerprint": (STRING, "abc")}, "alora.base.fingerprint"),
         ({"alora__io_yaml": (UINT32, 3)}, "alora.io_yaml"),
+        ({"alora__decisions__format": (UINT32, 2)}, "alora.decisions.format"),
+        ({"alora__decisions__format": (UINT32, 1), "alora__decisions__temperature__choice": (FLOAT32, 0.0)}, "temperature.choice"),
+        ({"alora__decisions__format": (UINT32, 1), "alora__decisions__temperature__score": (FLOAT32, float("inf"))}, "temperature.score"),
         ({"general__alignment": (UINT32, 24)}, "general.alignment"),
         ({"general__alignment": (UINT32, 0)}, "general.alignment"),
         ({"arrays": [tokens(INT32, [1])]}, "array of i32"),
