@@ -234,3 +234,12 @@ def test_the_vocabulary_is_open_as_long_as_the_stack(tiny_base, rows, tmp_path):
     with ExitStack() as stack:
         task = read_task(Settings(decisions=rows, eval=rows, base=tiny_base, out=tmp_path / "x"), stack)
         assert len(task.train) == 36 and task.train.drawn(0, None).labels
+
+
+def test_the_rows_of_the_bundled_adapter_can_be_read_and_none_is_a_task_of_others(repo):
+    held, others = (read_decisions(repo / "intrinsics" / "decide" / f"{name}.jsonl") for name in ("test", "others"))
+    assert {line.fields["kind"] for line in held}.isdisjoint(line.fields["task"] for line in others)
+    assert {one.type for line in held for one in line.questions} == {"predicate", "choice", "score"}
+    assert "canary GUID" in others[0].fields["canary"] and len({line.fields["task"] for line in others}) == 20
+    states = {json.dumps(line.messages) for line in others}
+    assert not states & {json.dumps(line.messages) for line in held}
