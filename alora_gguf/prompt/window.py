@@ -26,6 +26,8 @@ def check_on_full(given: str) -> str:
 
 def without_oldest(messages: Sequence[Message], n: int) -> list[Message]:
     """Without `n` of them, which stand behind the system's at the beginning. The last turn stays."""
+    if n <= 0:
+        return [*messages]
     start = _n_system(messages)
     last = max((i for i in _turns(messages) if i <= n), default=0)
     return [*messages[:start], *messages[start + last :]]
@@ -36,7 +38,7 @@ def n_to_drop(messages: Sequence[Message], n: int, n_tokens: Callable[[list[Mess
 
     n_tokens   of the prompt that messages are
     """
-    if n_tokens(without_oldest(messages, n)) <= n_most:
+    if n_tokens(without_oldest(messages, n)) <= n_most:  # which checks what they are, too
         return n
     turns = [i for i in _turns(messages) if i > n]
     if not turns:

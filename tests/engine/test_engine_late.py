@@ -52,8 +52,16 @@ def said(reply):
     return reply.tokens, reply.text, reply.finish_reason, reply.logprobs
 
 
+_OTHERS: set[threading.Thread] = set()  # of models that other tests have open
+
+
+@pytest.fixture(autouse=True)
+def _of_others():
+    _OTHERS.update(threading.enumerate())
+
+
 def lookers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "alora_gguf mask"]
+    return [thread.name for thread in threading.enumerate() if thread.name == "alora_gguf mask" and thread not in _OTHERS]
 
 
 @HOWS

@@ -214,6 +214,7 @@ def test_by_keyboard_alone(open_page):
     )
     press = talk.page.keyboard.press
     expect(talk.input).to_be_focused()
+    expect(talk.page.locator("#examples button").first).to_be_visible()
     talk.page.locator("a, button, input, textarea").first.focus()
     order = [focused()]
     while order[-1][0] != "input":
