@@ -165,7 +165,7 @@ def jumps(model: Model) -> None:
         return decode(spans)
 
     model.engine.context.decode = counted  # type: ignore[method-assign]
-    for name in bundled_adapters():
+    for name in [name for name, adapter in model.adapters.items() if adapter.is_intrinsic]:
         examples = [json.loads(line) for line in (REPO / "intrinsics" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()]
         ratios, first, steps = [], [], [0, 0]
         for example in examples[:: max(1, len(examples) // N_EXAMPLES)][:N_EXAMPLES]:

@@ -31,7 +31,8 @@ with Model(default_model(), n_ctx=4096) as model:
         chat.attach(document)
         for question in questions:
             chat.ask(question, temperature=0, max_tokens=60)
-            one = {name: reply.result for name, reply in chat.invoke_all(list(bundled_adapters())).items()}
+            names = [name for name, adapter in model.adapters.items() if adapter.is_intrinsic]
+            one = {name: reply.result for name, reply in chat.invoke_all(names).items()}
             found.append([question, one["answerability"]["answerability_likelihood"], one["query-rewrite"]["rewritten_question"]])
 print(json.dumps(found))
 """

@@ -187,6 +187,7 @@ def test_the_packages_own(repo):
     assert told == {
         "answerability": "Says how likely the texts of a conversation hold the answer to its last question, and which fact it found for it.",
         "certainty": "Says how likely the assistant's last answer is right, from 0 to 1.",
+        "decide": "Answers typed questions about a text or a conversation with probabilities.",
         "query-rewrite": "Makes the last question understandable without its conversation: what refers to something gets its name, an"
         " ellipsis is completed after the question before it, and everything else stays word for word.",
     }

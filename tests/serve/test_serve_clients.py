@@ -89,9 +89,11 @@ def test_an_intrinsic_reuses_the_conversation_that_the_base_has_computed(demo):
 
 
 def test_the_demo_serves_each_adapter_of_the_package(demo, repo):
-    names = {path.parent.name for path in repo.glob("intrinsics/*/adapter")}
-    served = {model["id"] for model in demo.call("GET", "/v1/models")[2]["data"] if model.get("intrinsic")}
-    assert served == names | {"judge"}
+    all_names = {path.parent.name for path in repo.glob("intrinsics/*/adapter")}
+    names = {name for name in all_names if not (repo / "intrinsics" / name / "adapter" / "decisions.json").exists()}  # which are no intrinsics
+    models = demo.call("GET", "/v1/models")[2]["data"]
+    served = {model["id"] for model in models if model.get("intrinsic")}
+    assert served == names | {"judge"} and all_names < {model["id"] for model in models} and all_names - names == {"decide"}
     messages = [
         {"role": "user", "content": f"{KNOWN} {QUESTION}"},
         {"role": "assistant", "content": "It is red."},
