@@ -90,7 +90,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--anew", type=int, default=1, help="runs of those that read the state anew; 0: none")
     args = parser.parse_args()
-    with Model(args.model or default_model(), n_ctx=args.state + 4096 + 2048 * args.runs, n_threads=args.threads, n_threads_batch=args.threads) as model:
+    with Model(
+        args.model or default_model(), n_ctx=args.state + 4096 + 2048 * args.runs, n_threads=args.threads, n_threads_batch=args.threads
+    ) as model:
         words = "The parcel arrived on time, but the invoice names another address, and nobody answered the calls. "
         n_words = len(model.tokenize(words))
         messages = [{"role": "user", "content": words * (args.state // n_words)}, {"role": "assistant", "content": "I have read all of it."}]

@@ -81,7 +81,10 @@ def test_in_one_go_from_nothing(hub, run, commands, blocks, tmp_path, repo):
             command(*shlex.split(line)[1:], "--temperature", "0", *argv), env=environment(hub, tmp_path), cwd=tmp_path, input=blocks["text"][0], capture_output=True, text=True
         )  # fmt: skip
         assert done.returncode == (2 if "error: " in done.stdout else 0), done.stderr  # of random weights, whose JSON may not end
-        said[not argv] = re.sub(r"\d+ ms, \d+% of the context", "ms", done.stdout), {re.sub(r"\d+ of \d+", "{} of {}", line) for line in done.stderr.splitlines()}
+        said[not argv] = (
+            re.sub(r"\d+ ms, \d+% of the context", "ms", done.stdout),
+            {re.sub(r"\d+ of \d+", "{} of {}", line) for line in done.stderr.splitlines()},
+        )
         assert (len(hub.asked) > asked) == (not argv)
     steps = {
         f"alora: hf:{i.library}: {name}, {{}} of {{}}: {what}"
