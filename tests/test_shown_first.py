@@ -11,6 +11,9 @@ import pytest
 
 pytestmark = pytest.mark.builds
 
+CPU = Path("/proc/cpuinfo")
+HAS_MORE = CPU.exists() and " avx512f " in CPU.read_text()  # than AVX2, which is what ggml builds for any x86-64
+
 # whether the documents and texts that are shown hold the answer
 ANSWERS = {
     "What does a ticket cost?": True,
@@ -71,6 +74,7 @@ def test_it_is_right(repo, build):
     assert any("ferry" in rewritten for question, _, rewritten in found if question.startswith("And"))
 
 
+@pytest.mark.skipif(not HAS_MORE, reason="this processor has what the baseline has, so the two are one")
 def test_the_two_kernels_are_two(repo):
     """Else the test above says nothing of another processor: their logits differ in their last digits."""
     said = set()
