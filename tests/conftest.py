@@ -226,3 +226,19 @@ def shared(shared_model):
     context = shared_model.engine.context
     assert (context.n_free_seqs, shared_model.engine.cache.n_cells) == (context.n_seq_max, 0)
     assert not any(context.activations(seq) for seq in range(context.n_seq_max))
+
+
+@pytest.fixture
+def alora(capfd):
+    """Runs the command here; returns exit code, standard output and standard error."""
+
+    from alora_gguf.cli import main
+
+    def run(*argv):
+        try:
+            code = main([str(a) for a in argv])
+        except SystemExit as e:
+            code = e.code
+        return code, *capfd.readouterr()
+
+    return run

@@ -8,23 +8,7 @@ import sys
 
 import pytest
 
-from alora_gguf.cli import main
-
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
-
-
-@pytest.fixture
-def alora(capfd):
-    """Runs the command here; returns exit code, standard output and standard error."""
-
-    def run(*argv):
-        try:
-            code = main([str(a) for a in argv])
-        except SystemExit as e:
-            code = e.code
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def process(*argv, **options):

@@ -6,25 +6,11 @@ import re
 
 import pytest
 
-from alora_gguf.cli import main
-
 QUESTIONS = {
     "refund": {"type": "noul", "instructions": "The customer wants the money back."},
     "team": {"type": "choice", "instructions": "Who should take it?", "criteria": {"billing": "Payments.", "technical": None}},
     "anger": {"type": "score", "instructions": "How angry?", "criteria": ["calm", "furious"]},
 }
-
-
-@pytest.fixture
-def alora(capfd):
-    def run(*argv):
-        try:
-            code = main([str(a) for a in argv])
-        except SystemExit as e:
-            code = e.code
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

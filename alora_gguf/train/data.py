@@ -5,9 +5,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import TrainError
+from .jsonl import read_rows, refuse
 
 Message = dict[str, str]
 
@@ -46,14 +47,7 @@ L = TypeVar("L", bound=Said)
 
 def read_lines(path: Path) -> list[Line]:
     """The examples of a JSONL file; fields that are not known are left alone. Raises TrainError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise TrainError(f"{path}: expected a JSONL file in UTF-8, got: {getattr(e, 'strerror', None) or e}; check the path") from e
-    lines = [_line(f"{path}: line {number}", raw) for number, raw in enumerate(text.split("\n"), start=1) if raw.strip()]
-    if not lines:
-        raise TrainError(f"{path}: expected one example a line, got an empty file; give some")
-    return lines
+    return [_line(where, fields) for where, fields in read_rows(path, "example")]
 
 
 def split(lines: Sequence[L], share: float, seed: int) -> tuple[list[L], list[L]]:
@@ -74,30 +68,20 @@ def _key(line: Said) -> str:
     return json.dumps([line.messages, line.documents], sort_keys=True)
 
 
-def _line(where: str, raw: str) -> Line:
-    def refuse(what: str, expected: str, got: object) -> NoReturn:
-        got = f"{got!r:.80}" if got is not None else "nothing"
-        raise TrainError(f"{where}: {what}: expected {expected}, got {got}; correct the line")
-
-    try:
-        fields = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise TrainError(f"{where}: expected a JSON object, got: {e}; correct the line") from e
-    if not isinstance(fields, dict):
-        refuse("line", "a JSON object", fields)
+def _line(where: str, fields: dict[str, Any]) -> Line:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
-        refuse("messages", "a list of one or more messages", messages)
+        refuse(where, "messages", "a list of one or more messages", messages)
     for i, message in enumerate(messages):
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            refuse(f"messages[{i}]", "role and content as text", message)
+            refuse(where, f"messages[{i}]", "role and content as text", message)
     if fields.get("output") is None:
-        refuse("output", "the text wanted", None)
+        refuse(where, "output", "the text wanted", None)
     documents = fields.get("documents") or []
     if not isinstance(documents, list) or not all(isinstance(d, dict) and isinstance(d.get("text"), str) for d in documents):
-        refuse("documents", 'a list of {"text": ...}', documents)
+        refuse(where, "documents", 'a list of {"text": ...}', documents)
     arguments = fields.get("arguments") or {}
     if not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
-        refuse("arguments", "text by name", arguments)
+        refuse(where, "arguments", "text by name", arguments)
     messages = [{"role": m["role"], "content": m["content"]} for m in messages]
     return Line(where, messages, fields["output"], documents, arguments, fields)

@@ -1,13 +1,13 @@
 """Rows of decisions: a state or a conversation, questions about it, and what is right of each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ..errors import PromptError, TrainError
 from ..prompt.decision import Choice, Predicate, Question, question_of, state_messages
+from .jsonl import read_rows, refuse
 
 TYPES = ("predicate", "choice", "score")
 
@@ -49,43 +49,26 @@ class DecisionLine:
 
 def read_decisions(path: Path) -> list[DecisionLine]:
     """The rows of a JSONL file; fields that are not known are left alone. Raises TrainError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise TrainError(f"{path}: expected a JSONL file in UTF-8, got: {getattr(e, 'strerror', None) or e}; check the path") from e
-    lines = [_line(f"{path}: line {number}", raw) for number, raw in enumerate(text.split("\n"), start=1) if raw.strip()]
-    if not lines:
-        raise TrainError(f"{path}: expected one row a line, got an empty file; give some")
-    return lines
+    return [_line(where, fields) for where, fields in read_rows(path, "row")]
 
 
-def _refuse(where: str, what: str, expected: str, got: object) -> NoReturn:
-    raise TrainError(f"{where}: {what}: expected {expected}, got {f'{got!r:.80}' if got is not None else 'nothing'}; correct the line")
-
-
-def _line(where: str, raw: str) -> DecisionLine:
-    try:
-        fields = json.loads(raw)
-    except (ValueError, RecursionError) as e:
-        raise TrainError(f"{where}: expected a JSON object, got: {e}; correct the line") from e
-    if not isinstance(fields, dict):
-        _refuse(where, "line", "a JSON object", fields)
+def _line(where: str, fields: dict[str, Any]) -> DecisionLine:
     if ("state" in fields) == ("messages" in fields):
-        _refuse(where, "line", "state or messages", "both" if "state" in fields else None)
+        refuse(where, "line", "state or messages", "both" if "state" in fields else None)
     try:
         messages = fields["messages"] if "messages" in fields else state_messages(fields["state"])
     except PromptError as e:
         raise TrainError(f"{where}: {e}") from e
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
-        _refuse(where, "messages", "a list of one or more messages", messages)
+        refuse(where, "messages", "a list of one or more messages", messages)
     asked, right = fields.get("questions"), fields.get("right")
     if not isinstance(asked, dict) or not asked:
-        _refuse(where, "questions", "one or more by name", asked)
+        refuse(where, "questions", "one or more by name", asked)
     if not isinstance(right, dict):
-        _refuse(where, "right", "what is right of each question, by its name", right)
+        refuse(where, "right", "what is right of each question, by its name", right)
     for name in [*asked, *right]:
         if name not in asked or name not in right:
-            _refuse(where, f"{'right' if name in asked else 'questions'}: {name}", "the same names in questions and right", None)
+            refuse(where, f"{'right' if name in asked else 'questions'}: {name}", "the same names in questions and right", None)
     return DecisionLine(where, messages, [_right(f"{where}: {name}", asked[name], right[name]) for name in asked], fields=fields)
 
 
@@ -108,7 +91,7 @@ def _right(where: str, asked: Any, right: Any) -> RightOf:
         found = [i for i, level in enumerate(question.levels) if level == right]
     if not found:
         expected = "true, false or a probability" if isinstance(question, Predicate) else f"one of {', '.join(map(str, values))}"
-        _refuse(where, "right", expected, right)
+        refuse(where, "right", expected, right)
     return RightOf(where, question, tuple(float(i == found[0]) for i in range(len(values))))
 
 
@@ -117,5 +100,5 @@ def _shares(where: str, values: Sequence[Any], right: Mapping[str, Any]) -> tupl
     names = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     given = [right.get(name, 0) for name in names]
     if set(right) - set(names) or not all(isinstance(share, int | float) and share >= 0 for share in given) or not sum(given) > 0:
-        _refuse(where, "right", f"shares of {', '.join(names)}", right)
+        refuse(where, "right", f"shares of {', '.join(names)}", right)
     return tuple(share / sum(given) for share in given)
