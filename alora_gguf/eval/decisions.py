@@ -123,8 +123,10 @@ def _row(plan: Plan, title: str, way: str, of: Sequence[Answered], by_alora: Seq
     parts: dict[str, dict[str, list[int]]] = {}
     for name in plan.by:
         for a in of:
-            value = a.one.type if name == "type" else str(a.line.fields.get(name))
-            count = parts.setdefault(name, {}).setdefault(value, [0, 0])
+            value = a.one.type if name == "type" else a.line.fields.get(name)
+            if value is None:  # of another test's rows
+                continue
+            count = parts.setdefault(name, {}).setdefault(str(value), [0, 0])
             count[0] += a.is_right
             count[1] += 1
     return Row(title, way, len(of), mean(right), metrics.wilson(sum(right), len(right)), **merits, parts=parts)

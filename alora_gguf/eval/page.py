@@ -22,6 +22,7 @@ Everything is measured through the GGUF runtime, except the rows "aLoRA, PEFT": 
 - *right* is the share of outputs that are the wanted one, word for word. Of a probability it is the share on the right side of one half. Intervals are 95%: Wilson's, and for AUROC and ECE from 1,000 resamples.
 - *aLoRA's lead* is the aLoRA's share less the row's, on the same examples, with the interval of paired shares.
 - *tokens computed* and *ms a call* (median) are those of one call on a conversation that is in the cache, prompt and output together.
+- Decisions are questions with options, of which the likeliest is right or not. *less chance* is the share right less what a guesser gets, over what is left to get; *moved* is the mean change of an option's probability when the options stand in another order. A call is one question there, of those that are asked together.
 
 ![outputs right](intrinsics.png)
 """

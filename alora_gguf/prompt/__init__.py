@@ -10,6 +10,11 @@ token_history      texts whose tokens are in the cache
 io_yaml            an io.yaml: the request that it makes of a conversation, and the result that it makes of an answer
 formatters         what io_yaml does that by: granite-common's formatters, and what has come since
 intrinsic_prompt   the tokens of a conversation and of what asks about it, and where the adapter begins
+tools              tools that a model may call
+decisions          typed questions about a conversation
+documents          documents as messages have them
+window             which turns of a conversation fit into the context
+invocation         where an invocation stands in a prompt
 problems           what is odd about an io.yaml on a model's vocabulary
 builder            all of it together: messages to tokens, for conversations, server, training and evaluation
 """

@@ -14,8 +14,8 @@ from ..errors import PromptError
 from .environment import MarkedText, rendering, sandbox
 from .features import Features, features_of
 from .messages import REASONING, ROLES, Message, calls_as_text, fitted
-from .tool_calls import is_read
-from .tool_format import NOW, ToolFormat, format_of
+from .tools.calls import is_read
+from .tools.format import NOW, ToolFormat, format_of
 
 if TYPE_CHECKING:
     from ..runtime.vocab import Vocab
@@ -96,7 +96,7 @@ class ChatTemplate:
         Calls that it does not write, but whose format it names, are text, as the model has said them.
         """
         if not self.features.tool_calls and self.tool_format is not None:
-            messages = calls_as_text(messages, self.tool_format, self.features)
+            messages = calls_as_text(messages, self.tool_format.write, self.features)
         return fitted(messages, self.features)
 
     def check_role(self, role: str) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..errors import PromptError
-
-if TYPE_CHECKING:
-    from .features import Features
-    from .tool_format import ToolFormat
+from .features import Features
 
 Message = dict[str, Any]
 
@@ -72,8 +69,10 @@ def fitted(messages: Sequence[Mapping[str, Any]], features: Features) -> list[Me
     return [_typed(message) for message in out] if features.typed_content else out
 
 
-def calls_as_text(messages: Sequence[Mapping[str, Any]], format: ToolFormat, features: Features) -> list[Mapping[str, Any]]:
-    """The messages with the calls of tools in their texts, as the model writes them. Raises PromptError."""
+def calls_as_text(
+    messages: Sequence[Mapping[str, Any]], write: Callable[[Sequence[Mapping[str, Any]]], str], features: Features
+) -> list[Mapping[str, Any]]:
+    """The messages with the calls of tools in their texts, as `write` has them of the model's. Raises PromptError."""
     out: list[Mapping[str, Any]] = []
     for i, message in enumerate(messages):
         given = message.get("tool_calls") if isinstance(message, Mapping) else None
@@ -82,7 +81,7 @@ def calls_as_text(messages: Sequence[Mapping[str, Any]], format: ToolFormat, fea
             continue
         where = f"messages[{i}]"
         calls = [_call(call, f"{where}.tool_calls[{n}]", features) for n, call in enumerate(_list({"tool_calls": given}, "tool_calls", where))]
-        text = (_text(message.get("content"), f"{where}.content") or "") + format.write(calls)
+        text = (_text(message.get("content"), f"{where}.content") or "") + write(calls)
         out.append({**{name: value for name, value in message.items() if name != "tool_calls"}, "content": text})
     return out
 

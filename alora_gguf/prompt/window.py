@@ -7,9 +7,10 @@ import json
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
-from ..errors import PromptError
+from ..errors import ContextFullError, PromptError
 from .messages import Message
 
 ON_FULL = "error", "drop-oldest"
@@ -33,6 +34,17 @@ def without_oldest(messages: Sequence[Message], n: int) -> list[Message]:
     return [*messages[:start], *messages[start + last :]]
 
 
+def first_kept(messages: Sequence[Message], n: int) -> Message | None:
+    """The one that prompts begin with behind the system's, where `n` are left out. None: all of them are in prompts."""
+    rest = messages[_n_system(messages) :]
+    return rest[n] if 0 < n < len(rest) else None
+
+
+def n_before(messages: Sequence[Message], first: Message | None) -> int:
+    """How many are left out, where prompts begin with this one. 0 where it has been taken back, as there is room for the rest again."""
+    return 0 if first is None else next((i for i, message in enumerate(messages[_n_system(messages) :]) if message is first), 0)
+
+
 def n_to_drop(messages: Sequence[Message], n: int, n_tokens: Callable[[list[Message]], int], n_most: int) -> int:
     """How many to leave out, from `n` on: as few turns as leave `n_most` tokens; and then as many as leave half of that.
 
@@ -47,27 +59,58 @@ def n_to_drop(messages: Sequence[Message], n: int, n_tokens: Callable[[list[Mess
     return turns[min(at, len(turns) - 1)]
 
 
-def dropped_line(n: int) -> str:
+def dropped_line(n: int, since: str = "from here on") -> str:
     """What a reply says of it."""
-    return f"context: the oldest {n} messages are left out from here on, to make room; documents and the system message stay"
+    return f"context: the oldest {n} messages are left out {since}, to make room; documents and the system message stay"
+
+
+def too_long(n: int, n_ctx: int) -> ContextFullError:
+    """Where what has to stay is too much already."""
+    return ContextFullError(
+        f"context: expected at most {n_ctx} tokens, got {n} in the last turn, the system message and the documents; "
+        "shorten the message, take a document out, or give a larger context (--ctx)"
+    )
+
+
+class _Left(NamedTuple):
+    """tokens that were left out, so that `n_most` were not too few."""
+
+    tokens: int
+    n_most: int
 
 
 class Windows:
     """How many messages were left out of conversations that come whole each time: what they begin with finds them again. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[Hashable, bytes], None] = OrderedDict()
+        self._known: OrderedDict[tuple[Hashable, bytes], _Left] = OrderedDict()
         self._lock = threading.Lock()
 
     def n_to_drop(self, messages: Sequence[Message], cache_salt: Hashable, n_tokens: Callable[[list[Message]], int], n_most: int) -> int:
-        """As the function of this name, from what was left out of it before."""
+        """As the function of this name, from what was left out of it before, unless it has become so short again that it was not needed."""
+        counts: dict[int, int] = {}
+
+        def count(kept: list[Message]) -> int:
+            if len(kept) not in counts:
+                counts[len(kept)] = n_tokens(kept)
+            return counts[len(kept)]
+
         begins = {n: (cache_salt, digest) for n, digest in _digests(messages)}
         with self._lock:
-            before = max((n for n, key in begins.items() if key in self._known), default=0)
-        n = n_to_drop(messages, before, n_tokens, n_most)
+            known = {n: self._known[key] for n, key in begins.items() if key in self._known}
+        before = max(known, default=0)
+        if known:
+            whole = count(without_oldest(messages, before)) + known[before].tokens
+            n_room = min(n_most, *(left.n_most for left in known.values()))
+            left_out = {0: 0, **{n: left.tokens for n, left in known.items()}}
+            before = min(n for n, tokens in left_out.items() if n == before or whole - tokens <= n_room)
+        n = n_to_drop(messages, before, count, n_most)
         if n:
+            left = known.get(n) or _Left(
+                (known[before].tokens if before else 0) + count(without_oldest(messages, before)) - count(without_oldest(messages, n)), n_most
+            )
             with self._lock:
-                self._known[begins[n]] = None
+                self._known[begins[n]] = left
                 self._known.move_to_end(begins[n])
                 while len(self._known) > _MOST_KNOWN:
                     self._known.popitem(last=False)
@@ -75,7 +118,8 @@ class Windows:
 
 
 def _n_system(messages: Sequence[Message]) -> int:
-    return next((i for i, m in enumerate(messages) if m["role"] not in ("system", "developer")), len(messages))
+    """Whatever else there is among them: who makes a prompt of them says what is none."""
+    return next((i for i, m in enumerate(messages) if not isinstance(m, Mapping) or m.get("role") not in ("system", "developer")), len(messages))
 
 
 def _turns(messages: Sequence[Message]) -> list[int]:

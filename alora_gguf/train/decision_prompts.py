@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import AloraError, TrainError
-from ..prompt import decision_prompt
 from ..prompt.builder import PromptBuilder
 from ..prompt.chat_template import template_of
-from ..prompt.decision import Choice
+from ..prompt.decisions.prompts import DecisionPrompts
+from ..prompt.decisions.question import Choice
 from ..runtime.vocab import Vocab
 from .decision_rows import Drawn
 from .decisions import DecisionLine, RightOf
@@ -25,7 +25,7 @@ class Questions(Sequence[RightOf]):
         self._invocation = list(invocation)
         self._builder = PromptBuilder(vocab, lambda: template_of(vocab, None, base_name))
         self._asked = [(line, one) for line in lines for one in line.questions]
-        self._of: tuple[DecisionLine, decision_prompt.DecisionPrompts] | None = None
+        self._of: tuple[DecisionLine, DecisionPrompts] | None = None
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -57,7 +57,7 @@ class Questions(Sequence[RightOf]):
         drawn = self.drawn(i, None)
         return Example(drawn.prefix, drawn.suffix, drawn.labels[0])
 
-    def _prompts(self, line: DecisionLine) -> decision_prompt.DecisionPrompts:
+    def _prompts(self, line: DecisionLine) -> DecisionPrompts:
         if self._of is None or self._of[0] is not line:
-            self._of = line, decision_prompt.DecisionPrompts(self._builder, line.messages)
+            self._of = line, DecisionPrompts(self._builder, line.messages)
         return self._of[1]

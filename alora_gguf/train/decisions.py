@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PromptError, TrainError
-from ..prompt.decision import Choice, Predicate, Question, question_of, state_messages
+from ..prompt.decisions.question import Choice, Predicate, Question, question_of, state_messages
 from .jsonl import read_rows, refuse
 
 TYPES = ("predicate", "choice", "score")

@@ -46,9 +46,9 @@ def write_io_yaml(folder: Path, text: str) -> None:
     _write(folder / "io.yaml", text.encode())
 
 
-def write_decisions(folder: Path, temperatures: dict[str, float] | None = None) -> None:
-    """decisions.json: what the scores of each type of question are divided by, None: 1."""
-    trained = TrainedDecisions({name: round(temperatures[name], 4) if temperatures else 1.0 for name in TYPES})
+def write_decisions(folder: Path, best: dict[str, float] | None = None) -> None:
+    """decisions.json: what the scores of each type of question are divided by, as the best evaluation says; None: 1."""
+    trained = TrainedDecisions({name: round(best[name], 4) if best else 1.0 for name in TYPES})
     _write(folder / DECISIONS, trained.to_json().encode())
 
 
@@ -88,7 +88,7 @@ def write_card(folder: Path, settings: Settings, facts: Facts, best: dict[str, f
         f"| data | `{settings.rows.name}`: {facts.n_train} {'questions' if decides else 'examples'} |",
         f"| held out | {held}: {facts.n_held} {'questions' if decides else 'examples'} |",
         f"| {'decisions right' if decides else 'outputs said exactly'}, held out | {best['accuracy']:.1%} |",
-        f"| loss, held out | {best['loss']:.4f} nats a {'question' if decides else 'token'} |",
+        f"| loss, held out | {best['loss']:.4f} nats a {'question, at its temperatures' if decides else 'token'} |",
         f"| checkpoint | step {best['step']:.0f}, the best by {settings.select} |",
         f"| rank, alpha | {settings.rank}, {settings.scaling:g}; {', '.join(settings.targets)} |",
         (

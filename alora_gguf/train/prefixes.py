@@ -1,6 +1,5 @@
 """The keys and values before the activations: computed once, kept in memory or on disk, computed again where neither has room."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,16 +75,3 @@ def _side_by_side(rows: Sequence[Row]) -> Iterator[list[int]]:
         chosen.append(i)
     if chosen:
         yield chosen
-
-
-def free_memory() -> int:
-    """Bytes that are free, 4 GB where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4_000_000_000

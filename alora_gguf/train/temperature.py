@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .decision_passes import rights, scores
+from .decision_passes import rights, said, scores
 from .decision_prompts import Questions
 from .decision_rows import DecisionRow
-from .trainer import Rows
+from .trainer import Rows, batches
 
 LEAST, MOST = 0.05, 20.0
 STEPS = 60  # of the search; each keeps 0.618 of the interval
@@ -44,14 +44,25 @@ def fitted(scores: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> flo
 
 
 @torch.no_grad()
-def temperatures(model, held: Rows, questions: Questions) -> dict[str, float]:
-    """Of the questions held out, by type; 1 where there is none to fit it on."""
+def evaluate(model, held: Rows, batch_size: int, questions: Questions) -> dict[str, float]:
+    """Of the questions held out: `accuracy`, `loss` in nats a question at the temperatures that make it least, and these by type.
+
+    So of two checkpoints the better is the one whose decisions will be, whether or not its scores are too sure as they come.
+    """
     by_type: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {"predicate": [], "choice": [], "score": []}
-    for i in range(len(held.rows)):
-        for row, logits in held.logits(model, [i]):
+    n_right = 0
+    for chosen in batches(held.rows, batch_size):
+        for row, logits in held.logits(model, chosen):
             assert isinstance(row, DecisionRow)  # of questions
+            n_right += sum(said(logits, row))
             for question, s, r in zip(row.examples, scores(logits, row).cpu(), rights(row), strict=True):
                 there = torch.isfinite(s)
                 by_type[questions[question].type].append((s[there], r[there]))
     every = [pair for pairs in by_type.values() for pair in pairs]
-    return {name: fitted(*zip(*(pairs if len(pairs) >= FEWEST else every), strict=True)) for name, pairs in by_type.items()}
+    fits = {name: fitted(*zip(*(pairs if len(pairs) >= FEWEST else every), strict=True)) for name, pairs in by_type.items()}
+    loss = sum(_cross_entropy(s / fits[name], r) for name, pairs in by_type.items() for s, r in pairs) / len(every)
+    return {"loss": loss, "accuracy": n_right / len(every), **fits}
+
+
+def _cross_entropy(scores: torch.Tensor, right: torch.Tensor) -> float:
+    return -(right * scores.log_softmax(-1).masked_fill(right == 0, 0.0)).sum().item()

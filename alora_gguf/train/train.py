@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from ..errors import TrainError
 from ..hub.bases import base_file
 from ..hub.hf_name import is_hub_name, parse_hub_name
 from ..prompt.io_yaml import IntrinsicIO
+from ..runtime.memory import free_memory
 from ..runtime.vocab import Vocab, load_vocab
-from . import decision_passes, passes
+from . import decision_passes, passes, temperature
 from .base import device, dtype_for, load_base
 from .checkpoint import FILE, read_checkpoint
 from .data import L, Line, read_lines, split
@@ -30,11 +32,10 @@ from .decisions import read_decisions
 from .folder import Facts, io_yaml_of, write_card, write_decisions, write_io_yaml, write_weights
 from .linear import fuse
 from .packing import Row, pack
-from .prefixes import Prefixes, free_memory
+from .prefixes import Prefixes
 from .progress import Progress
 from .prompts import Example, Prompts
 from .settings import Settings
-from .temperature import temperatures
 from .trainer import Objective, Rows, Trainer
 
 ROW_EXAMPLES = 8  # that begin alike; more share no more, and see each other for nothing
@@ -65,17 +66,18 @@ def _train(settings: Settings, task: "Task", progress: Progress, command: str, g
     rows, held = (_packed(examples, min(ROW_EXAMPLES, settings.batch_size), settings.row_tokens) for examples in (task.train, task.held))
     _check_base(model, rows[0], task.train, task.base)
     drawn = rows.drawn if isinstance(rows, DecisionRows) else None
-    objective = Objective(decision_passes.loss, decision_passes.said) if settings.decisions else Objective()
+    objective = Objective()
+    if isinstance(task.held, Questions):
+        objective = Objective(decision_passes.loss, partial(temperature.evaluate, questions=task.held))
     with _prefixes(model, [*rows, *held], settings, progress) as prefixes, _interruptible() as stopped:
-        kept_out = Rows(held, prefixes, len(rows))
-        trainer = Trainer(model, Rows(rows, prefixes, drawn=drawn), kept_out, settings, folder, identity, done, objective)
+        trainer = Trainer(model, Rows(rows, prefixes, drawn=drawn), Rows(held, prefixes, len(rows)), settings, folder, identity, done, objective)
 
         def save_best() -> None:
             write_weights(folder, model, config)
             if task.io_text is not None:
                 write_io_yaml(folder, task.io_text)
             if settings.decisions is not None:
-                write_decisions(folder)
+                write_decisions(folder, trainer.best)
             if trainer.best is not None:
                 facts = Facts(
                     task.name, task.base_name, task.base.name, task.invocation, task.invoked_after, len(task.train), len(task.held), command
@@ -93,11 +95,6 @@ def _train(settings: Settings, task: "Task", progress: Progress, command: str, g
         if trainer.step < len(trainer.steps):
             progress.note(f"{folder}: stopped at step {trainer.step} of {len(trainer.steps)}; the same command goes on from there")
             raise KeyboardInterrupt
-        if isinstance(task.held, Questions):
-            _start_from(folder, model)  # the best
-            fitted = temperatures(model, kept_out, task.held)
-            write_decisions(folder, fitted)
-            progress.note("temperatures: " + ", ".join(f"{name} {t:.2f}" for name, t in fitted.items()))
     if gguf is not None:
         convert(folder, gguf, base=task.base)
     for left in (FILE, f"{FILE}.part"):  # the latter of a run that was killed while it wrote

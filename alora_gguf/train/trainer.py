@@ -22,14 +22,6 @@ BUCKET = 256  # rows that are sorted by length, so that those of a step are of a
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is made of the logits of a row: the loss, summed over its examples, and of each whether it would be said."""
-
-    loss: Callable[[torch.Tensor, Any], torch.Tensor] = passes.loss
-    said: Callable[[torch.Tensor, Any], list[bool]] = passes.said
-
-
-@dataclass(frozen=True)
 class Rows:
     """Rows, and the keys and values before the activations of each, from number `first` on; None for a LoRA.
 
@@ -49,14 +41,26 @@ class Rows:
 
 
 @torch.no_grad()
-def evaluate(model, held: Rows, batch_size: int, objective: Objective = Objective()) -> dict[str, float]:
+def evaluate(model, held: Rows, batch_size: int) -> dict[str, float]:
     """`loss`, nats an example's token, and `accuracy`, the share of outputs that greedy decoding would say exactly."""
     loss, said = 0.0, []
-    for chosen in _batches(held.rows, sorted(range(len(held.rows)), key=lambda i: len(held.rows[i].tokens)), batch_size):
+    for chosen in batches(held.rows, batch_size):
         for row, logits in held.logits(model, chosen):
-            loss += objective.loss(logits, row).item()
-            said += objective.said(logits, row)
+            loss += passes.loss(logits, row).item()
+            said += passes.said(logits, row)
     return {"loss": loss / len(said), "accuracy": sum(said) / len(said)}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a run makes less, and how it is judged.
+
+    loss       of the logits of a row, summed over its examples
+    evaluate   the `loss` and `accuracy` of a model on rows that are held out, so many at once
+    """
+
+    loss: Callable[[torch.Tensor, Any], torch.Tensor] = passes.loss
+    evaluate: Callable[[Any, Rows, int], dict[str, float]] = evaluate
 
 
 def is_better(new: dict[str, float], best: dict[str, float] | None, select: str) -> bool:
@@ -111,7 +115,7 @@ class Trainer:
             on_step(self._step(self.steps[self.step]))
             self.step += 1
             if self.step in evals:
-                reached = {"step": self.step, **evaluate(self.model, self.held, self.settings.batch_size, self.objective)}
+                reached = {"step": self.step, **self.objective.evaluate(self.model, self.held, self.settings.batch_size)}
                 if is_better(reached, self.best, self.settings.select):
                     self.best = reached
                     save_best()
@@ -166,6 +170,11 @@ def _steps(rows: Sequence[Row], settings: Settings) -> list[list[int]]:
             rng.shuffle(batches)
             steps += batches
     return steps[:n_steps]
+
+
+def batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[int]]:
+    """All of them, those of about a length together."""
+    return _batches(rows, sorted(range(len(rows)), key=lambda i: len(rows[i].tokens)), batch_size)
 
 
 def _batches(rows: Sequence[Row], order: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -26,7 +26,9 @@ ROWS = [
 def plan(variants, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     path = tmp_path / "eval.toml"
-    path.write_text(f"name = 'plain'\ndecisions = true\nlora = '{variants['plain']}'\ntests = {{ weather = 'rows.jsonl' }}\nby = ['type', 'kind']\n")
+    path.write_text(
+        f"name = 'plain'\ndecisions = true\nlora = '{variants['plain']}'\ntests = {{ weather = 'rows.jsonl' }}\nby = ['type', 'kind', 'task']\n"
+    )
     return path
 
 
@@ -38,6 +40,7 @@ def test_every_question_counts_once_whoever_answers(plan, capsys):
         assert row["n"] == 9 and 0 <= row["ece"] <= 1 and 0 <= row["brier"] <= 2 and 0 < row["moved"] < 1
         assert sum(right for right, _ in row["parts"]["type"].values()) == pytest.approx(9 * row["accuracy"])
         assert {of for _, of in row["parts"]["kind"].values()} == {3}
+        assert "task" not in row["parts"]  # which no row has
         chance = 3 * (1 / 2 + 1 / 3 + 1 / 3)
         assert row["corrected"] == pytest.approx((9 * row["accuracy"] - chance) / (9 - chance))
     said = capsys.readouterr().out

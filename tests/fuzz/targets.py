@@ -18,8 +18,8 @@ from alora_gguf.documents.worker import answer
 from alora_gguf.errors import AloraError
 from alora_gguf.prompt.invocation import find_invocation
 from alora_gguf.prompt.io_yaml import IntrinsicIO
-from alora_gguf.prompt.tool_calls import ToolCalls
-from alora_gguf.prompt.tool_format import SAID_IN_SOURCE, Keys, Quoted, Tagged, ToolFormat
+from alora_gguf.prompt.tools.calls import ToolCalls
+from alora_gguf.prompt.tools.format import SAID_IN_SOURCE, Keys, Quoted, Tagged, ToolFormat
 from alora_gguf.runtime.vocab import load_vocab
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -6,7 +6,7 @@ from real_templates import FOLDER, each_template, said, source_of
 from alora_gguf import PromptError
 from alora_gguf.prompt.builder import PromptBuilder
 from alora_gguf.prompt.chat_template import ChatTemplate
-from alora_gguf.prompt.decision_prompt import DecisionPrompts, begins_another
+from alora_gguf.prompt.decisions.prompts import DecisionPrompts, begins_another
 from alora_gguf.runtime.vocab import load_vocab
 
 MESSAGES = said("user: What is it?", "assistant: A stone.")

@@ -179,7 +179,7 @@ def test_documents_have_numbers_unless_they_have_ids():
     assert (asked.n_conversation, asked.template_arguments) == (3, {})
 
 
-@pytest.mark.parametrize("names", permutations(("text", "title", "doc_id")))
+@pytest.mark.parametrize("names", [*permutations(("text", "title", "doc_id"))])
 def test_the_base_sees_documents_as_an_intrinsic_does(names):
     """In a template that writes them as JSON, too: else nothing of a conversation could be used again."""
     given = [{name: f"the {name}" for name in names}, {name: name for name in names if name != "doc_id"}, "It rains."]

@@ -12,8 +12,8 @@ from real_templates import call as calling
 
 from alora_gguf import PromptError
 from alora_gguf.prompt.chat_template import ChatTemplate
-from alora_gguf.prompt.tool_calls import ToolCalls, read_calls
-from alora_gguf.prompt.tool_format import Hole, ToolFormat
+from alora_gguf.prompt.tools.calls import ToolCalls, read_calls
+from alora_gguf.prompt.tools.format import Hole, ToolFormat
 
 UNKNOWN = {"Kimi-K3", "MiniMax-M3", "meetkai-functionary-medium-v3.2", "muse-glimmer"}  # calls in forms that are not read, which are refused
 SAID = {  # no calls written; what they say of them is enough
@@ -101,7 +101,7 @@ def events_of(found: ToolFormat, said: str, places=(), schemas=SCHEMAS, **option
         elif event.kind == "arguments":
             streamed[event.head] += event.text
     assert at == len(said)  # every character is text, or of a call
-    assert [head.index for head in streamed] == list(range(len(streamed)))
+    assert [head.index for head in streamed] == list(range(len(streamed))) and len({head.id for head in streamed}) == len(streamed)
     of_calls = {(head.id, head.name): whole for head, whole in streamed.items()}
     for call in reader.calls:
         assert json.loads(of_calls[call.id, call.name]) == call.arguments
@@ -165,6 +165,14 @@ def test_whatever_is_said_nothing_is_lost(name, data):
     mixed = "".join(data.draw(st.lists(st.one_of(piece, st.just(said), st.text('<>{}[]"=,:\\ax \n', max_size=5)), max_size=4)))
     whole = events_of(found, mixed)
     assert events_of(found, mixed, range(len(mixed)))[:2] == whole[:2]  # wherever the pieces end
+
+
+@each_template
+def test_a_call_that_is_said_again_and_cut_takes_nothing_from_the_first(name):
+    template, found = tooled(name)
+    said = written(template, {"city": "Bern", "days": 2}, "weather")
+    _, calls, _ = events_of(found, said + said[: said.index("Bern")])
+    assert calls[:1] == [("weather", {"city": "Bern", "days": 2})]
 
 
 @each_template

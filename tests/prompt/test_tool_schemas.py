@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from alora_gguf import PromptError
-from alora_gguf.prompt.tools import ToolChoice, choice_of, parameters_of, tools_of
+from alora_gguf.prompt.tools.schemas import ToolChoice, choice_of, parameters_of, tools_of
 
 
 def weather(city: str, days: int = 1, unit: Literal["C", "F"] = "C", near: list[str] | None = None) -> str:

@@ -72,6 +72,22 @@ def test_others_are_not_cut_because_one_was():
     assert windows.n_to_drop(long, "one", n_chars, 1000) > 0
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(150, 400), st.data())
+def test_what_has_become_short_again_is_whole_again(sizes, n_most, data):
+    """As where somebody goes back and asks something else: what fits is left whole, though it begins like what did not fit."""
+    windows, messages = Windows(), list(SYSTEM)
+    for i, size in enumerate(sizes):
+        messages.append({"role": "user", "content": f"{i:03}" + "q" * size})
+        windows.n_to_drop(messages, "salt", n_chars, n_most)
+        messages.append({"role": "assistant", "content": "a" * 10})
+    back = messages[: data.draw(st.integers(0, len(sizes) - 1)) * 2 + 1] + [{"role": "user", "content": "another"}]
+    n = windows.n_to_drop(back, "salt", n_chars, n_most)
+    assert n_chars(without_oldest(back, n)) <= n_most
+    if n_chars(back) <= n_most:
+        assert n == 0
+    assert windows.n_to_drop(back, "salt", n_chars, n_most) == n
+
+
 def test_an_unknown_way_is_refused():
     with pytest.raises(PromptError, match="on_full: expected error or drop-oldest, got 'shift'"):
         check_on_full("shift")

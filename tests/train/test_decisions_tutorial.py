@@ -74,7 +74,7 @@ def test_it_decides_over_http(tutorial, repo, tmp_path):
     from live import running
 
     text = (repo / "docs" / "decisions_tutorial.md").read_text(encoding="utf-8")
-    path, body = re.search(r"curl [^/]*//[^/]*(/v1/\S+) .* -d '(.*)'", text).groups()
+    path, body = re.search(r"curl http://127\.0\.0\.1:8080(/v1/\S+) .* -d '(.*)'", text).groups()
     with running(tmp_path / "log", "--adapter", tutorial / "router.gguf") as server:
         status, _, said = server.call("POST", path, body.encode(), **{"Content-Type": "application/json"})
     assert status == 200, said

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import PromptError
-from ..reply import Decision, Usage
+from ...errors import PromptError
+from ...reply import Decision, Usage
 
 MOST_OPTIONS = 255
 MOST_ORDERS = 64
+_ROLES = "system", "developer", "user", "assistant", "tool"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Text: TypeAlias = str | Mapping[str, Any] | Sequence[Any]  # or a value of JSON
@@ -221,7 +222,7 @@ def shares(logprobs: np.ndarray) -> list[float]:
 
 def state_messages(state: State) -> list[dict[str, Any]]:
     """What questions are asked about, as messages: those that it is already, or one of a user. Raises PromptError."""
-    if isinstance(state, Sequence) and state and all(isinstance(m, Mapping) and "role" in m for m in state):
+    if isinstance(state, Sequence) and state and all(isinstance(m, Mapping) and m.get("role") in _ROLES for m in state):
         return [dict(m) for m in state if isinstance(m, Mapping)]
     if not (isinstance(state, str | Mapping | list | tuple) and state and (not isinstance(state, str) or state.strip())):
         raise PromptError(f"state: expected text, JSON or messages, got {state!r:.80}")
@@ -250,7 +251,9 @@ def question_of(given: Any, where: str) -> Question:
     try:
         return make(given.get("instructions"), **{name: given[name] for name in names if name in given})
     except PromptError as e:
-        raise PromptError(f"{where}.{e}") from e
+        said = str(e)
+        own, _, rest = said.partition(":")
+        raise PromptError(f"{where}.criteria:{rest}" if own in ("options", "levels") else f"{where}.{said}") from e
 
 
 def questions_of(given: Any, where: str) -> dict[str, Question | str]:

@@ -7,12 +7,12 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..errors import PromptError
-from .builder import PromptBuilder, Setting
-from .control_tokens import MARKS
-from .invocation import find_invocation
-from .messages import Message, check_messages
-from .token_history import Known, text_tokens
+from ...errors import PromptError
+from ..builder import PromptBuilder, Setting
+from ..control_tokens import MARKS
+from ..invocation import find_invocation
+from ..messages import Message, check_messages
+from ..token_history import Known, text_tokens
 
 _OFF = "enable_thinking", "thinking"  # variables by which templates are told not to think
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import secrets
 import string
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..reply import CallHead, ToolCall
-from ..text import printable
-from .messages import Message
-from .tool_format import Hole, Quoted, Tagged, Text, ToolFormat, Write
+from ...reply import CallHead, ToolCall
+from ...text import printable
+from ..messages import Message
+from .arguments import of_gemma, of_python, refuse, typed
+from .cursor import Cursor, Ended, NoCall, Wait
+from .format import Hole, Quoted, Tagged, Text, ToolFormat, Write
 
 _ALPHABET = string.ascii_letters + string.digits
-_MARK = re.compile(r'["{}\[\]]')  # in JSON, outside of texts
 _NAME = re.compile(r"[\w.-]*")
 _ID = re.compile(r"[\w.:-]*")
 _NUMBERS = re.compile(r"[0-9]*")
-_SCALAR = re.compile(r"[^\s,}\]]*")
 _CHUNKS = re.compile(r"\s+|(?<=[>\]])(?=[<\[])")
-_NAMES_OF_GEMMA = re.compile(r'([{,]\s*)([^\s{}\[\],:"]+)(\s*:)')
 _CDATA = "<![CDATA[", "]]>"  # around texts with signs in them, in formats like XML
-_OF_PYTHON = re.compile(r"\b(None|True|False)\b")
 _MOST_WORDS = 100  # characters between a name and its arguments, where they may be any
-_SPECIAL = {"true": True, "false": False, "null": None}
-
-Wait = Generator[None, None, Any]  # until there is more text
 
 
 class Event(NamedTuple):
@@ -44,15 +38,7 @@ class Event(NamedTuple):
     call: ToolCall | None = None
 
 
-class NoCall(Exception):
-    """What looked like a call is none."""
-
-
-class _Ended(Exception):
-    """There is no more text."""
-
-
-class ToolCalls:
+class ToolCalls(Cursor):
     """Takes an answer's text in pieces of any size, and gives out Events.
 
     tools   the JSON schemas of the arguments, by the names of those that may be called
@@ -62,6 +48,7 @@ class ToolCalls:
     """
 
     def __init__(self, format: ToolFormat, tools: Mapping[str, Mapping[str, Any]], *, one: bool = False):
+        super().__init__()
         self.calls: list[ToolCall] = []
         self.warnings: list[str] = []
         self.stopped = False
@@ -70,9 +57,7 @@ class ToolCalls:
         self._tools = tools
         self._one = one
         self._n = 0  # calls that have begun
-        self._text = ""  # that is not settled
-        self._at = 0  # how far it is read
-        self._ended = False
+        self._ids: set[str] = set()  # of these: models say one again, and results are told apart by them
         self._said = False  # whether there was any text
         self._is_behind = False  # whether the last that came was a call
         self._opened = ""  # the tag that opened what may be a call
@@ -108,7 +93,7 @@ class ToolCalls:
         while not self.stopped:
             try:
                 yield from self._plain()
-            except _Ended:
+            except Ended:
                 self._settle("gone" if self.calls and not self._text.strip() else "text", len(self._text))
                 return
             if self.stopped:
@@ -117,18 +102,18 @@ class ToolCalls:
                 self.in_call = True
                 yield from self._objects() if self._format.keys else self._named()
                 self._settle("gone", self._at)
-            except (NoCall, _Ended) as e:
+            except (NoCall, Ended) as e:
                 self._end_badly(e)
             finally:
                 self.in_call = False
 
     def _end_badly(self, error: Exception) -> None:
         """A part that is no call; what of it has been settled was one."""
-        got = "the end of the answer" if isinstance(error, _Ended) else str(error)
+        got = "the end of the answer" if isinstance(error, Ended) else str(error)
         self.warnings.append(
             f"tool call: expected one of {printable(', '.join(self._tools), 80)} as the model's format has it, got {got}; it is text"
         )
-        self._settle("text", len(self._text) if isinstance(error, _Ended) else max(1, self._n_space + len(self._opened)))
+        self._settle("text", len(self._text) if isinstance(error, Ended) else max(1, self._n_space + len(self._opened)))
 
     def _plain(self) -> Wait:
         """Up to the opening of a call, of which the cursor is behind."""
@@ -174,7 +159,7 @@ class ToolCalls:
         while True:
             try:
                 yield from self._space()
-            except _Ended:
+            except Ended:
                 if n:
                     return
                 raise
@@ -198,7 +183,7 @@ class ToolCalls:
             elif n and closing.startswith(rest):
                 try:
                     yield from self._wait()
-                except _Ended:
+                except Ended:
                     self._at = len(self._text)
                     return
             elif n:
@@ -291,7 +276,7 @@ class ToolCalls:
                 return False
             try:
                 yield from self._wait()
-            except _Ended:
+            except Ended:
                 self._at = end if end is not None and end >= 0 else len(self._text)
                 return False
 
@@ -368,7 +353,7 @@ class ToolCalls:
             if value.startswith(_CDATA[0]) and value.endswith(_CDATA[1]):
                 value = value[len(_CDATA[0]) : -len(_CDATA[1])]
             of_text = kind == style.middle if style.others else None
-            values[key] = _typed(value, of_text, schema, key)
+            values[key] = typed(value, of_text, schema, key)
 
     def _quoted(self, quote: str) -> Wait:
         if (yield from self._space()) != "{":
@@ -387,7 +372,7 @@ class ToolCalls:
                 continue
             depth += 1 if found[0] == "{" else -1
             if not depth:
-                return _of_gemma(self._text[begin : self._at], quote)
+                return of_gemma(self._text[begin : self._at], quote)
 
     def _keywords(self) -> Wait:
         """Up to a parenthesis that closes, as Python reads it."""
@@ -401,7 +386,7 @@ class ToolCalls:
                 yield from self._wait()
                 continue
             self._at = at + 1
-            if (values := _of_python(self._text[begin : self._at])) is not None:
+            if (values := of_python(self._text[begin : self._at])) is not None:
                 return values
 
     # pieces
@@ -418,13 +403,14 @@ class ToolCalls:
         return lambda piece: self._events.append(Event("arguments", head=head, text=piece))
 
     def _begin(self, call: _Call) -> None:
-        call.head = CallHead(self._n, call.id or _new_id(), call.name)
+        call.head = CallHead(self._n, call.id if call.id and call.id not in self._ids else _new_id(), call.name)
+        self._ids.add(call.head.id)
         self._n += 1
         self._events.append(Event("head", head=call.head))
 
     def _finish(self, call: _Call) -> None:
         try:
-            values = json.loads(call.text, parse_constant=_refuse)
+            values = json.loads(call.text, parse_constant=refuse)
         except (ValueError, RecursionError) as e:
             raise NoCall(f"arguments that are no JSON: {printable(str(e), 80)}") from None
         if not isinstance(values, dict):
@@ -458,94 +444,6 @@ class ToolCalls:
                             raise NoCall("something else")
                         yield from self._wait()
                     self._at += len(chunk)
-
-    def _word(self, pattern: re.Pattern[str]) -> Wait:
-        while True:
-            found = pattern.match(self._text, self._at)
-            assert found is not None  # of a pattern that matches nothing too
-            if found.end() < len(self._text):
-                self._at = found.end()
-                return found[0]
-            yield from self._wait()
-
-    def _until(self, tag: str) -> Wait:
-        """The text up to a tag; the cursor is at it."""
-        begin = self._at
-        while (at := self._text.find(tag, self._at)) < 0:
-            self._at = max(self._at, len(self._text) - len(tag) + 1)
-            yield from self._wait()
-        self._at = at
-        return self._text[begin:at]
-
-    def _space(self) -> Wait:
-        """Skips it; the character behind."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at].isspace():
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            yield from self._wait()
-
-    def _string(self) -> Wait:
-        """A text of JSON."""
-        begin = self._at
-        yield from self._skip_string(lambda: None)
-        try:
-            return json.loads(self._text[begin : self._at])
-        except ValueError as e:
-            raise NoCall(f"no JSON: {printable(str(e), 80)}") from None
-
-    def _skip_string(self, on_wait: Callable[[], None]) -> Wait:
-        self._at += 1
-        while True:
-            quote = self._text.find('"', self._at)
-            escape = self._text.find("\\", self._at, quote if quote >= 0 else len(self._text))
-            if escape >= 0 and escape + 1 < len(self._text):
-                self._at = escape + 2
-            elif escape < 0 and quote >= 0:
-                self._at = quote + 1
-                return
-            else:
-                self._at = escape if escape >= 0 else len(self._text)
-                on_wait()
-                yield from self._wait()
-
-    def _value(self, send: Callable[[str], None] | None) -> Wait:
-        """Skips a value of JSON; of an object gives out pieces as they come."""
-        sent = self._at
-        depth = 0
-
-        def give() -> None:
-            nonlocal sent
-            if send and self._at > sent:
-                send(self._text[sent : self._at])
-                sent = self._at
-
-        first = self._text[self._at]
-        if first not in '{["':
-            yield from self._word(_SCALAR)
-            return
-        while True:
-            found = _MARK.search(self._text, self._at)
-            if not found:
-                self._at = len(self._text)
-                give()
-                yield from self._wait()
-                continue
-            self._at = found.start()
-            if found[0] == '"':
-                yield from self._skip_string(give)
-            else:
-                self._at += 1
-                depth += 1 if found[0] in "{[" else -1
-            if depth <= 0:
-                give()
-                return
-
-    def _wait(self) -> Wait:
-        if self._ended:
-            raise _Ended
-        yield
 
     def _settle(self, kind: str, n: int) -> None:
         if n <= 0:
@@ -605,10 +503,6 @@ def _new_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(9))
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is none of JSON's")
-
-
 def _chunks(text: str) -> list[str]:
     """Its words; between them, and between tags, there may be any white space."""
     return [chunk for chunk in _CHUNKS.split(text) if chunk]
@@ -623,70 +517,3 @@ def _shared(texts: set[str]) -> str:
 def _n_begun(text: str, tags: tuple[str, ...]) -> int:
     """How many characters at the end of the text may be the beginning of one of the tags."""
     return max((n for tag in tags for n in range(1, min(len(tag), len(text) + 1)) if text.endswith(tag[:n])), default=0)
-
-
-def _typed(text: str, of_text: bool | None, schema: Mapping[str, Any], key: str) -> Any:
-    """What a text stands for: by what the format says of it, else by the schema of the argument, else JSON if it is some."""
-    properties = schema.get("properties")
-    wanted = properties.get(key) if isinstance(properties, Mapping) else None
-    if of_text or (of_text is None and isinstance(wanted, Mapping) and wanted.get("type") == "string"):
-        return text
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        try:
-            value = ast.literal_eval(text.strip())
-            json.dumps(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
-        if not (value is None or isinstance(value, bool | list | dict)):
-            return text
-    return value if of_text is False or _is_valid(value, wanted, schema) or not _is_valid(text, wanted, schema) else text
-
-
-def _is_valid(value: Any, wanted: Any, schema: Mapping[str, Any]) -> bool:
-    from jsonschema.validators import Draft202012Validator
-
-    try:
-        return wanted is None or bool(Draft202012Validator(schema).evolve(schema=wanted).is_valid(value))
-    except Exception:  # of references that lead nowhere
-        return True
-
-
-def _of_python(text: str) -> dict[str, Any] | None:
-    """The keyword arguments of "(a=1, b='c')", whose names may be any; None: it is no such text, or no whole one."""
-    try:
-        call = ast.parse(f"f{text}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
-            return None
-        values = {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-        json.dumps(values)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-    return values
-
-
-def _literal(node: ast.expr) -> Any:
-    """A literal, of Python or of JSON."""
-    if isinstance(node, ast.Name) and node.id in _SPECIAL:
-        return _SPECIAL[node.id]
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        return {str(_literal(key)): _literal(value) for key, value in zip(node.keys, node.values) if key is not None}
-    return ast.literal_eval(node)
-
-
-def _of_gemma(text: str, quote: str) -> dict[str, Any]:
-    """The value of {name:<quote>text<quote>,other:[1,true]}. Raises NoCall."""
-    parts = text.split(quote)
-    names = _NAMES_OF_GEMMA.sub(lambda m: f"{m[1]}{json.dumps(m[2])}{m[3]}", "\0".join(parts[::2]))  # they are outside of texts
-    names = _OF_PYTHON.sub(lambda m: json.dumps(ast.literal_eval(m[1])), names)
-    texts = iter([json.dumps(part) for part in parts[1::2]])
-    try:
-        value = json.loads(re.sub("\0", lambda _: next(texts), names), parse_constant=_refuse)
-    except (ValueError, RecursionError) as e:
-        raise NoCall(f"arguments that cannot be read: {printable(str(e), 80)}") from None
-    if not isinstance(value, dict):
-        raise NoCall("arguments that are no object")
-    return value

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PromptError
-from .thinking import Thinking
-from .tool_calls import ToolCalls
-from .tool_format import ToolFormat
-from .tool_grammar import ToolGrammar
-from .tools import Schema, ToolChoice, parameters_of
+from ...errors import PromptError
+from ..thinking import Thinking
+from .calls import ToolCalls
+from .format import ToolFormat
+from .grammar import ToolGrammar
+from .schemas import Schema, ToolChoice, parameters_of
 
 if TYPE_CHECKING:
-    from ..runtime.constraint import Constraint
-    from ..runtime.sampling import SamplingParams
-    from ..runtime.vocab import Vocab
-    from .chat_template import ChatTemplate
+    from ...runtime.constraint import Constraint
+    from ...runtime.sampling import SamplingParams
+    from ...runtime.vocab import Vocab
+    from ..chat_template import ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ToolUse:
             return None
 
     def _made(self, vocab: Vocab, from_start: bool, answer: Any = None) -> Constraint:
-        from ..runtime.constraint import schema_of
+        from ...runtime.constraint import schema_of
 
         thinking = self.thinking if from_start else None
         grammar = ToolGrammar(self.format, vocab.control_tokens)

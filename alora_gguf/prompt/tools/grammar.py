@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import PromptError
-from ..runtime.gbnf import lark_literal
-from ..runtime.schema import closed, enforceable
-from .thinking import Thinking
-from .tool_format import Hole, Quoted, Tagged, Text, ToolFormat
+from ...errors import PromptError
+from ...runtime.gbnf import lark_literal
+from ...runtime.schema import closed, enforceable
+from ..thinking import Thinking
+from .format import Hole, Quoted, Tagged, Text, ToolFormat
 
 _GUIDANCE = {
     "whitespace_flexible": False,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..errors import PromptError
-from ..text import complaint
-from .io_yaml import IntrinsicIO
+from ...errors import PromptError
+from ...text import complaint
+from ..io_yaml import IntrinsicIO
 
 
 class EnumOutput(NamedTuple):

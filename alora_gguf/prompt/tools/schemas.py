@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import PromptError
-from ..text import printable
+from ...errors import PromptError
+from ...text import printable
 
 Tool = Callable[..., Any] | Mapping[str, Any]
 Schema = dict[str, Any]

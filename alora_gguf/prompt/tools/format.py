@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from .messages import Message
+from ..messages import Message
 
 NOW = datetime(2026, 1, 1)
 
