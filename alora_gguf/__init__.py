@@ -49,9 +49,9 @@ if _TYPE_CHECKING:
     from .errors import UnknownAdapterError as UnknownAdapterError
     from .llama import Llama as Llama
     from .model import Model as Model
-    from .prompt.decision import Choice as Choice
-    from .prompt.decision import Predicate as Predicate
-    from .prompt.decision import Score as Score
+    from .prompt.decisions.question import Choice as Choice
+    from .prompt.decisions.question import Predicate as Predicate
+    from .prompt.decisions.question import Score as Score
     from .prompt.invocation import find_invocation as find_invocation
     from .reply import Chunk as Chunk
     from .reply import Decision as Decision
@@ -69,7 +69,7 @@ _HOME = {
     "AdapterMemoryError": "errors",
     "AdapterMismatchError": "errors",
     "AloraError": "errors",
-    "Choice": "prompt.decision",
+    "Choice": "prompt.decisions.question",
     "Chunk": "reply",
     "ClosedError": "errors",
     "ContextFullError": "errors",
@@ -88,13 +88,13 @@ _HOME = {
     "Model": "model",
     "ModelLoadError": "errors",
     "NoInvocationError": "errors",
-    "Predicate": "prompt.decision",
+    "Predicate": "prompt.decisions.question",
     "PromptError": "errors",
     "Reply": "reply",
     "ResultError": "errors",
     "SamplingParams": "runtime.sampling",
     "SavedConversationError": "errors",
-    "Score": "prompt.decision",
+    "Score": "prompt.decisions.question",
     "SequenceLimitError": "errors",
     "ServeError": "errors",
     "Stream": "engine.stream",

@@ -28,9 +28,9 @@ from .hub.library import intrinsics_of
 from .hub.names import adapter_file, adapter_name
 from .prompt.builder import Setting
 from .prompt.chat_template import ChatTemplate
-from .prompt.decision import Question, State, state_messages
+from .prompt.decisions.question import Question, State, state_messages
 from .prompt.messages import Message, check_messages, checked_variables
-from .prompt.tools import Tool
+from .prompt.tools.schemas import Tool
 from .reply import Chunk, Decision, Decisions, Reply
 from .runtime.library import log_to_stderr
 from .runtime.loading import check_number, load

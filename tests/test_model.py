@@ -98,7 +98,7 @@ def test_a_conversation_outlives_its_adapters(small, variants):
 
 
 @pytest.mark.parametrize("options, said", [
-    ({"n_ctx": -1}, "n_ctx: expected a whole number from 0"), ({"n_ctx": "many"}, "got 'many'"), ({"n_batch": 0}, "n_batch"),
+    ({"n_ctx": -1}, "n_ctx: expected a whole number from 0"), ({"n_ctx": 999_999_999}, "expected a context that fits into memory, got 999999999"), ({"n_ctx": "many"}, "got 'many'"), ({"n_batch": 0}, "n_batch"),
     ({"n_ubatch": 0}, "n_ubatch"), ({"n_seq_max": 0}, "n_seq_max: expected a whole number from 1 to 256, got 0"), ({"n_seq_max": 257}, "n_seq_max"),
     ({"n_threads": -1}, "n_threads"), ({"type_k": "q9"}, "type_k: expected one of f32, f16"), ({"type_v": 99}, "type_v: .*got 99"),
     ({"adapter_memory": -1}, "adapter_memory: expected a whole number from 0"), ({"type_v": "q8_0", "flash_attn": False}, "flash_attn"), ({"rpc_servers": ["127.0.0.1:1"]}, "RPC server '127.0.0.1:1'"),

@@ -15,11 +15,11 @@ from ..engine.cache import Activation
 from ..engine.engine import Engine
 from ..engine.request import Request
 from ..engine.scoring import Scoring
-from ..errors import AloraError, ClosedError, PromptError, copied
+from ..errors import AloraError, ClosedError, ContextFullError, PromptError, copied
 from ..prompt.builder import Setting
-from ..prompt.decision import Asked, Choice, Predicate, Question, Score, decision, orders, shares
-from ..prompt.decision_prompt import DecisionPrompts, begins_another
-from ..prompt.enum_output import EnumOutput, enum_output
+from ..prompt.decisions.enum_output import EnumOutput, enum_output
+from ..prompt.decisions.prompts import DecisionPrompts, begins_another
+from ..prompt.decisions.question import Asked, Choice, Predicate, Question, Score, decision, orders, shares
 from ..prompt.io_yaml import sampling_of
 from ..prompt.messages import Message
 from ..prompt.token_history import Known
@@ -43,15 +43,23 @@ def posed(questions: Mapping[str, Question | str], adapter: str | None, engine: 
     if not isinstance(questions, Mapping) or not questions:
         raise PromptError(f"questions: expected a mapping of names to Predicate, Choice, Score or intrinsics' names, got {questions!r:.80}")
     made = {}
+    by_all = None if adapter is None else engine.adapters[adapter]
     for name, question in questions.items():
         if isinstance(question, str):
-            made[name] = Posed(None, engine.adapters.intrinsic(question))
+            made[name] = Posed(None, _named(name, engine.adapters.intrinsic, question))
         elif isinstance(question, Predicate | Choice | Score):
-            chosen = question.adapter or adapter
-            made[name] = Posed(question, None if chosen is None else engine.adapters[chosen])
+            made[name] = Posed(question, _named(name, engine.adapters.__getitem__, question.adapter) if question.adapter else by_all)
         else:
             raise PromptError(f"questions[{name!r}]: expected a Predicate, Choice or Score, or an intrinsic's name, got {question!r:.80}")
     return made
+
+
+def _named(name: str, find: Callable[[str], Adapter], wanted: str) -> Adapter:
+    """The adapter that a question names; what is wrong with it says which question."""
+    try:
+        return find(wanted)
+    except AloraError as e:
+        raise type(e)(f"questions[{name!r:.60}]: {e}") from e
 
 
 class Where(NamedTuple):
@@ -74,7 +82,8 @@ class _Way:
 
     shared     how many tokens it begins with that others have too, and the LoRA that is active on these
     scores     log probabilities of its labels, once they are known
-    n_new      tokens that were computed for it
+    n_new      tokens that were computed for it, but for those that were generated
+    n_own      tokens of its prompt that an intrinsic said first; n_said: how many it said
     """
 
     asked: Asked
@@ -82,6 +91,8 @@ class _Way:
     shared: tuple[int, int | None]
     scores: np.ndarray | None = None
     n_new: int = 0
+    n_own: int = 0
+    n_said: int = 0
 
 
 @dataclass
@@ -114,6 +125,7 @@ class Panel:
         seed: int = 0,
         background: bool = False,
         t_start: float | None = None,
+        warnings: Sequence[str] = (),
     ):
         self._where, self._engine = where, where.engine
         self._prompts = DecisionPrompts(where.engine.prompts, where.messages, where.setting, known=where.known)
@@ -124,7 +136,7 @@ class Panel:
         self._lock = threading.Lock()
         self.cancelled = False
         for name, one in questions.items():
-            item = self._items[name] = _Item(one)
+            item = self._items[name] = _Item(one, warnings=[*warnings])
             try:
                 item.warnings += one.adapter.warnings if one.adapter else []
                 self._make(item, n_orders, seed)
@@ -132,6 +144,11 @@ class Panel:
                 raise
             except AloraError as e:
                 item.error = e
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the context has no room for a question."""
+        return any(isinstance(item.error, ContextFullError) for item in self._items.values())
 
     # asking
 
@@ -163,6 +180,12 @@ class Panel:
             for request in (item.said, *(way.scoring for way in item.ways)):
                 if request is not None and not request.has_ended:
                     request.cancel(error)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tokens of the prompts are in the cache, and how many there are; from any thread."""
+        of_each = [way.scoring.progress for item in self._items.values() for way in item.ways if way.scores is None]
+        return sum(n for n, _ in of_each), sum(n for _, n in of_each)
 
     def result(self) -> Decisions:
         """After the end: those that were decided. Raises ClosedError."""
@@ -257,7 +280,7 @@ class Panel:
         if isinstance(scoring.error, Exception):
             item.error = item.error or scoring.error
         if way.scores is not None:
-            way.n_new = scoring.usage.prompt_tokens - scoring.usage.cached_tokens
+            way.n_new += scoring.usage.prompt_tokens - scoring.usage.cached_tokens
             self._engine.scores.put(scoring)
         item.n_left -= 1
         if not item.n_left:
@@ -277,6 +300,7 @@ class Panel:
                 self._add_intrinsic(item, adapter, said.tokens[: said.n_prompt], start, n_shared, item.output.said_before(said.text))
                 [way] = item.ways
                 way.n_new = said.usage.prompt_tokens - said.usage.cached_tokens
+                way.n_own, way.n_said = way.scoring.n_prompt - said.n_prompt, len(said.generated)
                 item.n_left = 1
                 way.scoring.on_end = partial(self._ended, name, way)
                 self._engine.loop.submit(way.scoring)
@@ -318,17 +342,15 @@ class Panel:
         probabilities = dict(zip(item.output.values, shares(scores)))
         counts = item.output.counts
         likelihood = None if counts is None else sum(p * counts.get(value, 0.0) for value, p in probabilities.items())
-        if item.said is not None:
-            usage = replace(usage, completion_tokens=len(item.said.generated))
         return Decision("choice", probabilities, usage, likelihood, warnings=item.warnings)
 
     def _usage(self, ways: Sequence[_Way]) -> Usage:
-        """Of several ways: the tokens that they begin with together are counted once."""
+        """Of several ways: the tokens that they begin with together are counted once, and an intrinsic's own words as generated ones."""
         shared: dict[int | None, int] = {}
         for way in ways:
             n, lora = way.shared
             shared[lora] = max(n, shared.get(lora, 0))
-        n_all = sum(shared.values()) + sum(way.scoring.usage.prompt_tokens - way.shared[0] for way in ways)
+        n_all = sum(shared.values()) + sum(way.scoring.usage.prompt_tokens - way.n_own - way.shared[0] for way in ways)
         n_new = sum(way.n_new for way in ways)
         ttft_ms = max((way.scoring.usage.ttft_ms for way in ways), default=0.0)
-        return Usage(n_all, max(0, n_all - n_new), 0, ttft_ms, 0.0)
+        return Usage(n_all, max(0, n_all - n_new), sum(way.n_said for way in ways), ttft_ms, 0.0)

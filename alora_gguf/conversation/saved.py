@@ -29,10 +29,11 @@ from typing import Any
 from ..errors import SavedConversationError
 
 _MAGIC = b"ALORACNV"
-_VERSION = 5
+_VERSION = 6
 _HEADER = {
     "llama_cpp": str,
     "model": str,
+    "model_name": str,
     "cells": list,
     "adapter": dict | None,
     "messages": list,
@@ -55,7 +56,8 @@ class Saved:
     """What is in the file.
 
     llama_cpp   version of llama-cpp-python: the states' format is its llama.cpp's own
-    model       digest of the model's file; cells: the types of the cache's cells, as in Engine.cell_types
+    model       digest of the model's file; model_name: the file's, for people
+    cells       the types of the cache's cells, as in Engine.cell_types
     adapter     name and sha256 of the LoRA that the conversation is held with
     messages    all that was said; n_dropped: how many of them are in no prompt any more
     text        of what is in prompts; tokens: those of the text; n_cells: how many of them have cells in the first state
@@ -65,6 +67,7 @@ class Saved:
 
     llama_cpp: str
     model: str
+    model_name: str
     cells: list[int]
     adapter: dict[str, str] | None
     messages: list[dict[str, Any]]
@@ -95,11 +98,13 @@ class Saved:
         header, states = _read(Path(path))
         return cls(**{name: header[name] for name in _HEADER}, states=states)
 
-    def check(self, path: str | PathLike[str], llama_cpp: str, model: str, cells: list[int]) -> None:
+    def check(self, path: str | PathLike[str], llama_cpp: str, model: str, name: str, cells: list[int]) -> None:
         """Raises SavedConversationError unless it was saved with these."""
+        if model != self.model:
+            held = self.model_name if self.model_name != name else f"another file of the name {name}"
+            raise SavedConversationError(f"{path}: expected a conversation with {name}, got one with {held}; load the model that it was held with")
         for what, expected, got, advice in (
             ("llama_cpp", llama_cpp, self.llama_cpp, "save it again with this version"),
-            ("model", model[:12], self.model[:12], "load the model that it was held with"),
             ("cells", cells, self.cells, "load the model with the same type_k, type_v and flash_attn"),
         ):
             if got != expected:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from ..engine.request import Request
-from ..prompt.decision import Predicate
+from ..prompt.decisions.question import Predicate
 from ..reply import Verdict
 from .panel import Panel
 

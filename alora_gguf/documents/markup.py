@@ -105,9 +105,7 @@ class _Reader(HTMLParser):
                 self._end_cell()
                 if not table.rows:
                     table.rows.append([])
-                table.in_cell = True
-                self._out.append([])
-                self._n_lines, self._blank = 2, False
+                self._begin_cell(table)
 
     def handle_endtag(self, tag: str) -> None:
         if self._unseen:
@@ -160,6 +158,8 @@ class _Reader(HTMLParser):
             self._n_written += len(text)
             if self._n_written > TEXT_BYTES:
                 raise DocumentError(f"expected at most {TEXT_BYTES >> 20} MiB of text, got more; attach the part that matters")
+            if (table := self._table) and table.rows and not table.in_cell:  # between cells: it has one of its own
+                self._begin_cell(table)
             self._out[-1].append(text)
             self._n_lines, self._blank, self._at_bullet = (1 if text.endswith("\n") else 0), False, False
 
@@ -187,6 +187,11 @@ class _Reader(HTMLParser):
         for table in self._tables[:_MOST_TABLES]:
             if table and table.in_cell:
                 table.has_blocks = True
+
+    def _begin_cell(self, table: _Table) -> None:
+        table.in_cell = True
+        self._out.append([])
+        self._n_lines, self._blank = 2, False
 
     def _end_cell(self) -> None:
         if (table := self._table) and table.in_cell:

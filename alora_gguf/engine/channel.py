@@ -53,6 +53,14 @@ class Channel(Generic[Item]):
         """The same as wait(), for a task."""
         await self._until(lambda: self.ended)
 
+    async def some_async(self, seconds: float) -> bool:
+        """Waits until there is an item, or none will come, but not longer; whether it is so. Takes none."""
+        try:
+            await asyncio.wait_for(self._until(lambda: self._items or self.ended), seconds)
+        except asyncio.TimeoutError:  # which is the other only from Python 3.11 on
+            return False
+        return True
+
     async def _until(self, is_so: Callable[[], object]) -> None:
         while True:
             event = asyncio.Event()
@@ -60,7 +68,12 @@ class Channel(Generic[Item]):
                 if is_so():
                     return
                 self._tasks.append((asyncio.get_running_loop(), event))
-            await event.wait()
+            try:
+                await event.wait()
+            except BaseException:  # it waits no longer
+                with self._changed:
+                    self._tasks = [task for task in self._tasks if task[1] is not event]
+                raise
 
     def _take(self, ended: type[Exception]) -> Item:
         if self._items:

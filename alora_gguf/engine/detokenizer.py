@@ -13,7 +13,7 @@ from .thought import Thoughts
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
-    from ..prompt.tool_calls import Event, ToolCalls
+    from ..prompt.tools.calls import Event, ToolCalls
 
 
 class TextUntilStop:

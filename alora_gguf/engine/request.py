@@ -24,7 +24,7 @@ from .detokenizer import TextUntilStop
 
 if TYPE_CHECKING:
     from ..prompt.thinking import Thinking
-    from ..prompt.tool_use import ToolUse
+    from ..prompt.tools.use import ToolUse
 
 _log = logging.getLogger("alora_gguf")
 
@@ -96,6 +96,7 @@ class Request:
         self.arrival = 0  # the loop numbers them
         self.served = 0.0  # when a step last had tokens of it
         self.branch: Branch | None = None
+        self._n_read = 0  # of what it left
         self._keys: list[int] = []
         self._label = 0
         self._vocab = vocab
@@ -151,6 +152,7 @@ class Request:
     def leave(self, cache: Cache) -> None:
         """Gives up its place, if it has one; what it computed stays there while there is room."""
         if self.branch is not None:
+            self._n_read = self.branch.ready_end
             cache.end(self.branch)
             self.branch = None
 
@@ -351,7 +353,7 @@ class Request:
     def progress(self) -> tuple[int, int]:
         """How many of the prompt's tokens are in the cache, and how many there are; from any thread."""
         branch = self.branch
-        n = self.n_prompt if self.is_sampling or self.has_ended else branch.ready_end if branch is not None else 0
+        n = self.n_prompt if self.is_sampling else branch.ready_end if branch is not None else self._n_read
         return min(n, self.n_prompt), self.n_prompt
 
     @property

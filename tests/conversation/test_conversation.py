@@ -1,12 +1,13 @@
 """Conversations and intrinsics on one cache: nothing is computed twice, nothing leaks from one to the other."""
 
+import re
 import signal
 import threading
 
 import pytest
 from reference import PRECISE
 
-from alora_gguf import ClosedError, ContextFullError, Model, NoInvocationError, PromptError, UnknownAdapterError
+from alora_gguf import ClosedError, ContextFullError, Model, NoInvocationError, Predicate, PromptError, UnknownAdapterError
 
 PASSAGE = "The ferry to Saint Maren leaves at nine and takes two hours. How long does the ferry take?"
 GREEDY = {"temperature": 0, "max_tokens": 5}
@@ -377,6 +378,7 @@ def test_more_calls_than_sequences_take_turns(small, variants):
         small.unload_adapter(name)
 
 
+@pytest.mark.slow
 def test_a_context_that_fills_up_ends_the_answer(small):
     with small.conversation() as chat:
         chat.add("user", "Write a long story. " + "Really long. " * 40)
@@ -413,6 +415,7 @@ def test_a_closed_conversation_says_so(shared):
             call()
 
 
+@pytest.mark.slow
 def test_closing_while_an_answer_comes_takes_nothing_from_it(shared):
     alone = shared.generate(prompt_of(shared, [{"role": "user", "content": "Count to ten."}], True), temperature=0, max_tokens=40).text
     shared.clear_cache()
@@ -430,6 +433,7 @@ def test_closing_while_an_answer_comes_takes_nothing_from_it(shared):
 # threads
 
 
+@pytest.mark.slow
 def test_two_threads_with_two_conversations(shared):
     calls = []
 
@@ -450,6 +454,7 @@ def test_two_threads_with_two_conversations(shared):
     assert all(is_greedy(shared, *call) for call in calls)
 
 
+@pytest.mark.slow
 def test_a_conversation_of_three_times_the_context(small, tmp_path):
     """Nothing ends; what is left out is said once, whole turns of it; and most of each prompt is in the cache."""
     chat = small.conversation(system="Be brief.", on_full="drop-oldest")
@@ -473,9 +478,53 @@ def test_a_conversation_of_three_times_the_context(small, tmp_path):
     assert (again.messages, again.n_dropped) == (chat.messages, chat.n_dropped)
     assert again.invoke("other", max_tokens=4).usage.cached_tokens >= len(chat.cells()[1]) - 8
     del again.messages[3:]  # as /undo does, back into what was left out
-    assert again.ask("And now?", **GREEDY).text
+    assert again.n_dropped == 0 and again.invoke("other", max_tokens=4).usage.prompt_tokens > len(prompt_of(small, again.messages[:2]))
+    for _ in range(chat.n_dropped):  # they are others than those that had been left out
+        again.add("user", "I am still here.")
+    assert again.n_dropped == 0
+    del again.messages[3:]
+    assert again.ask("And now?", **GREEDY).text and again.n_dropped == 0  # all of it has room again
+    said = prompt_of(small, again.messages[:3])
+    assert again.cells()[1][: len(said)] == said
 
 
+def test_what_was_left_out_is_there_again_in_a_larger_context(small, shared, tmp_path):
+    chat = small.conversation(system="Be brief.", on_full="drop-oldest")
+    while not chat.n_dropped:
+        chat.ask(f"Tell me of ship number {len(chat.messages)}.", temperature=0, max_tokens=12)
+    chat.save(tmp_path / "long")
+    assert small.restore(tmp_path / "long").n_dropped == chat.n_dropped
+    for on_full in ("error", "drop-oldest"):
+        again = shared.restore(tmp_path / "long", on_full=on_full)
+        said = prompt_of(shared, again.messages)
+        assert again.n_dropped == 0
+        reply = again.ask("And now?", **GREEDY)
+        assert reply.usage.prompt_tokens > len(said) and not reply.warnings and again.n_dropped == 0
+
+
+@pytest.mark.slow
+def test_intrinsics_and_decisions_have_room_in_a_full_context(small):
+    """They see less, and say so; the conversation stays as it is. Where an error is asked for, they are one."""
+    document = "The ferry to Saint Maren leaves at nine. " * 14
+    chats = {on_full: small.conversation(on_full=on_full) for on_full in ("drop-oldest", "error")}
+    for on_full, chat in chats.items():
+        for i in range(4):
+            chat.ask(f"Tell me of ship number {i}.", temperature=0, max_tokens=12)
+        chat.attach(document)
+        before = list(chat.messages), chat.n_dropped
+        replies = [chat.invoke_all(["other"], max_tokens=4)["other"], chat.decide({"q": Predicate("It is late.")})["q"]]
+        assert (list(chat.messages), chat.n_dropped) == before == (chat.messages, 0)
+        for reply in replies:
+            if on_full == "error":
+                assert isinstance(reply.error, ContextFullError)
+            else:
+                assert reply.error is None and re.fullmatch(
+                    r"context: the oldest [246] messages are left out for this, to make room; .*", reply.warnings[-1]
+                )
+    assert chats["drop-oldest"].ask("And now?", **GREEDY).warnings
+
+
+@pytest.mark.slow
 def test_a_full_context_is_an_error_where_nothing_else_is_asked_for(small):
     chat = small.conversation(system="Be brief.")
     with pytest.raises(ContextFullError):

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 from tiny import llama, random_adapter
 
 from alora_gguf import Choice, ContextFullError, Model, Predicate, PromptError, Score, UnknownAdapterError
-from alora_gguf.prompt.decision import letters, orders, question_of
+from alora_gguf.prompt.decisions.question import letters, orders, question_of
 
 MESSAGES = [{"role": "user", "content": "I was charged twice, give me my money back."}, {"role": "assistant", "content": "I am sorry."}]
 QUESTIONS = {
@@ -181,6 +181,8 @@ def test_a_state_is_text_json_or_messages(model):
     messages = model.decide([{"role": "user", "content": json.dumps({"a": [1, "b"]})}], QUESTIONS)
     assert text["team"].probabilities == same["team"].probabilities == messages["team"].probabilities
     assert same.usage.cached_tokens == same.usage.prompt_tokens
+    staff = [{"role": "engineer", "name": "Ann"}]  # is no conversation
+    assert model.decide(staff, QUESTIONS)["team"].probabilities == model.decide(json.dumps(staff), QUESTIONS)["team"].probabilities
 
 
 def test_an_intrinsic_by_its_name(model, chat):
@@ -202,6 +204,28 @@ def test_an_intrinsic_that_says_something_first(model, chat):
     np.testing.assert_allclose(list(found["f"].probabilities.values()), expected, atol=1e-5)
     assert found["f"].usage.completion_tokens > 0
     assert found["refund"].error is None
+
+
+def test_what_an_intrinsic_says_first_is_counted_too(model, chat, monkeypatch):
+    counted = Counted(model, monkeypatch)
+    whole = chat.decide({"f": "finder"})
+    usage = whole["f"].usage
+    computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
+    assert 0 <= computed - sum(counted) < 4  # nothing is behind the last that are said
+    assert usage.prompt_tokens < len(chat.cells()[1]) + 30
+    assert whole.usage == usage
+
+
+def test_a_saved_conversation_is_not_computed_for_a_question(model, chat, tmp_path):
+    """Its questions are, once."""
+    n_said = len(chat.cells()[1])
+    before = chat.decide(QUESTIONS, adapter="activated")
+    chat.save(tmp_path / "chat.alora")
+    model.clear_cache()
+    after = model.restore(tmp_path / "chat.alora").decide(QUESTIONS, adapter="activated")
+    usage = after.usage
+    assert n_said - 8 <= usage.cached_tokens < usage.prompt_tokens
+    assert {n: one.probabilities for n, one in after.items()} == {n: pytest.approx(one.probabilities, abs=1e-4) for n, one in before.items()}
 
 
 # failing and ending
@@ -344,7 +368,7 @@ def test_questions_in_json():
         ({"type": "noul", "instructions": "x", "adapter": ["a"]}, r"^q\.adapter: expected"),
         ([], "^q: expected"),
         ({"type": "noul", "instructions": "x", "levels": []}, "^q: expected some of"),
-        ({"type": "choice", "instructions": "x"}, r"^q\.options: expected"),
+        ({"type": "choice", "instructions": "x"}, r"^q\.criteria: expected"),
     ):
         with pytest.raises(PromptError, match=said):
             question_of(wrong, "q")

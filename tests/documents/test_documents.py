@@ -153,6 +153,8 @@ PAGES = {
     "</td></table></ul></pre>a</p><td>b": "a\n\nb",
     "a<!-- b --><![CDATA[c]]><?php d ?>e": "ae",
     "<table><tr><td>open": "open",
+    "<table>a<tr><td>b<tr>c</table>d": "a\n\nb\n\nc\n\nd",
+    "<table><tr><td>a<tr>b<td>c</table>": "| a |  |\n| --- | --- |\n| b | c |",
 }
 
 
@@ -211,13 +213,13 @@ def test_a_pdf_of_another_maker():
     for kind in (3, 42):
         out = io.BytesIO()
         with matplotlib.rc_context({"pdf.fonttype": kind}), PdfPages(out) as pages:
-            for text in ("The ferry departs at 21:30.", "Größe: 14 €"):
+            for text in ("The ferry departs at 21:30.", "Größe: 14 £"):
                 figure = Figure()
                 figure.text(0.1, 0.9, text)
                 pages.savefig(figure)
             pages.savefig(Figure())
         document = text_of(out.getvalue(), "x.pdf")
-        assert document.text == "The ferry departs at 21:30.\n\nGröße: 14 €" and document.note == "1 page without text"
+        assert document.text == "The ferry departs at 21:30.\n\nGröße: 14 £" and document.note == "1 page without text"
 
 
 def test_lines_are_paragraphs_by_their_distance_and_size():

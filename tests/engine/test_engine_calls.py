@@ -214,9 +214,11 @@ def test_a_model_that_nobody_has_any_more_is_freed_at_once(alone):
         stopped = model.conversation().ask("why", stream=True, watch=watch, **ENDLESS)
         stopped.cancel()
         stopped._call.channel.wait(), unread._call.channel.wait()
+    of_calls = lambda: [t for t in threading.enumerate() if t.name in ("alora_gguf call", "alora_gguf watcher")]
     deadline = time.monotonic() + 30
-    while any("alora_gguf " in t.name for t in threading.enumerate()) and time.monotonic() < deadline:
+    while of_calls() and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert not of_calls()
     vocab, there = model.vocab, weakref.ref(model)
     del model, chat, stream, left, unread, stopped
     assert there() is None

@@ -72,9 +72,9 @@ def test_a_damaged_file_is_refused(saved, small, tmp_path_factory, place, bit, c
 @pytest.mark.parametrize("header, said", [
     (b"{", "header: expected JSON with a version"),
     (b"[]", "header: expected JSON with a version"),
-    (b'{"version": 1}', "version: expected 5, got 1"),
-    (b'{"version": 5}', "header: expected llama_cpp in it, got NoneType"),
-    (b'{"version": 5, "llama_cpp": "0.3.36", "model": 5}', "header: expected model in it, got int"),
+    (b'{"version": 1}', "version: expected 6, got 1"),
+    (b'{"version": 6}', "header: expected llama_cpp in it, got NoneType"),
+    (b'{"version": 6, "llama_cpp": "0.3.36", "model": 5}', "header: expected model in it, got int"),
 ], ids=range(5))  # fmt: skip
 def test_a_header_of_another_version_or_program_is_refused(small, tmp_path, header, said):
     data = b"ALORACNV" + len(header).to_bytes(8, "little") + header
@@ -101,7 +101,10 @@ def test_what_it_was_not_saved_with_is_refused(saved, base_q4, open_model, small
     from tiny import llama
 
     path = saved[0]
-    with Model(llama(base_q4, tmp_path / "other.gguf"), n_ctx=256, n_threads=1) as other, pytest.raises(SavedConversationError, match="model"):
+    with (
+        Model(llama(base_q4, tmp_path / "other.gguf"), n_ctx=256, n_threads=1) as other,
+        pytest.raises(SavedConversationError, match=f"expected a conversation with other, got one with {base_q4.stem}; load the model"),
+    ):
         other.restore(path)
     with open_model(type_k="f16", type_v="f16") as other, pytest.raises(SavedConversationError, match="cells"):
         other.restore(path)
@@ -251,6 +254,20 @@ def test_nothing_of_others_is_saved_with_it(open_judged, tmp_path):
         chats[0].messages[-1]["content"] = "another question"
         chats[0].save(tmp_path / "chat")
         assert header_of(tmp_path / "chat")[0]["asides"] == []  # it was asked of what is not said any more
+
+
+def test_what_is_taken_back_after_an_intrinsic_is_saved_as_a_file_that_can_be_read(open_judged, tmp_path):
+    """What intrinsics were asked on is not said any more, in part or wholly: taken back, or left out of a full context."""
+    with open_judged() as model:
+        chat = model.conversation(system="You answer briefly.")
+        for question in ("What is the tallest mountain?", "And the longest river?", "And the widest sea?"):
+            chat.ask(question, **GREEDY)
+            chat.invoke("judge", max_tokens=1)
+        messages = list(chat.messages)
+        for n_kept, n_dropped in ((7, 4), *((n, 0) for n in range(6, -1, -1))):
+            chat.messages[n_kept:], chat.n_dropped = [], n_dropped
+            chat.save(tmp_path / "chat")
+            assert model.restore(tmp_path / "chat").messages == messages[:n_kept]
 
 
 def test_asides_that_have_no_room_are_left_away(judged, open_judged):
