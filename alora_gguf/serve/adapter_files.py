@@ -1,6 +1,7 @@
 """Adapter files for the server's clients: only from folders that are allowed."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..engine.adapter import Adapter
@@ -23,6 +24,8 @@ class AdapterFiles:
         """A client's adapter: the path, the io.yaml beside it, and all that a folder has, really lie in an allowed folder. Raises Problem, AdapterFileError, AdapterMismatchError, ConversionError."""
         try:
             real = path.resolve()
+            with suppress(FileNotFoundError, NotADirectoryError):  # of these the loader says more
+                real.stat()  # from Python 3.13 on, resolve() says nothing of a link to itself
             files = [real, real.with_suffix(".io.yaml"), *(real.rglob("*") if self._is_allowed(real) and real.is_dir() else ())]
             may_load = all(self._is_allowed(file.resolve()) for file in files)
         except (OSError, ValueError, RuntimeError) as e:  # a name too long, with a zero byte, a link to itself

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from . import adapters, chat, decisions, embeddings, extract, messages, models, ollama, responses, tokens
 from .body import Body, Chat, Completion, Detokenize, Embeddings, LoadAdapter, Tokenize, UnloadAdapter
-from .decision_body import Decide, SystemOne
+from .decisions.body import Decide, SystemOne
 from .guard import Guard
 from .incoming import Incoming
 from .openapi import document

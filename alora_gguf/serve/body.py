@@ -9,12 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import PromptError
-from ..prompt.tools import MODES, ToolChoice, choice_of, tools_of
+from ..prompt.tools.schemas import MODES, ToolChoice, choice_of, tools_of
 from ..runtime.sampling import SamplingParams
 from ..text import printable
 from . import fields
 from .problem import Problem
 
+OnFull = Literal["error", "drop-oldest"]  # what prompt/window.py knows
 _SAMPLING = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -223,6 +224,7 @@ class Generate(Chooses):
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    return_progress: bool | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     temperature: float | None = None
@@ -333,6 +335,7 @@ class Chat(Generate):
     arguments: dict[str, Any] | None = None
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    on_full: OnFull | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
     thinking_budget: Annotated[int, Field(ge=-1)] | None = None
@@ -375,6 +378,10 @@ class Chat(Generate):
         for name in ("arguments", "result") if given else ():
             if getattr(self, name):
                 raise Problem(400, f"{name}: expected none beside {given[0][0]}, got some; an io.yaml reads messages, not tokens", param=name)
+        if given and self.on_full == "drop-oldest":
+            raise Problem(
+                400, f"on_full: expected 'error' beside {given[0][0]}, got 'drop-oldest'; messages can be left out, tokens cannot", param="on_full"
+            )
         return given[0] if given else None
 
     @property

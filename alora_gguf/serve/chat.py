@@ -18,7 +18,7 @@ from ..errors import PromptError
 from ..prompt.builder import Setting
 from ..prompt.chat_template import ChatTemplate
 from ..prompt.messages import Message, checked_variables
-from ..prompt.window import dropped_line, without_oldest
+from ..prompt.window import dropped_line, too_long, without_oldest
 from ..reply import Chunk
 from ..runtime.sampling import SamplingParams
 from .answer import ChatAnswer, CompletionAnswer, usage_of
@@ -124,18 +124,22 @@ def prepare(service: Service, body: Chat, adapter: Adapter | None, cache_salt: H
         variables = {**variables, "tools": body.tools}
     setting = Setting(documents or (), variables, cache_salt=cache_salt)
     messages = [message.plain for message in body.messages]
-    n_dropped = _n_to_drop(service, body, messages, setting)
+    drops = (body.on_full or service.on_full) == "drop-oldest"
+    n_dropped = n_to_drop(service, messages, setting, body.wanted_tokens) if drops else 0
     choice = body.choice if body.tools else None
     prepared = scaled(chat_prompt(service.model, without_oldest(messages, n_dropped), adapter, setting, body.arguments or {}, choice), body)
+    if drops and len(prepared.prompt.tokens) > service.model.engine.context.n_ctx:
+        raise too_long(len(prepared.prompt.tokens), service.model.engine.context.n_ctx)
     warnings = [*prepared.warnings, *service.model.template.unread(variables), *([dropped_line(n_dropped)] if n_dropped else [])]
     return replace(prepared, warnings=warnings)
 
 
-def _n_to_drop(service: Service, body: Chat, messages: list[Message], setting: Setting) -> int:
-    """How many of the messages to leave out, so that there is room for the answer, or for a quarter of the context of it."""
-    if service.on_full == "error":
-        return 0
-    engine, wanted = service.model.engine, body.wanted_tokens
+def n_to_drop(service: Service, messages: list[Message], setting: Setting, wanted: int | None) -> int:
+    """How many of the messages to leave out, so that there is room for the tokens that are wanted behind them, or for a quarter of the context of those.
+
+    None, -1: as many as there may be. Raises PromptError.
+    """
+    engine = service.model.engine
     n_answer = min(service.limits.n_tokens if wanted in (None, -1) else wanted, engine.n_ctx // 4)
     n_tokens = lambda kept: len(engine.prompts.chat(kept, setting).tokens)
     return service.windows.n_to_drop(messages, setting.cache_salt, n_tokens, engine.n_ctx - n_answer)
@@ -232,6 +236,12 @@ async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGe
     n_prompts, body = asked.n_prompts, asked.body
     async with service.generating(asked.n, asked.make, streams=True, cache_salt=asked.cache_salt) as generation:
         begun = False
+        async for progress in generation.reading() if body.return_progress else _none():
+            if not begun:
+                begun = True
+                for chunk in _first(service, asked, answer, generation):
+                    yield chunk
+            yield {**answer.piece(0, Chunk("")), "prompt_progress": progress}
         async for index, piece in generation.pieces():
             if not begun:  # until now it could fail with a status of its own
                 begun = True
@@ -251,3 +261,9 @@ async def _chunks(service: Service, asked: Asked, answer: ChatAnswer) -> AsyncGe
             last.append(answer.usage(replies, n_prompts))
         for chunk in [*last[:-1], {**last[-1], **_warnings(generation)}]:
             yield chunk
+
+
+async def _none() -> AsyncGenerator[dict[str, int], None]:
+    """No progress."""
+    return
+    yield {}

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ..reply import CallHead, Chunk, Reply
 from ..text import printable
 from .answer import TokenBytes
-from .body import Chat, Chooses, Document, StructuredOutputs
+from .body import Chat, Chooses, Document, OnFull, StructuredOutputs
 from .chat import Asked, asked_in_chat
 from .events import Form, stream
 from .problem import Problem, problem_of
@@ -38,6 +38,7 @@ class Door(Chooses):
     arguments: dict[str, Any] | None = None
     result: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    on_full: OnFull | None = None
     enable_thinking: bool | None = None
     thinking_budget: Annotated[int, Field(ge=-1)] | None = None
     structured_outputs: StructuredOutputs | None = None

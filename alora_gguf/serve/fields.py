@@ -29,6 +29,7 @@ ABOUT = {
     "parallel_tool_calls": "false: one call at most",
     "arguments": "of the instruction of an io.yaml",
     "result": "an intrinsic's `result` in each choice",
+    "on_full": "where the chat is longer than the context: `error`, or `drop-oldest`, which leaves the oldest turns out and says so in `warnings`; without it as `--on-full` says",
     "chat_template_kwargs": "variables of the chat template; one that it does not read is a warning; `adapter_name` is an adapter",
     "enable_thinking": "the template's variable, or its `thinking`; 400 where the template has no such switch, unless it is false and the model does not think",
     "reasoning_effort": "the template's variable, or its `thinking_effort` or `reasoning_strength`; `none` is `enable_thinking: false` where there is that switch; 400 where the template reads neither, unless it is `none` and the model does not think",
@@ -40,6 +41,7 @@ ABOUT = {
     "n": "choices",
     "stream": "server-sent events",
     "stream_options": "`include_usage`, `continuous_usage_stats`",
+    "return_progress": "in streams, while the prompt is computed: chunks with llama-server's `prompt_progress` (`total`, `cache` and `processed` in tokens, `time_ms`), four a second at most",
     "stop": "texts that end the answer; an empty one is none",
     "stop_token_ids": "tokens that end the answer",
     "min_tokens": "the answer does not end before, neither of itself nor by `stop_token_ids`",
@@ -86,7 +88,7 @@ WHY: Mapping[str, tuple[str, ...]] = {
         "guided_decoding_backend",
         "data_parallel_rank",
     ),
-    "beside the answer": ("timings_per_token", "return_progress", "stream_reasoning"),
+    "beside the answer": ("timings_per_token", "stream_reasoning"),
     "of images, of which there are none": ("mm_processor_kwargs", "media_io_kwargs"),
     "of samplers that are off": (
         "mirostat_tau",
@@ -252,6 +254,7 @@ RESPONSES_ABOUT = {
     "include": "`message.output_text.logprobs` is done; others change nothing here",
     "top_logprobs": "how many of the likeliest; log probabilities then come without `include`, too",
     "metadata": "is in the response again",
+    "truncation": "where it is longer than the context: `auto` is `on_full` `drop-oldest`, `disabled` is `error`",
 }
 INCLUDE = (
     "message.output_text.logprobs",
@@ -279,7 +282,6 @@ RESPONSES_ONLY: Mapping[str, tuple[Any, ...]] = {
     "previous_response_id": (),
     "conversation": (),
     "background": (False,),
-    "truncation": ("disabled",),
     "context_management": ([],),
     "prompt": (),
     "moderation": (),
@@ -303,3 +305,23 @@ MESSAGES_WHY: Mapping[str, tuple[str, ...]] = {
 }
 _ALL_KEPT = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 MESSAGES_ONLY: Mapping[str, tuple[Any, ...]] = {"container": (), "mcp_servers": ([],), "context_management": ({}, {"edits": []}, _ALL_KEPT)}
+
+# Decisions
+
+_ORDERS_ABOUT = {"n_orders": "ways to order the options, 1 to 64, whose probabilities are averaged", "seed": "which orders these are"}
+SYSTEMONE_ABOUT = {
+    "state": "text or JSON, which all questions are about; a list of messages with `role` and `content`, which are texts, is a conversation",
+    "questions": '1 to 400 by names: `noul`, `choice` or `score` with `instructions`, `criteria`, and `adapter`, who answers this one; a choice also `labels`: `"letters"` or `"values"`',
+    **_ORDERS_ABOUT,
+}
+DECISIONS_ABOUT = {
+    "input": "text, or items: messages of text and JSON, `function_call`, `custom_tool_call` and their outputs",
+    "questions": "a list of 1 to 400: `predicate`, `choice` with 2 to 255 `choices`, `score` with 1 to 255 `levels`; each has `instructions`, and may have a `name` and an `adapter`, who answers this one",
+    **_ORDERS_ABOUT,
+}
+DECIDES_WHY: Mapping[str, tuple[str, ...]] = {
+    "the client's own": WHY["the client's own"],
+    "where and when it is computed": (*WHY["where and when it is computed"], "prompt_cache_options"),
+}
+DECISIONS_ONLY: Mapping[str, tuple[Any, ...]] = {"stream": (False,)}
+SYSTEMONE_ONLY: Mapping[str, tuple[Any, ...]] = {**DECISIONS_ONLY, "assets": ({},), "images": ([],)}

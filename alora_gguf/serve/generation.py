@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ from ..model import Model
 from ..reply import Chunk, Reply
 from ..runtime.sampling import SamplingParams
 from .prompt import Prepared
+
+_OFTEN = 0.25  # seconds between two words about a long prompt
 
 
 class Generation:
@@ -50,6 +53,9 @@ class Generation:
             )
             for p, params in choices
         ]
+        of_prompts = {id(p): request for p, request in reversed([*zip(self._prepared, self._requests)])}
+        self._readers = list(of_prompts.values())  # one of each prompt: the others find it in the cache
+        self._t_start = time.perf_counter()
         self._n_left = len(self._requests)
         self._on_end = on_end
         for index, request in enumerate(self._requests):
@@ -66,6 +72,28 @@ class Generation:
         for request in self._requests:
             if request.finish_reason is None:
                 request.cancel(error)
+
+    async def reading(self) -> AsyncIterator[dict[str, int]]:
+        """How much of the prompts is in the cache, in llama-server's words: where there is more of it, a few times a second, and when the
+        first piece is there. Raises what a choice failed with before.
+        """
+        n, is_there = -1, False
+        while not is_there:
+            is_there = await self._channel.some_async(_OFTEN)
+            self.replies()
+            progress = self._progress()
+            if progress["processed"] > n and any(request.n_cached is not None for request in self._readers):
+                n = progress["processed"]
+                yield progress
+
+    def _progress(self) -> dict[str, int]:
+        of_each = [request.progress for request in self._readers]
+        return {
+            "total": sum(n for _, n in of_each),
+            "cache": sum(request.n_cached or 0 for request in self._readers),
+            "processed": sum(n for n, _ in of_each),
+            "time_ms": round((time.perf_counter() - self._t_start) * 1e3),
+        }
 
     async def pieces(self) -> AsyncIterator[tuple[int, Chunk]]:
         """(index of the choice, text) as it comes, where it streams. Raises what a choice failed with."""

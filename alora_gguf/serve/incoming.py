@@ -2,13 +2,15 @@
 
 import anyio
 import anyio.lowlevel
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .encoding import decoded
 from .problem import Problem, as_response
 
 
 class Incoming:
-    """Reads a request's body before the app sees it, and cancels the app when the client has gone, or reads nothing.
+    """Reads a request's body before the app sees it, decompressed, and cancels the app when the client has gone, or reads nothing.
 
     n_bytes   most of a body; seconds: most until it has come, and until the client takes a part of the answer
     """
@@ -25,6 +27,8 @@ class Incoming:
         try:
             with anyio.fail_after(self._seconds):
                 body = await self._body(receive)
+            encoding = Headers(scope=scope).get("content-encoding", "")
+            body = body and decoded(body, encoding, self._n_bytes)
         except TimeoutError:
             late = Problem(408, f"body: expected it within {self._seconds:g} s, got a part of it")
             await as_response(late, scope["path"])(scope, receive, send)

@@ -1,6 +1,7 @@
 """GET /v1/models: the base and the adapters."""
 
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +16,9 @@ _STARTED = int(time.time())
 
 
 async def models(service: Service, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model(service, name) for name in (*service.names, *service.adapter_names)]})
+    """`data` is OpenAI's, and `models` the same as TypeSafe's client lists it."""
+    data = [_model(service, name) for name in (*service.names, *service.adapter_names)]
+    return JSONResponse({"object": "list", "data": data, "models": [_as_typesafe(one) for one in data]})
 
 
 async def model(service: Service, request: Request) -> Response:
@@ -34,7 +37,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """`parent` is the base of an adapter, as vLLM names it. `chat_template` of the base is what its template can, beside what all can.
 
     `intrinsic` says whether it can be invoked in a conversation, `invoked_after` after whose message; None: anybody's. `description`: what
-    it is for, None where nobody wrote it.
+    it is for, None where nobody wrote it. `decides`: whether it was trained to answer typed questions.
     `source` is where on the hub it came from, repository and commit; None: not from there, or not known.
     """
     about = {"id": name, "object": "model", "created": _STARTED, "owned_by": "alora_gguf"}
@@ -46,10 +49,16 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         **about,
         "parent": service.names[0],
         "intrinsic": adapter.is_intrinsic,
+        "decides": adapter.decides,
         "invoked_after": known.invoked_after,
         "description": adapter.description,
         "source": {"repository": known.repository, "revision": known.revision} if known.repository else None,
     }
+
+
+def _as_typesafe(one: dict[str, Any]) -> dict[str, Any]:
+    released = datetime.fromtimestamp(one["created"], timezone.utc).date().isoformat()
+    return {"name": one["id"], "description": one.get("description") or "", "release_date": released}
 
 
 def _template(template: ChatTemplate) -> dict[str, bool]:

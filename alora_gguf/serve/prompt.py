@@ -10,8 +10,8 @@ from ..errors import PromptError
 from ..model import Model
 from ..prompt.builder import Prompt, Setting
 from ..prompt.messages import Message
-from ..prompt.tool_use import ToolUse, tool_use
-from ..prompt.tools import ToolChoice
+from ..prompt.tools.schemas import ToolChoice
+from ..prompt.tools.use import ToolUse, tool_use
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,26 @@ class Talk:
     def ask(self, text):
         return self.streamed(lambda: self.send(text))
 
+    def decided(self, act):
+        """What the server says to the typed question that `act` asks, when it is on the page."""
+        with self.page.expect_response("**/v1/decisions") as caught:
+            act()
+        assert caught.value.ok, caught.value.text()
+        made = caught.value.json()
+        self.rest()
+        return made
+
+    def decide(self, line):
+        return self.decided(lambda: self.send(f"/decide {line}"))
+
+    def card(self, title):
+        """The last one of this title."""
+        return self.page.locator(".card").filter(has=self.page.get_by_role("heading", name=title, exact=True)).last
+
+    def count(self, text):
+        """The tokens of a text."""
+        return self.page.request.post(f"{self.page.url}tokenize", data={"content": text, "add_special": False}).json()["count"]
+
     def invoke(self, name):
         return self.streamed(self.button(name).click)
 

@@ -56,14 +56,17 @@ def test_systemone_answers_in_its_form(server):
     [
         ({"state": None}, ["body", "state"]),
         ({"state": "  "}, ["body", "state"]),
+        ({"state": 3}, ["body", "state"]),
         ({"questions": {}}, ["body", "questions"]),
-        ({"questions": {"q": {"type": "choice", "instructions": "x"}}}, ["body", "questions", "q", "options"]),
+        ({"questions": {"q": {"type": "choice", "instructions": "x"}}}, ["body", "questions", "q", "criteria"]),
         ({"questions": {"q": {"type": "box", "instructions": "The dog"}}}, ["body", "questions"]),
-        ({"questions": {"q": {"type": "score", "criteria": []}}}, ["body", "questions", "q", "levels"]),
-        ({"questions": {"q": {"type": "choice", "criteria": dict.fromkeys(map(str, range(256)))}}}, ["body", "questions", "q", "options"]),
+        ({"questions": {"q": {"type": "score", "criteria": []}}}, ["body", "questions", "q", "criteria"]),
+        ({"questions": {"q": {"type": "choice", "criteria": dict.fromkeys(map(str, range(256)))}}}, ["body", "questions", "q", "criteria"]),
         ({"assets": {"i": {"type": "image"}}}, ["body", "assets"]),
         ({"images": ["AAAA"]}, ["body", "images"]),
         ({"temperature": 1}, ["body", "temperature"]),
+        ({"questions": {"q": {"type": "noul", "criteria": {"true": None}}}}, ["body", "questions", "q", "instructions"]),
+        ({"questions": {"a.b: c": {"type": "score", "criteria": "calm"}, "a": NOUL}}, ["body", "questions", "a.b: c", "criteria"]),
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
@@ -100,6 +103,17 @@ def test_a_chat_is_found_in_the_cache(server):
     assert usage["input_tokens_details"]["cached_tokens"] >= chat.usage.prompt_tokens
     other = decisions(server, input=said, questions=QUESTIONS[:1], cache_salt="another")["usage"]
     assert other["input_tokens_details"]["cached_tokens"] == 0
+    as_state = systemone(server, state=said)["usage"]
+    assert as_state["input_tokens_details"]["cached_tokens"] >= chat.usage.prompt_tokens
+
+
+def test_documents_are_those_of_the_chat(server):
+    documents = [{"title": "A log", "text": "The ship left at nine. " * 20}]
+    messages = [{"role": "user", "content": "When?"}]
+    chat = server.client().chat.completions.create(model="tiny", messages=messages, max_tokens=4, extra_body={"documents": documents})
+    usage = decisions(server, input=messages, documents=documents, questions=QUESTIONS[:1])["usage"]
+    assert usage["input_tokens_details"]["cached_tokens"] >= chat.usage.prompt_tokens - 16  # all but where the answer would begin
+    assert decisions(server, input=messages, questions=QUESTIONS[:1])["usage"]["input_tokens"] < usage["input_tokens"] - 100
 
 
 def test_calls_of_tools_are_read(server):
@@ -125,6 +139,12 @@ def test_calls_of_tools_are_read(server):
         ({"input": []}, "input"),
         ({"top_p": 1}, "top_p"),
         ({"stream": True}, "stream"),
+        ({"input": " "}, "input: expected text or messages"),
+        ({"input": 3}, "input: Input should be a valid"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role: "),
+        ({"questions": [QUESTIONS[0], {"type": "predicate", "instructions": " "}]}, "questions[1].instructions: expected"),
+        ({"questions": [{"type": "choice", "instructions": "x", "choices": [{"value": 3}, {"value": "a"}]}]}, "value: expected a text or a boolean"),
+        ({"lora": [{"id": "first", "scale": 0.5}]}, "scale"),
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
@@ -163,6 +183,9 @@ def test_by_typesafes_client(server):
         assert 0 <= found.scores["anger"].score <= 1
         with pytest.raises(typesafe.TypeSafeUnprocessableEntityError, match="box"):
             client.system_one(state=STATE, questions={"dog": typesafe.Box(instructions="The dog")})
+        with pytest.raises(typesafe.TypeSafeUnprocessableEntityError, match="reads text only"):
+            client.system_one(state=typesafe.Image(b"\x89PNG\r\n\x1a\n"), questions=questions)
+        assert {"tiny", "first"} <= {model.name for model in client.models.list().models}
         with pytest.raises(typesafe.TypeSafeNotFoundError):
             client.system_one(state=STATE, questions=questions, model="jev-latest")
 

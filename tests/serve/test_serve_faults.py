@@ -83,7 +83,7 @@ def test_an_answer_that_is_not_taken_is_given_up(reads):
 
     async def ask():
         with anyio.fail_after(60):
-            await Incoming(app, n_bytes=100, seconds=0.05)({"type": "http"}, receive, send)
+            await Incoming(app, n_bytes=100, seconds=0.05)({"type": "http", "headers": []}, receive, send)
 
     anyio.run(ask)
     assert (got, state) == (([b"0", b"1", b"2"], ["whole", "ended"]) if reads else ([b"0", b"1"], ["ended"]))

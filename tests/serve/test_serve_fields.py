@@ -6,6 +6,7 @@ import pytest
 
 from alora_gguf.serve import body as bodies
 from alora_gguf.serve import fields
+from alora_gguf.serve.decisions.body import Decide, SystemOne
 from alora_gguf.serve.door import Door
 from alora_gguf.serve.messages.body import Messages
 from alora_gguf.serve.responses.body import Responses
@@ -251,7 +252,10 @@ def test_the_tables_are_of_what_is_read():
         assert {*model.model_fields} - {*Door.model_fields} - {"stop"} <= {*about} <= {*model.model_fields}
         assert {*Door.model_fields, "stop"} <= {*fields.ABOUT}
         assert not model.harmless & {*model.model_fields}
-    for model in (bodies.Chat, bodies.Completion, Responses, Messages):
+    for model, about in ((SystemOne, fields.SYSTEMONE_ABOUT), (Decide, fields.DECISIONS_ABOUT)):
+        assert {*about} <= {*model.model_fields} <= {*about} | {*fields.ABOUT}
+        assert not model.harmless & {*model.model_fields}
+    for model in (bodies.Chat, bodies.Completion, Responses, Messages, SystemOne, Decide):
         assert not {*model.only} & ({*model.model_fields} | model.harmless)
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.serve import body as bodies
-from alora_gguf.serve.decision_body import Decide, SystemOne
+from alora_gguf.serve.decisions.body import Decide, SystemOne
 from alora_gguf.serve.messages.body import Counted, Messages
 from alora_gguf.serve.ollama import bodies as ollama
 from alora_gguf.serve.responses.body import Responses

@@ -256,4 +256,44 @@ def test_the_oldest_turns_of_a_long_chat_are_left_out_where_the_server_is_told_s
             messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
         assert len(warned) >= 3 and all("oldest" in line for line in warned) and n_cached > 0.6 * n_prompt
         status, _, answer = server.call("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "so " * 600}]})
-        assert status == 400 and "context" in answer["error"]["message"]
+        assert status == 400 and "in the last turn" in answer["error"]["message"]
+        status, _, answer = server.call("POST", "/v1/chat/completions", {"messages": messages, "on_full": "error"})
+        assert status == 400 and answer["error"]["code"] == "context_length_exceeded"
+
+
+TALK = [{"role": role, "content": f"{i} is a ship. " * 50} for i in range(8) for role in ("user", "assistant")] + [
+    {"role": "user", "content": "Which?"}
+]
+QUESTION = {"type": "predicate", "instructions": "Is it?"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": TALK, "max_tokens": 2}),
+        ("/v1/chat/completions", {"model": "first", "messages": TALK}),
+        ("/v1/responses", {"model": "tiny", "input": TALK, "max_output_tokens": 2}),
+        ("/v1/messages", {"model": "tiny", "messages": TALK, "max_tokens": 2}),
+        ("/v1/decisions", {"model": "tiny", "input": TALK, "questions": [QUESTION]}),
+    ],
+    ids=["chat", "intrinsic", "responses", "messages", "decisions"],
+)
+def test_a_request_says_itself_what_a_full_context_is(server, path, body):
+    status, _, refused = server.call("POST", path, body)  # as the server was started
+    assert status == 400 and "expected at most 2048 tokens" in refused["error"]["message"]
+    status, _, answer = server.call("POST", path, {**body, "on_full": "drop-oldest"})
+    assert status == 200, answer
+    assert "oldest" in answer["warnings"][0]
+    used = answer["usage"]
+    assert used.get("prompt_tokens", used.get("input_tokens", 0) + used.get("cache_read_input_tokens", 0)) <= 2048
+    status, _, refused = server.call("POST", path, {**body, "on_full": "drop"})
+    assert status == 400 and "on_full" in refused["error"]["message"]
+    if path == "/v1/responses":  # as its clients call it
+        status, _, named = server.call("POST", path, {**body, "truncation": "auto"})
+        assert status == 200 and named["truncation"] == "auto" and named["warnings"] == answer["warnings"]
+
+
+def test_tokens_cannot_be_left_out(server):
+    told = {"messages": TALK, "prompt_token_ids": [1, 2, 3], "on_full": "drop-oldest", "max_tokens": 2}
+    status, _, refused = server.call("POST", "/v1/chat/completions", told)
+    assert status == 400 and refused["error"]["param"] == "on_full"

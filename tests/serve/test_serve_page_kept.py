@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 from browser import chromium, streamed
@@ -23,6 +25,8 @@ def test_nothing_is_lost_when_the_page_is_loaded_again(open_page):
     talk.invoke("answered")
     talk.attach(("notes.md", "text/markdown", b"It rains."))
     expect(talk.button("Remove notes.md")).to_be_visible()
+    talk.button("Edit the message").click()
+    talk.page.get_by_label("Edited message").fill("First, in other words.")
     talk.input.fill("What I was about to")
     before, rows = texts(talk), talk.rows.all_text_contents()
     talk.page.reload()
@@ -34,6 +38,11 @@ def test_nothing_is_lost_when_the_page_is_loaded_again(open_page):
     assert talk.message("assistant").locator(".card").count() == 1
     expect(talk.button("Remove notes.md")).to_be_visible()
     expect(talk.input).to_have_value("What I was about to")
+    expect(talk.page.get_by_label("Edited message")).to_have_value("First, in other words.")
+    talk.button("Cancel").click()
+    talk.page.reload()
+    expect(talk.button("asked")).to_be_enabled()
+    assert not talk.page.get_by_label("Edited message").count()
     talk.ask("Second.")
     assert [m["content"] for m in talk.bodies[-1]["messages"] if m["role"] == "user"] == ["First.", "Second."]
 
@@ -192,7 +201,7 @@ def test_documents(open_page):
     listed = talk.page.get_by_role("list", name="Documents", exact=True).get_by_role("listitem")
     expect(listed).to_have_count(2)
     talk.rest()
-    assert asked == [("name=time%20table.pdf", b"%PDF-1.7 ...")]
+    assert asked == [("name=time+table.pdf", b"%PDF-1.7 ...")]
     n = talk.page.request.post(f"{talk.page.url}tokenize", data={"content": "Wörter.", "add_special": False}).json()["count"]
     expect(listed.filter(has_text="notes.txt")).to_contain_text(f"{n} tokens")
     expect(listed.filter(has_text="The timetable")).to_have_text(re.compile(r"40 pages, \d+ tokens, page 3 has no text"))
@@ -233,7 +242,31 @@ def test_documents_are_dropped_and_pasted(open_page):
 def test_a_document_that_is_too_long_says_so(open_page):
     talk = open_page()
     talk.attach(("long.txt", "text/plain", b"word " * 3000))
-    expect(talk.page.locator("#documents li")).to_contain_text("more than the context of 2,048")
+    expect(talk.page.locator("#documents li")).to_contain_text("more than the context of 2,048; attach a part of it")
+
+
+def test_of_a_pdf_that_is_too_long_some_pages_are_taken(open_page):
+    sys.path.insert(0, str(Path(__file__).parent.parent / "documents"))
+    from made import pdf_of_pages
+
+    talk = open_page()
+    talk.attach(("report.pdf", "application/pdf", pdf_of_pages(12)))
+    row = talk.page.locator("#documents li")
+    expect(row).to_contain_text("12 pages")
+    expect(row).to_contain_text("more than the context of 2,048; take some of its pages")
+    pages = talk.page.get_by_label("Pages of report.pdf")
+    pages.fill("40-50")
+    pages.press("Enter")
+    expect(row).to_contain_text("expected some of 1-12")
+    pages.fill("2-3")
+    pages.press("Enter")
+    expect(row).to_contain_text("pages 2-3 of 12")
+    assert not talk.page.locator("#documents .refused").count()
+    talk.ask("What?")
+    [document] = talk.bodies[-1]["documents"]
+    assert document["title"] == "report.pdf" and "Chapter 3" in document["text"] and "Chapter 4" not in document["text"]
+    talk.page.reload()
+    expect(row).to_contain_text("pages 2-3 of 12")
 
 
 def test_settings(open_page):

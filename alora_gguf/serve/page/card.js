@@ -1,33 +1,48 @@
 import { element } from "./element.js";
-import { shownResult } from "./result.js";
+import { Reading } from "./reading.js";
+import { shownResult, shownShares } from "./result.js";
 
-/** What an intrinsic said about a message. `found` is kept with the conversation: {text, result, error, stopped, warnings}. */
+/** What an intrinsic said about a message, or what a typed question decided. `found` is kept with the conversation:
+ * {text, result, error, stopped, warnings}, or {question, decision, ...}. */
 export class Card {
-  constructor(name, about = "") {
+  constructor(name, about = "", title = name) {
     this.name = name;
     this.root = element("li", { className: "card" });
     this.body = element("div", { className: "said" });
-    this.root.append(element("h3", { title: about }, name), this.body);
+    this.reading = new Reading();
+    this.root.append(element("h3", { title: about }, title), this.reading.root, this.body);
   }
 
   /** An answer that comes: a text as it is, and of what has parts only that it comes. */
   progress(text) {
     this.root.ariaBusy = "true";
-    const plain = text.trimStart();
-    this.body.replaceChildren(!plain || "{[".includes(plain[0]) ? "…" : plain.replace(/^"/, ""));
+    this.reading.show(null);
+    this.body.replaceChildren(isParts(text) ? "…" : inPlain(text));
   }
 
   /** `again` asks once more. */
-  show({ text, result, error, stopped, warnings = [] }, again) {
+  show({ text, result, decision, error, stopped, warnings = [] }, again) {
     this.root.ariaBusy = "false";
-    const nodes = [];
-    if (error) nodes.push(element("p", { className: "error" }, error, " ", element("button", { type: "button", className: "quiet", onclick: again }, "Try again")));
+    this.reading.show(null);
+    const nodes = [], retry = () => element("button", { type: "button", className: "quiet", onclick: again }, "Try again");
+    if (error) nodes.push(element("p", { className: "error" }, error, " ", retry()));
+    else if (decision) nodes.push(shownShares(decision));
     else if (result !== undefined) nodes.push(...shownResult(result, this.name, wordOf(text)));
-    else if (text || !stopped) nodes.push(...(text ? shownResult(parsed(text), this.name) : ["(nothing)"]));
-    if (stopped) nodes.push(element("p", { className: "note" }, "stopped"));
+    else if (stopped) nodes.push(...(isParts(text) ? [] : [element("p", { className: "value" }, inPlain(text))]));
+    else nodes.push(...(text ? shownResult(parsed(text), this.name) : ["(nothing)"]));
+    if (stopped) nodes.push(element("p", { className: "note" }, "stopped ", retry()));
     for (const warning of warnings) nodes.push(element("p", { className: "note" }, warning));
     this.body.replaceChildren(...nodes);
   }
+}
+
+/** Whether what has come of an answer is nothing that can be read, or the beginning of one that has parts. */
+function isParts(text) {
+  return !text?.trim() || "{[".includes(text.trimStart()[0]);
+}
+
+function inPlain(text) {
+  return text.trimStart().replace(/^"/, "");
 }
 
 /** JSON's value; what is none is text. */

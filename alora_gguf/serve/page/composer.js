@@ -2,12 +2,15 @@ import { byId, element } from "./element.js";
 
 /** Where a message is written, and intrinsics are asked. `onText` hears of each change of what is written. */
 export class Composer {
-  constructor({ onSend, onStop, onIntrinsic, onAll, onText }) {
+  constructor({ onSend, onStop, onIntrinsic, onAll, onDecide, onText }) {
     this.form = byId("composer");
     this.input = byId("input");
     this.send = byId("send");
     this.stop = byId("stop");
     this.group = byId("intrinsics");
+    this.decide = byId("decide");
+    this.decide.onclick = onDecide;
+    this.refusal = byId("refusal");
     this.buttons = [];
     this.onIntrinsic = onIntrinsic;
     this.onAll = onAll;
@@ -21,6 +24,7 @@ export class Composer {
     };
     this.input.oninput = () => {
       this.refresh();
+      this.refuse("");
       onText(this.input.value);
     };
     this.input.onkeydown = (event) => {
@@ -51,8 +55,9 @@ export class Composer {
       first.button.ariaLabel = "All intrinsics";
       this.buttons.unshift(first);
     }
-    this.group.append(...this.buttons.map(({ button }) => button));
-    this.group.hidden = !intrinsics.length;
+    this.decide.before(...this.buttons.map(({ button }) => button));
+    byId("intrinsics-title").hidden = !intrinsics.length;
+    this.group.hidden = false;
   }
 
   button(text, title, onclick) {
@@ -72,7 +77,14 @@ export class Composer {
     if (on || document.activeElement === document.body) this.input.focus();
   }
 
+  /** Says why what was written was not sent; "": it says nothing. */
+  refuse(why) {
+    this.refusal.textContent = why;
+    this.refusal.hidden = !why;
+  }
+
   fill(text, focus = true) {
+    this.refuse("");
     this.input.value = text;
     this.refresh();
     if (focus) this.input.focus();

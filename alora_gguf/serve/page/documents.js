@@ -8,6 +8,7 @@ const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini
  * that has others; until `opened` there is none. */
 export class Documents {
   most = Infinity; // tokens of a conversation
+  files = new WeakMap(); // of documents, as long as the page has them
 
   constructor(onChange, opened) {
     this.onChange = onChange;
@@ -74,28 +75,68 @@ export class Documents {
     this.rows.push({ into, row });
     this.refresh();
     try {
-      const { title, text, kind, pages, note } = await textOf(file);
-      if (!text.trim()) throw new Error("expected text, got none; check the file");
-      const read = { title: title || file.name, text, kind, pages, note, tokens: await count(text).catch(() => null) };
-      into.documents.push(read);
+      into.documents.push(await this.readOne(file));
       remove();
       this.refresh();
       this.onChange(into);
     } catch (e) {
       row.ariaBusy = "false";
       row.classList.add("refused");
-      row.lastChild.textContent = e.message;
+      row.lastChild.textContent = why(e, file);
       row.append(remover(file.name, () => this.drop(remove)));
     }
   }
 
+  async readOne(file, part) {
+    const { title, text, kind, pages, note } = await textOf(file, part);
+    if (!text.trim()) throw new Error("expected text, got none; check the file");
+    const read = { title: title || file.name, text, kind, pages, part, note, tokens: await count(text).catch(() => null) };
+    this.files.set(read, file);
+    return read;
+  }
+
+  /** Some pages of a PDF in its place. */
+  async take(given, part, row) {
+    const into = this.at, file = this.files.get(given), said = row.querySelector(".size");
+    row.ariaBusy = "true";
+    said.textContent = "reading…";
+    try {
+      into.documents.splice(into.documents.indexOf(given), 1, await this.readOne(file, part));
+      this.refresh();
+      byId("input").focus();
+      this.onChange(into);
+    } catch (e) {
+      row.ariaBusy = "false";
+      said.textContent = why(e, file);
+    }
+  }
+
+  /** Asks which pages of a PDF that is too long. */
+  chooser(given, row) {
+    const { title, pages, tokens } = given, fit = Math.max(1, Math.floor((pages * this.most) / (2 * tokens)));
+    const field = element("input", { value: `1-${fit}`, ariaLabel: `Pages of ${title}`, autocomplete: "off" });
+    const take = () => {
+      const work = this.take(given, field.value.trim(), row).finally(() => this.reading.delete(work));
+      this.reading.add(work);
+    };
+    field.onkeydown = (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      take();
+    };
+    return element("div", { className: "pages" }, "Pages", field, element("button", { type: "button", className: "quiet", onclick: take }, "Take these"));
+  }
+
   row(given) {
-    const { title, text, tokens, pages, note } = given;
-    const size = [pages > 1 && `${number.format(pages)} pages`, tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
+    const { title, text, tokens, pages, part, note } = given;
+    const size = [pages > 1 && (part ? `pages ${part} of ${number.format(pages)}` : `${number.format(pages)} pages`), tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
     const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
     if (tokens > this.most) {
       row.classList.add("refused");
-      row.lastChild.textContent += `, more than the context of ${number.format(this.most)}`;
+      const canTake = pages > 1 && this.files.has(given);
+      const what = canTake ? "take some of its pages" : "attach a part of it, or start the server with a larger --ctx";
+      row.lastChild.textContent += `, more than the context of ${number.format(this.most)}; ${what}`;
+      if (canTake) row.append(this.chooser(given, row));
     }
     row.append(remover(title, () => {
       const { documents } = this.at;
@@ -117,12 +158,17 @@ function remover(name, onclick) {
 }
 
 /** Plain text is read here; what is something else, or in another encoding, is for the server. */
-async function textOf(file) {
+async function textOf(file, pages) {
   if (PLAIN.test(file.name) || /^text\/(plain|markdown|csv)/.test(file.type)) {
     try {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
       if (!text.includes("\0")) return { title: file.name, text, kind: "text" };
     } catch { /* the server knows more encodings */ }
   }
-  return extract(file);
+  return extract(file, pages);
+}
+
+/** Without the file's name, which stands beside it. */
+function why({ message }, file) {
+  return message.replace(`${file.name}: `, "");
 }

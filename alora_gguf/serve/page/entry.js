@@ -1,12 +1,14 @@
 import { Card } from "./card.js";
 import { copyButton } from "./copy.js";
+import { drafts } from "./drafts.js";
 import { element } from "./element.js";
 import { Markdown } from "./markdown.js";
+import { Reading } from "./reading.js";
 
 const NAMES = { user: "You", assistant: "Model", system: "System", developer: "System", tool: "Tool" };
 
 /** One message, with its cards. `acts` are what its buttons do: edit(message, text), again(message), more(message), show(message),
- * judge(name, message), and about(name): what an intrinsic is for. */
+ * judge(name, message), decide(question, message), and about(name): what an intrinsic is for. */
 export class Entry {
   constructor(thread, message, acts) {
     this.thread = thread;
@@ -16,15 +18,20 @@ export class Entry {
     this.body = element(role === "assistant" ? "div" : "p", { className: "text" });
     this.markdown = role === "assistant" ? new Markdown(this.body) : null;
     this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside" }));
+    this.reading = new Reading();
     this.tools = element("ul", { className: "tools", ariaLabel: "Calls of tools", hidden: true });
     this.notes = element("div", { className: "notes" });
     this.tray = element("div", { className: "acts" });
     this.list = element("ul", { className: "cards", ariaLabel: "What intrinsics say about it", hidden: true });
     this.root = element("article", { className: role, ariaLabel: NAMES[role] ?? role },
-      element("h2", { className: "who" }, NAMES[role] ?? role), this.thought, this.body, this.tools, this.notes, this.tray, this.list);
+      element("h2", { className: "who" }, NAMES[role] ?? role), this.reading.root, this.thought, this.body, this.tools, this.notes, this.tray, this.list);
     this.cards = new Map();
     this.say(true);
-    for (const name of Object.keys(message.cards ?? {})) this.card(name).show(message.cards[name], () => acts.judge(name, message));
+    if (message.id && drafts.of(message.id)) this.edit(false);
+    for (const [name, found] of Object.entries(message.cards ?? {})) {
+      const { question } = found;
+      this.card(name, question).show(found, () => (question ? acts.decide(question, message) : acts.judge(name, message)));
+    }
   }
 
   /** Shows the message as it is now: at once, or with the browser's next frame. Screen readers wait for the end of it. */
@@ -41,6 +48,7 @@ export class Entry {
     this.frame = undefined;
     const { content, reasoning_content: thought, tool_calls: tools = [] } = this.message;
     this.thread.follow(() => {
+      if (content || thought || tools.length) this.reading.show(null);
       if (this.markdown) this.markdown.show(content ?? "", whole);
       else this.body.textContent = textOf(content);
       this.thought.hidden = !thought;
@@ -51,7 +59,13 @@ export class Entry {
     });
   }
 
+  /** How much of a long prompt is read, as Reading has it. */
+  read(progress) {
+    this.thread.follow(() => this.reading.show(progress));
+  }
+
   set busy(on) {
+    if (!on) this.reading.show(null);
     this.root.ariaBusy = String(on);
     this.root.classList.toggle("busy", on);
   }
@@ -60,9 +74,10 @@ export class Entry {
     return this.root.classList.contains("busy");
   }
 
-  /** Its notes and buttons. */
-  refresh(conversation) {
-    const { message, acts } = this, { role, unanswered, warnings = [], ended } = message;
+  /** Its notes and buttons. `before` are warnings of the answer before, which need not be said again. */
+  refresh(conversation, before = []) {
+    const { message, acts } = this, { role, unanswered, ended } = message;
+    const warnings = (message.warnings ?? []).filter((warning) => !before.includes(warning));
     this.root.classList.toggle("unanswered", Boolean(unanswered) && !this.busy);
     const notes = warnings.map((warning) => element("p", { className: "note" }, warning));
     if (this.busy) notes.length = 0;
@@ -96,25 +111,31 @@ export class Entry {
     return buttons;
   }
 
-  /** The message as a field; sent, it is asked in place of the one that was. */
-  edit() {
-    const field = element("textarea", { value: textOf(this.message.content), ariaLabel: "Edited message", rows: 1 });
+  /** The message as a field; sent, it is asked in place of the one that was. `isOpened`: by hand, and not because it was before. */
+  edit(isOpened = true) {
+    const { id, content } = this.message;
+    const field = element("textarea", { value: drafts.of(id) || textOf(content), ariaLabel: "Edited message", rows: 1 });
     const form = element("form", { className: "edit" }, field, element("div", { className: "acts" },
       element("button", { type: "submit" }, "Send"), element("button", { type: "button", className: "quiet", onclick: () => close() }, "Cancel")));
     const fit = () => Object.assign(field.style, { height: "auto" }) && (field.style.height = `${field.scrollHeight}px`);
-    const close = () => {
+    const end = () => {
+      drafts.keep(id, "");
       form.remove();
       this.root.classList.remove("edited");
+    };
+    const close = () => {
+      end();
       this.tray.querySelector("[aria-label^=Edit]")?.focus();
     };
     form.onsubmit = (event) => {
       event.preventDefault();
       const text = field.value.trim();
-      if (!text || !this.acts.edit(this.message, text)) return;
-      form.remove();
-      this.root.classList.remove("edited");
+      if (text && this.acts.edit(this.message, text)) end();
     };
-    field.oninput = fit;
+    field.oninput = () => {
+      fit();
+      drafts.keep(id, field.value);
+    };
     form.onkeydown = (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();
@@ -126,14 +147,16 @@ export class Entry {
     };
     this.root.classList.add("edited");
     this.body.after(form);
+    requestAnimationFrame(fit); // when it is on the page
+    if (!isOpened) return;
     fit();
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }
 
-  /** An intrinsic's card, in place of the one that it had here. */
-  card(name) {
-    const card = new Card(name, this.acts.about(name));
+  /** The card of an intrinsic, or of a typed question, in place of the one that it had here. */
+  card(name, question) {
+    const card = new Card(name, question ? "Decided by the likelihood of each answer" : this.acts.about(name), question?.asks);
     const old = this.cards.get(name);
     this.thread.follow(() => {
       if (old) old.root.replaceWith(card.root);

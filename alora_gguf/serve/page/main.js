@@ -1,5 +1,7 @@
 import { Composer } from "./composer.js";
 import { Conversation, shortened } from "./conversation.js";
+import { Decider } from "./decider.js";
+import { questionIn } from "./decision.js";
 import { Documents } from "./documents.js";
 import { drafts } from "./drafts.js";
 import { byId, element } from "./element.js";
@@ -17,6 +19,7 @@ import { Thread } from "./thread.js";
 import { asMarkdown, conversationOf, fileName, save } from "./transfer.js";
 
 const OPEN = "alora-open"; // the conversation of this tab
+const DECIDE = /^\/decide(?:\s+([^]*))?$/; // as alora chat has it
 
 const opened = Store.open().then(begin);
 const settings = new Settings();
@@ -24,12 +27,16 @@ const documents = new Documents((conversation) => keep(conversation), opened);
 const composer = new Composer({
   onSend: async (text) => {
     await opened;
-    drafts.keep(talk.at.id, "");
-    talk.send(text);
+    const [asked, line] = DECIDE.exec(text) ?? [];
+    if (line && !talk.at.judged()) composer.fill(text); // it is there still when something has been said
+    else drafts.keep(talk.at.id, "");
+    if (asked) decide(line);
+    else talk.send(text);
   },
   onStop: () => talk.stop(),
   onIntrinsic: (about) => talk.judge(about),
   onAll: (all) => talk.judgeAll(all),
+  onDecide: () => decide(),
   onText: async (text) => {
     await opened;
     drafts.keep(talk.at.id, text);
@@ -37,6 +44,7 @@ const composer = new Composer({
   },
 });
 const talk = new Talk({ strip: new Strip(), gauge: new Gauge(), composer, documents, settings, keep });
+const decider = new Decider((question) => talk.decide(question));
 const shelf = new Shelf({ open, rename, remove, restore, save: saveAs, take });
 let store, served = [], removed = null;
 
@@ -46,6 +54,7 @@ talk.thread = new Thread(byId("thread"), byId("welcome"), {
   more: (message) => talk.more(message),
   show: (message) => talk.show(message),
   judge: (name, message) => talk.judge(served.find(({ id }) => id === name) ?? { id: name }, message),
+  decide: (question, message) => talk.decide(question, message),
   about: (name) => served.find(({ id }) => id === name)?.description ?? "",
 });
 
@@ -87,10 +96,10 @@ async function rename(title) {
 }
 
 async function remove() {
-  const { at: { id, name } } = talk, draft = drafts.of(id);
+  const { at: { id, name, messages } } = talk, draft = drafts.of(id);
   talk.stop();
   removed = { id, body: await store.get(id), draft };
-  drafts.keep(id, "");
+  for (const gone of [id, ...messages.map((message) => message.id)]) drafts.keep(gone, "");
   await store.remove(id);
   await open();
   shelf.removed(name || shortened(draft));
@@ -124,6 +133,13 @@ async function take(file) {
   }
 }
 
+/** Asks the typed question of a line, or for one. */
+function decide(line) {
+  if (!talk.at.judged()) composer.refuse("Decide asks about what has been said: say something first.");
+  else if (line) talk.decide(questionIn(line));
+  else decider.open();
+}
+
 async function tryOut({ say, ask }) {
   const { at } = talk;
   await talk.send(say);
@@ -137,6 +153,7 @@ async function meet() {
   served = await withKey(models);
   const base = served.find((model) => !model.parent);
   talk.base = base.id;
+  talk.decider = served.find(({ decides }) => decides)?.id ?? base.id;
   talk.most = documents.most = base.max_model_len;
   byId("base").textContent = base.id;
   document.title = `${base.id} – alora`;

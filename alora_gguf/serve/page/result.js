@@ -12,6 +12,15 @@ export function shownResult(value, own, said = "") {
   return [...bars, ...nodes.filter((node) => !bars.includes(node))]; // verdicts first
 }
 
+/** How likely each answer is, and which is the likeliest: {shares: [[answer, share]], chosen}. */
+export function shownShares({ shares, chosen }) {
+  return element("ul", { className: "shares" }, ...shares.map(([answer, share]) => {
+    const shown = bar(share, answer, answer);
+    if (answer === chosen) shown.lastChild.append(element("span", { className: "note" }, "likeliest"));
+    return element("li", { className: answer === chosen ? "chosen" : "" }, shown);
+  }));
+}
+
 function shownPart(name, key, value, alone) {
   if (isShare(value, key)) return [bar(value, name || key.replaceAll("_", " ") || "probability", name)];
   const shown = shownValue(value);

@@ -2,6 +2,8 @@
 
 import { ofTab } from "./memory.js";
 
+const ON_FULL = "drop-oldest"; // a chat that is longer than the context goes on without its oldest turns
+
 let key = ofTab.getItem("alora-key") ?? "";
 
 export class ServerError extends Error {
@@ -17,7 +19,7 @@ export function useKey(given) {
   ofTab.setItem("alora-key", key);
 }
 
-/** What the server serves: {id, parent, intrinsic, invoked_after, description} each, the base first, with max_model_len and chat_template. */
+/** What the server serves: {id, parent, intrinsic, invoked_after, decides, description} each, the base first, with max_model_len and chat_template. */
 export async function models() {
   return (await (await ask("v1/models")).json()).data;
 }
@@ -25,8 +27,8 @@ export async function models() {
 /** The chunks of a chat's answer; with `behind`, of what comes behind this beginning of it. Throws ServerError, or AbortError when
  * `signal` ends it. */
 export async function* chat({ behind, ...body }, signal) {
-  const wanted = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
-  const response = await (behind ? goOn(wanted, behind, signal) : post("v1/chat/completions", wanted, signal));
+  const wanted = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true }, return_progress: true };
+  const response = await (behind ? goOn(wanted, behind, signal) : post("v1/chat/completions", { ...wanted, on_full: ON_FULL }, signal));
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
@@ -40,14 +42,19 @@ export async function* chat({ behind, ...body }, signal) {
 /** A completion of a chat's prompt and the beginning of its answer, in tokens. */
 async function goOn({ messages, documents, tools, enable_thinking, reasoning_effort, ...body }, behind, signal) {
   const tokens = async (text) => (await (await post("tokenize", text, signal)).json()).tokens;
-  const prompt = await tokens({ model: body.model, messages, documents, tools, enable_thinking, reasoning_effort });
+  const prompt = await tokens({ model: body.model, messages, documents, tools, enable_thinking, reasoning_effort, on_full: ON_FULL });
   const begun = await tokens({ content: behind, add_special: false, parse_special: false });
   return post("v1/completions", { max_tokens: -1, ...body, prompt: [...prompt, ...begun] }, signal);
 }
 
-/** The text of a file: {title, text, kind, ...}. Throws ServerError. */
-export async function extract(file) {
-  return (await ask(`extract?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
+/** Answers to typed questions. Throws as chat(). */
+export async function decide(body, signal) {
+  return (await post("v1/decisions", body, signal)).json();
+}
+
+/** The text of a file, of a PDF perhaps of some pages, as "3-7": {title, text, kind, ...}. Throws ServerError. */
+export async function extract(file, pages) {
+  return (await ask(`extract?${new URLSearchParams({ name: file.name, ...(pages && { pages }) })}`, { method: "POST", body: file })).json();
 }
 
 /** How many tokens a text has. */

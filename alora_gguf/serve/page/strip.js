@@ -79,11 +79,11 @@ class Row {
     this.took.textContent = cost ? took : "";
   }
 
-  /** usage: OpenAI's, so far. first: milliseconds until the first token came. */
+  /** usage: OpenAI's, so far. first: milliseconds until the first token came, where one did. */
   update(usage, first) {
     const cached = usage.prompt_tokens_details.cached_tokens;
     this.call.cost = { cached, read: usage.prompt_tokens - cached, written: usage.completion_tokens };
-    this.call.first = `first token ${inTime(first)}`;
+    this.call.first = first === undefined ? "" : `first token ${inTime(first)}`;
     this.refresh();
     this.strip.refresh();
   }

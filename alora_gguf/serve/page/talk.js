@@ -1,4 +1,5 @@
-import { call } from "./call.js";
+import { ask, call } from "./call.js";
+import { nameOf, requestFor } from "./decision.js";
 import { byId } from "./element.js";
 import { textOf } from "./entry.js";
 
@@ -8,6 +9,7 @@ const SOON = 500; // milliseconds until what comes is kept
 export class Talk {
   base = null; // what the server calls it; most: tokens of a conversation
   most = 0;
+  decider = null; // who answers typed questions
   running = new AbortController(); // of all calls under way
 
   /** keep(conversation) keeps it in the browser. */
@@ -97,6 +99,7 @@ export class Talk {
     delete asked.unanswered;
     const said = { role: "assistant", content: "" };
     const entry = this.thread.add(said);
+    this.thread.end(); // who asks wants to see it
     entry.busy = true;
     this.composer.answering = true;
     this.keep(at);
@@ -123,7 +126,7 @@ export class Talk {
     this.composer.answering = true;
     this.refresh("The model is answering");
     let due = 0;
-    const answer = await call(body, row, this.running.signal, ({ text, reasoning, tools }) => {
+    const onMore = ({ text, reasoning, tools }) => {
       onFirst();
       said.content = before + text;
       if (reasoning) said.reasoning_content = reasoning;
@@ -132,11 +135,12 @@ export class Talk {
       if (performance.now() < due) return;
       due = performance.now() + SOON;
       this.keep(at);
-    });
+    };
+    const answer = await call(body, row, this.running.signal, { onMore, onRead: (progress) => entry.read(progress) });
     entry.busy = false;
     said.ended = answer.aborted ? "stopped" : answer.cut ? "length" : undefined;
     said.error = answer.error?.message;
-    said.warnings = answer.warnings;
+    said.warnings = [...new Set([...(before ? (said.warnings ?? []) : []), ...answer.warnings])];
     said.tokens = answer.tokens;
     entry.say(true);
     if (at === this.at) this.composer.answering = false;
@@ -151,23 +155,38 @@ export class Talk {
 
   /** Asks an intrinsic about the message that it is for. */
   async judge(about, judged = this.at.judged(about.invoked_after)) {
-    const { at, thread } = this, { id } = about;
+    const { thread } = this, { id } = about;
+    const work = async (said, card, row) => {
+      const shown = { onMore: ({ text }) => thread.follow(() => card.progress(text)), onRead: (progress) => thread.follow(() => card.reading.show(progress)) };
+      const { text, result, error, aborted, warnings } = await call({ ...said, model: id, result: true }, row, this.running.signal, shown);
+      return { text, result, error: error?.message, stopped: aborted, warnings };
+    };
+    await this.fill(judged, id, work, () => this.judge(about, judged));
+  }
+
+  /** Asks a typed question about what has been said up to a message. */
+  async decide(question, judged = this.at.judged()) {
+    const work = (said, _, row) => ask(requestFor(question, this.decider, said), row, this.running.signal);
+    await this.fill(judged, nameOf(question), work, () => this.decide(question, judged), question);
+  }
+
+  /** Fills a card under a message with what `work` finds. */
+  async fill(judged, name, work, again, question) {
+    const { at, thread } = this;
     const shown = () => thread.entryOf(judged);
     const found = (judged.cards ??= {});
-    found[id] = { text: "", stopped: true }; // as it will be found if the page goes away now
-    const card = shown().card(id);
+    found[name] = { text: "", stopped: true, question }; // as it will be found if the page goes away now
+    const card = shown().card(name, question);
     card.progress("");
     card.root.scrollIntoView({ block: "nearest" });
-    const row = this.strip.begin(id, true);
+    const row = this.strip.begin(question ? "decide" : name, true);
     await this.documents.read();
-    const body = { ...this.said(at, judged), model: id, result: true };
-    const answer = await call(body, row, this.running.signal, ({ text }) => thread.follow(() => card.progress(text)));
-    found[id] = { text: answer.text, result: answer.result, error: answer.error?.message, stopped: answer.aborted, warnings: answer.warnings };
+    found[name] = { ...(await work(this.said(at, judged), card, row)), question };
     this.keep(at);
     if (at !== this.at || !shown()) return;
-    const now = shown().cards.get(id);
-    const here = !now || now === card ? (now ?? shown().card(id)) : null; // asked again meanwhile
-    if (here) thread.follow(() => here.show(found[id], () => this.judge(about, judged)));
+    const now = shown().cards.get(name);
+    const here = !now || now === card ? (now ?? shown().card(name, question)) : null; // asked again meanwhile
+    if (here) thread.follow(() => here.show(found[name], again));
   }
 
   /** What was said up to a message, with all that stands before it. */

@@ -25,7 +25,11 @@ export class Thread {
 
   /** What can be done with the messages has changed. */
   refresh(conversation) {
-    for (const entry of this.entries) entry.refresh(conversation);
+    let before;
+    for (const entry of this.entries) {
+      entry.refresh(conversation, before);
+      if (entry.message.role === "assistant") before = entry.message.warnings;
+    }
   }
 
   add(message) {

@@ -12,7 +12,10 @@ export function asMarkdown(conversation) {
   for (const { role, content, cards = {}, unanswered } of conversation.path) {
     lines.push(`## ${NAMES[role] ?? role}`, textOf(content));
     if (unanswered) lines.push(`*${unanswered}*`);
-    for (const [name, { text, result }] of Object.entries(cards)) lines.push(`> **${name}**: ${inLine(result ?? text)}`);
+    for (const [name, { text, result, question, decision }] of Object.entries(cards)) {
+      const found = decision ? decision.shares.map(([answer, share]) => `${answer} ${inPercent(share)}`).join(", ") : inLine(result ?? text);
+      lines.push(`> **${question?.asks ?? name}**: ${found}`);
+    }
   }
   return `${lines.join("\n\n")}\n`;
 }

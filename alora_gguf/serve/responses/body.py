@@ -15,6 +15,7 @@ from ..problem import Problem
 _PARTS = "input_text", "output_text", "text", "refusal"
 _ITEMS = "message", "function_call", "function_call_output", "reasoning"
 _LOGPROBS = "message.output_text.logprobs"
+_ON_FULL = {"auto": "drop-oldest", "disabled": "error"}
 
 
 class TextPart(Body):
@@ -176,6 +177,7 @@ class Responses(Door):
     include: list[str] | None = None
     top_logprobs: int | None = None
     metadata: dict[str, Any] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
 
     def as_chat(self) -> Chat:
         """Raises Problem."""
@@ -199,6 +201,7 @@ class Responses(Door):
             reasoning_effort=self.reasoning.effort if self.reasoning else None,
             logprobs=wants or None,
             top_logprobs=self.top_logprobs if wants else None,
+            on_full=_ON_FULL[self.truncation] if self.truncation else None,
         )
 
     def _messages(self) -> Iterator[dict[str, Any]]:
@@ -241,7 +244,7 @@ class Responses(Door):
             "tools": tools,
             "top_logprobs": self.top_logprobs,
             "top_p": self.top_p,
-            "truncation": "disabled",
+            "truncation": self.truncation or "disabled",
         }
 
 

@@ -1,4 +1,7 @@
-"""POST /v1/systemone and /v1/decisions: typed questions, answered with probabilities."""
+"""POST /v1/systemone and /v1/decisions: typed questions, answered with probabilities.
+
+body   the requests, and the questions and messages that they are
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,34 @@ from collections.abc import Hashable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from anyio import to_thread
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..errors import PromptError
-from ..prompt.decision import Question
-from ..reply import Decision, Decisions
-from .decision_body import Ask, Decide, Decides, SystemOne
-from .problem import Problem, as_json, problem_of
-from .service import Service
+from ...errors import PromptError
+from ...prompt.builder import Setting
+from ...prompt.decisions.question import Question
+from ...prompt.io_yaml import documents_of
+from ...prompt.window import dropped_line, without_oldest
+from ...reply import Decision, Decisions
+from ..chat import n_to_drop
+from ..problem import Problem, as_json, problem_of
+from ..service import Service
+from .body import Ask, Decide, Decides, SystemOne, where
 
 
 async def systemone(service: Service, request: Request) -> Response:
     """In TypeSafe's form, errors too: what is wrong with a request is a 422 that says where."""
+    body = None
     try:
+        if request.headers.get("content-type", "").startswith("multipart/"):  # as clients send images
+            raise Problem(400, "assets: expected none, got some; this server reads text only", param="assets")
         body = SystemOne.model_validate_json(await request.body())
         asked = body.asked
-        name, decided = await _decide(service, request, body, [{"role": "user", "content": body.text}], asked)
+        name, decided = await _decide(service, request, body, body.messages, asked)
     except (ValidationError, Problem, PromptError) as e:
-        return _unprocessable(e)
+        return _unprocessable(e, () if body is None else tuple(body.questions))
     answers = {}
     for id, one in decided.items():
         if one.error is not None:
@@ -44,15 +55,17 @@ async def decisions(service: Service, request: Request) -> Response:
     """In OpenAI's form."""
     body = Decide.model_validate_json(await request.body())
     messages = body.messages(writes_calls=service.model.template.features.several_calls and service.model.template.features.tool_results)
-    ids = [f"questions[{i}]" for i in range(len(body.questions))]
-    name, decided = await _decide(service, request, body, messages, dict(zip(ids, (ask.asked for ask in body.questions))))
+    asked = body.asked
+    documents = [document.model_dump(exclude_none=True) for document in body.documents or ()]
+    n_dropped = await to_thread.run_sync(lambda: _n_to_drop(service, request, body, messages, documents))
+    name, decided = await _decide(service, request, body, without_oldest(messages, n_dropped), asked, documents)
     if all(one.error is not None for one in decided.values()):
         raise next(iter(decided.values())).error or PromptError("questions: expected one that can be asked, got none")
     usage = decided.usage
     return JSONResponse(
         {
             "model": name,
-            "answers": [_answer(decided[id], ask) for id, ask in zip(ids, body.questions)],
+            "answers": [_answer(decided[id], ask) for id, ask in zip(asked, body.questions)],
             "usage": {
                 "input_tokens": usage.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.prompt_tokens - usage.cached_tokens},
@@ -60,16 +73,32 @@ async def decisions(service: Service, request: Request) -> Response:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             },
+            **({"warnings": [dropped_line(n_dropped)]} if n_dropped else {}),
         }
     )
 
 
+def _n_to_drop(service: Service, request: Request, body: Decide, messages: list[dict[str, Any]], documents: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the messages to leave out, so that there is room for the questions. Raises PromptError."""
+    if (body.on_full or service.on_full) == "error":
+        return 0
+    return n_to_drop(service, messages, Setting(documents, cache_salt=_salt(body, request)), None)
+
+
 async def _decide(
-    service: Service, request: Request, body: Decides, messages: Sequence[Mapping[str, Any]], asked: Mapping[str, Question]
+    service: Service,
+    request: Request,
+    body: Decides,
+    messages: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Question],
+    documents: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, Decisions]:
     """Who answered, and what."""
-    adapter = service.adapter(body)
+    adapter, lora = service.adapter(body), body.active_lora
+    if lora is not None and lora.scale != 1:
+        raise Problem(400, f"lora: expected the scale 1, got {lora.scale:g}; an adapter decides as it is", param="lora")
     chat = service.model.conversation(messages=[dict(m) for m in messages], cache_salt=_salt(body, request))
+    chat.documents = documents_of(documents)
     name = None if adapter is None else adapter.name
     decided = await service.decide(lambda: chat.decide(asked, adapter=name, n_orders=body.n_orders, seed=body.seed, stream=True))
     return name or service.names[0], decided
@@ -108,8 +137,8 @@ def _answer(one: Decision, ask: Ask) -> dict[str, Any]:
     return {"type": "score", "name": ask.name, "score": one.score, "confidence": one.confidence, "probabilities": shares}
 
 
-def _unprocessable(error: ValidationError | Problem | PromptError) -> Response:
-    """FastAPI's form, with OpenAI's beside it."""
+def _unprocessable(error: ValidationError | Problem | PromptError, names: Sequence[str]) -> Response:
+    """FastAPI's form, with OpenAI's beside it. names: of the questions, which may have anything in them."""
     problem = problem_of(error)
     if problem.status != 400 or problem.code is not None:
         return JSONResponse(as_json(problem), status_code=problem.status, headers=problem.headers)
@@ -119,6 +148,9 @@ def _unprocessable(error: ValidationError | Problem | PromptError) -> Response:
             for one in error.errors(include_url=False, include_context=False, include_input=False)
         ]
     else:
-        where, _, _ = str(error).partition(":")
-        detail = [{"loc": ["body", *where.split(".")], "msg": str(error), "type": "value_error"}]
+        said = str(error)
+        name = max((name for name in names if said.startswith((f"{where(name)}.", f"{where(name)}:"))), key=len, default=None)
+        loc = [] if name is None else ["questions", name]
+        rest = said if name is None else said.removeprefix(where(name)).removeprefix(".")
+        detail = [{"loc": ["body", *loc, *(part for part in rest.partition(":")[0].split(".") if part)], "msg": said, "type": "value_error"}]
     return JSONResponse({"detail": detail, **as_json(problem)}, status_code=422)

@@ -6,21 +6,24 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictStr, field_validator, model_validator
+from pydantic import Discriminator, Field, StrictBool, StrictStr, Tag, field_validator, model_validator
 
-from ..prompt.decision import MOST_ORDERS, Choice, Predicate, Question, Score, question_of
-from .body import Body, Chooses
-from .problem import Problem
+from ...errors import PromptError
+from ...prompt.decisions.question import MOST_ORDERS, Choice, Predicate, Question, Score, question_of
+from .. import fields
+from ..body import Body, Chooses, Document, OnFull
+from ..problem import Problem
 
 MOST_QUESTIONS = 400
+_ROLES = "system", "user", "assistant"
 _IMAGES = "this server reads text only"
 
 
 class Decides(Chooses):
     """What both have beside their own."""
 
-    harmless: ClassVar[frozenset[str]] = Chooses.harmless | {"prompt_cache_options", "keep_alive"}
-    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {"stream": (False,)}
+    harmless: ClassVar[frozenset[str]] = fields.harmless(fields.DECIDES_WHY)
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.DECISIONS_ONLY
 
     cache_salt: str | None = None
     n_orders: Annotated[int, Field(ge=1, le=MOST_ORDERS)] = 1
@@ -28,16 +31,16 @@ class Decides(Chooses):
 
 
 class SystemOne(Decides):
-    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {"stream": (False,), "assets": ({},), "images": ([],)}
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = fields.SYSTEMONE_ONLY
 
     state: str | dict[str, Any] | list[Any]
     questions: Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=MOST_QUESTIONS)]
 
-    @field_validator("state")
+    @field_validator("state", mode="before")
     @classmethod
     def _something(cls, state):
-        if not state or isinstance(state, str) and not state.strip():
-            raise ValueError("expected text or JSON, got none")
+        if not (isinstance(state, str | dict | list) and state and (not isinstance(state, str) or state.strip())):
+            raise ValueError(f"expected text, or an object or a list, got {json.dumps(state, ensure_ascii=False)[:40]}")
         return state
 
     @field_validator("questions")
@@ -49,13 +52,20 @@ class SystemOne(Decides):
         return questions
 
     @property
-    def text(self) -> str:
-        return self.state if isinstance(self.state, str) else json.dumps(self.state, ensure_ascii=False)
+    def messages(self) -> list[dict[str, Any]]:
+        """The state: a conversation, if it is a list of messages with texts, so that it is found in the cache; else as one message."""
+        if isinstance(self.state, list) and all(_is_message(one) for one in self.state):
+            return self.state
+        return [{"role": "user", "content": self.state if isinstance(self.state, str) else json.dumps(self.state, ensure_ascii=False)}]
 
     @property
     def asked(self) -> dict[str, Question]:
-        """Raises PromptError."""
-        return {name: question_of(_with_instructions(question), f"questions.{name}") for name, question in self.questions.items()}
+        """Raises PromptError, which begins with a question's `where`."""
+        return {name: question_of(_with_instructions(question), where(name)) for name, question in self.questions.items()}
+
+
+def where(name: str) -> str:
+    return f"questions.{name}"
 
 
 class Part(Body):
@@ -127,6 +137,13 @@ class Option(Body):
     value: StrictStr | StrictBool
     description: str | None = None
 
+    @field_validator("value", mode="before")
+    @classmethod
+    def _text_or_boolean(cls, value):
+        if not isinstance(value, str | bool):
+            raise ValueError(f"expected a text or a boolean, got {json.dumps(value)[:40]}")
+        return value
+
 
 class Level(Body):
     inside: ClassVar[str] = "levels."
@@ -167,8 +184,31 @@ class Ask(Body):
 
 
 class Decide(Decides):
-    input: StrictStr | Annotated[list[Item], Field(min_length=1)]
+    input: Annotated[
+        Annotated[StrictStr, Tag("str")] | Annotated[list[Item], Field(min_length=1), Tag("list[Item]")],
+        Discriminator(lambda given: "str" if isinstance(given, str) else "list[Item]"),
+    ]
     questions: Annotated[list[Ask], Field(min_length=1, max_length=MOST_QUESTIONS)]
+    documents: list[Document] | None = None
+    on_full: OnFull | None = None
+
+    @field_validator("input")
+    @classmethod
+    def _something(cls, given):
+        if isinstance(given, str) and not given.strip():
+            raise ValueError(f"expected text or messages, got {json.dumps(given)[:40]}")
+        return given
+
+    @property
+    def asked(self) -> dict[str, Question]:
+        """By its place. Raises PromptError."""
+        made = {}
+        for i, ask in enumerate(self.questions):
+            try:
+                made[f"questions[{i}]"] = ask.asked
+            except PromptError as e:
+                raise PromptError(f"questions[{i}].{e}") from e
+        return made
 
     def messages(self, *, writes_calls: bool) -> list[dict[str, Any]]:
         """The input as chat templates take it; calls of tools as text, where the template does not write them. Raises Problem."""
@@ -200,9 +240,15 @@ class Decide(Decides):
         return made
 
 
+def _is_message(one: Any) -> bool:
+    return isinstance(one, dict) and set(one) == {"role", "content"} and one["role"] in _ROLES and isinstance(one["content"], str)
+
+
 def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
-    """System One lets a question's criteria say all of it."""
+    """System One lets a question's criteria say all of it, where there are some."""
     given = {name: value for name, value in question.items() if value is not None or name == "type"}
-    if "instructions" in given or given.get("type") == "score":
+    criteria = given.get("criteria")
+    says = any(value is not None for value in criteria.values()) if isinstance(criteria, Mapping) else bool(criteria)
+    if "instructions" in given or given.get("type") == "score" or given.get("type") == "noul" and not says:
         return given
     return {**given, "instructions": "Which is it?" if given.get("type") == "choice" else "Is it so?"}
