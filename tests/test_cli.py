@@ -96,10 +96,48 @@ def test_a_prompt_from_standard_input():
     assert given.returncode == 0 and given.stdout == piped.stdout
 
 
-@pytest.mark.parametrize("option", [("--top-p", "2"), ("--min-p", "-1"), ("--repeat-penalty", "-1")])
-def test_options_of_sampling_reach_it(alora, option):
-    code, _, err = alora("chat", "--prompt", "x", *option)
-    assert code == 2 and err.startswith(f"alora: error: {option[0][2:].replace('-', '_')}: expected")
+@pytest.mark.parametrize("given", [["--prompt", "x"], []], ids=["once", "chat"])
+@pytest.mark.parametrize("option", [("--top-p", "2"), ("--min-p", "-1"), ("--repeat-penalty", "-1"), ("--ctx", "-5")])
+def test_options_are_checked_and_named_as_they_are_written(alora, option, given):
+    code, out, err = alora("chat", *given, *option)
+    assert (code, out) == (2, "") and err.startswith(f"alora: error: {option[0]}: expected") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [("--prompt", " "), ("--prompt", "-")])
+def test_no_question_is_an_error(given):
+    done = process("chat", *given, input=b" \n")
+    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.startswith(b"alora: error: --prompt")
+
+
+def test_an_answer_that_was_cut_says_so(alora):
+    code, out, err = alora("chat", "--prompt", "Tell me a story.", "--max-tokens", "3", "--template-kwarg", "nobody_reads=1")
+    assert code == 0 and len(out.split()) < 6
+    assert [line.split(":")[2].strip() for line in err.splitlines()] == ["--template-kwarg", "the answer was cut; --max-tokens N gives it more room"]
+
+
+PYTHONS = re.compile(r"n_ctx|load_adapter|force|\w+\(|\w=")
+
+
+@pytest.mark.parametrize("text, written", [
+    ("n_ctx: expected a whole number, got -5", "--ctx: expected a whole number, got -5"),
+    ("context: expected at most 512 tokens, got 930; shorten the prompt, or give a larger n_ctx (--ctx)",
+     "context: expected at most 512 tokens, got 930; shorten the prompt, or give a larger --ctx"),
+    ("a.pdf: expected less, got more; attach a part of it; or give a larger context (--ctx, n_ctx), as 2048",
+     "a.pdf: expected less, got more; attach a part of it; or give a larger context (--ctx), as 2048"),
+    ("adapter 'x': expected one that is loaded (none); load it first", "adapter 'x': expected one that is loaded (none); load it with --adapter"),
+    ("x.gguf: expected an adapter for this base, got one for y; use that base, or load it by force",
+     "x.gguf: expected an adapter for this base, got one for y; use that base"),
+    ("adapter 'x': expected an intrinsic, got another; use decide(adapter='x')",
+     "adapter 'x': expected an intrinsic, got another; ask it with /decide in a chat, or with `alora decide`"),
+    ("x.gguf: expected a chat template, got none; give one with chat_template=", "x.gguf: expected a chat template, got none; take a model with one"),
+    ("top_p: expected a number, got 'top_p: 2'", "--top-p: expected a number, got 'top_p: 2'"),
+], ids=range(8))  # fmt: skip
+def test_errors_are_in_the_words_of_the_command_line(text, written):
+    from alora_gguf.cli.words import in_options
+
+    assert in_options(text, ["ctx", "adapter", "model", "top_p"]) == written and not PYTHONS.search(written)
+    assert in_options(written, ["ctx", "adapter", "model", "top_p"]) == written
+    assert in_options(text, []) == text
 
 
 def test_show(alora, answerability):
@@ -131,13 +169,13 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--invoke", "answerability"], "expected --prompt TEXT"),
     (["chat", "--json"], "expected --prompt TEXT"),
     (["chat", "--prompt", "x", "--temperature", "-1"], "temperature: expected a number from 0 on, got -1.0"),
-    (["chat", "--prompt", "x", "--max-tokens", "0"], "max_tokens: expected a whole number from 1 on, got 0"),
+    (["chat", "--prompt", "x", "--max-tokens", "0"], "--max-tokens: expected a whole number from 1 on, got 0"),
     (["chat", "--prompt", "x", "--template-kwarg", "thinking"], "--template-kwarg thinking: expected NAME=VALUE"),
     (["chat", "--prompt", "x", "--template-kwarg", "a b=1"], "--template-kwarg a b=1: expected NAME=VALUE"),
     (["chat", "--prompt", "x", "--template-kwarg", "messages=[]"], "expected names of the template's variables other than messages"),
     (["chat", "--prompt", "x\udce9"], "text: expected Unicode text"),
     (["chat", "--prompt", "so " * 300, "--ctx", "256"], "expected at most 256 tokens"),
-    (["chat", "--ctx", "-1"], "n_ctx: expected"),
+    (["chat", "--ctx", "-1"], "--ctx: expected"),
     (["serve", "--port", "99999"], "--port: expected a number from 0 to 65535, got 99999"),
     (["chat", "--resume", "nothing"], "nothing: expected a saved conversation, got: No such file or directory"),
     (["chat", "--prompt", "x", "--resume", "ADAPTER"], "expected a saved conversation, got another kind of file"),

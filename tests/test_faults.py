@@ -95,9 +95,11 @@ def test_a_model_cut_short_anywhere_is_one_line(base_q4, tmp_path):
         base_fingerprint(path)
 
 
+# Once without a limit: where a library's thread-local variables find no room when they are first used, the C library ends the process.
 LOADS = """
 import os, re, resource, sys
 from alora_gguf import AloraError, Model
+Model(sys.argv[1], n_ctx=256, n_threads=1).close()
 has = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
 for more in map(int, sys.argv[2:]):
     child = os.fork()
@@ -115,8 +117,8 @@ for more in map(int, sys.argv[2:]):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sizes by /proc")
 def test_memory_that_ends_while_loading_is_one_line(base_q4):
-    """The cells take 360 MiB, the file 92: each limit stops at another allocation."""
-    limits = ["1", "4", "8", "32", "80", "128", "200"]
+    """The cells take 360 MiB, the file 92: each limit stops at another allocation. Near 1 MiB it would be ggml_init's own, which asserts."""
+    limits = ["0", "4", "8", "32", "80", "128", "200"]
     done = subprocess.run([sys.executable, "-c", LOADS, str(base_q4), *limits], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -187,7 +189,7 @@ def test_a_standard_output_that_is_full_is_one_line(answerability):
 # clocks
 
 OF_THE_WALL = {"time.time", "datetime.now", "datetime.today", "datetime.utcnow", "date.today"}
-FOR_PEOPLE = {"answer.py", "models.py", "environment.py", "conversation.py"}  # OpenAI's `created`, a template's strftime_now, a conversation's date
+FOR_PEOPLE = {"answer.py", "models.py", "environment.py", "held.py"}  # OpenAI's `created`, a template's strftime_now, a conversation's date
 
 
 def test_no_time_is_measured_by_a_clock_that_can_be_set():

@@ -9,6 +9,7 @@ from ..errors import AloraError
 from ..text import printable
 from ..versions import VERSION, inside
 from . import bench, chat, decide, doctor, eval, export, hub, listing, pull, rm, rpc, serve, show, train, verify
+from .words import in_options
 
 COMMANDS = chat, decide, serve, pull, listing, rm, show, verify, export, train, eval, bench, doctor, rpc
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except AloraError as e:
-        print(f"alora: error: {printable(str(e), limit=2000)}", file=sys.stderr)
+        print(f"alora: error: {printable(in_options(str(e), vars(args)), limit=2000)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         _leave_stdout()

@@ -13,6 +13,7 @@ from ..errors import PromptError
 from ..prompt.window import ON_FULL
 from ..text import printable, printable_json
 from . import devices, hub
+from .words import in_options
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "max_tokens", "seed", "thinking_budget",
@@ -52,9 +53,9 @@ def add_parser(commands) -> None:
     devices.add_options(parser)
     parser.add_argument("--threads", metavar="N", type=int, help="default: the cores that it may use")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--top-p", metavar="P", type=float, help="only the likeliest tokens that have this share together (default: 1)")
-    parser.add_argument("--top-k", metavar="N", type=int, help="only so many of the likeliest tokens (default: all)")
-    parser.add_argument("--min-p", metavar="P", type=float, help="only tokens that are this likely beside the likeliest (default: 0)")
+    parser.add_argument("--top-p", metavar="P", type=float, help="only the likeliest tokens that have this share together (default: 0.95)")
+    parser.add_argument("--top-k", metavar="N", type=int, help="only so many of the likeliest tokens; 0: all (default: 40)")
+    parser.add_argument("--min-p", metavar="P", type=float, help="only tokens that are this likely beside the likeliest (default: 0.05)")
     parser.add_argument("--repeat-penalty", metavar="X", type=float, help="makes what was just said less likely, as 1.1 (default: 1)")
     parser.add_argument("--frequency-penalty", metavar="X", type=float, help="the same, more the more often it was said (default: 0)")
     parser.add_argument("--presence-penalty", metavar="X", type=float, help="the same for all that was said (default: 0)")
@@ -77,7 +78,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from .. import Model, bundled_adapters, default_model
+    from .. import Model, SamplingParams, bundled_adapters, default_model
     from ..hub.names import adapter_name
     from ..terminal.chat import COMMANDS
 
@@ -85,6 +86,12 @@ def run(args: argparse.Namespace) -> int:
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
     if args.prompt == "-":
         args.prompt = sys.stdin.read().strip()
+        if not args.prompt:
+            raise PromptError("--prompt -: expected a question on standard input, got none")
+    elif args.prompt is not None and not args.prompt.strip():
+        raise PromptError("--prompt: expected a question, got none; without the option it is a chat")
+    sampling = {name: value for name in _SAMPLING if (value := getattr(args, name)) is not None}
+    SamplingParams(**sampling)  # here, and not with the first question
     variables = dict(map(variable, args.template_kwarg))
     with Model(
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
@@ -94,7 +101,6 @@ def run(args: argparse.Namespace) -> int:
             if taken or not model.load_adapter(path, name).decides and name in COMMANDS:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
         hub.load_intrinsics(args, model, COMMANDS)
-        sampling = {name: value for name in _SAMPLING if (value := getattr(args, name)) is not None}
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables, on_full=args.on_full)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
@@ -118,13 +124,13 @@ def _talk(args: argparse.Namespace, model, begin: Callable[[], Any], sampling: d
     screen = Screen(sys.stdout, None if is_interactive() else sys.stderr)
     about = {name: adapter.description for name, adapter in model.adapters.items() if not adapter.decides}
     decider = next((name for name, adapter in model.adapters.items() if adapter.decides), None)
-    chat = Chat(begin, partial(model.restore, on_full=args.on_full), about, screen, decider, **sampling)
+    chat = Chat(begin, partial(model.restore, on_full=args.on_full), about, screen, decider, partial(in_options, options=vars(args)), **sampling)
     if is_interactive():
         commands = [f"/{name}" for name in (*about, "all")] if about else []
         screen.line(
             "; ".join([model.path.stem, *([", ".join(commands)] if commands else []), f"/help lists the {'other ' * bool(commands)}commands"]), "dim"
         )
-        if not commands:
+        if not commands and not decider:
             screen.line(NO_ADAPTERS, "dim")
     if args.resume:
         chat.resume(args.resume)
@@ -138,7 +144,7 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     from ..documents.names import file_and_pages
     from ..documents.reader import read_document
     from ..terminal.screen import Screen
-    from ..terminal.summary import summary
+    from ..terminal.summary import cut_line, summary
 
     for name in args.invoke:
         model.adapter(name)
@@ -151,8 +157,9 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     else:
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
-    for warning in reply.warnings if reply else ():
-        print(f"alora: warning: {printable(warning, limit=2000)}", file=sys.stderr)
+    cut = cut_line(reply, conversation.n_ctx) if reply and not args.json else None
+    for warning in [*(reply.warnings if reply else ()), *([cut] if cut else ())]:
+        print(f"alora: warning: {printable(in_options(warning, vars(args)), limit=2000)}", file=sys.stderr)
     if args.json:
         thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}
         as_json = lambda r: {**thought(r), "text": r.text, "finish_reason": r.finish_reason, "usage": dataclasses.asdict(r.usage)}
@@ -161,7 +168,8 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
                 {
                     "reply": reply and as_json(reply),
                     "invocations": {
-                        name: {**as_json(r), "result": r.result, **({"error": str(r.error)} if r.error else {})} for name, r in verdicts.items()
+                        name: {**as_json(r), "result": r.result, **({"error": in_options(str(r.error), vars(args))} if r.error else {})}
+                        for name, r in verdicts.items()
                     },
                 }
             )
@@ -173,5 +181,5 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
         if reply:
             screen.line(reply.text)
         for name, verdict in verdicts.items():
-            screen.line(f"{name}: {summary(verdict, name)}")
+            screen.line(f"{name}: {in_options(summary(verdict, name), vars(args))}")
     return 2 if any(verdict.error for verdict in verdicts.values()) else 0

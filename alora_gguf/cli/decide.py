@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import PromptError
 from ..text import printable, printable_json
 from . import devices, hub
+from .words import in_options
 
 
 def add_parser(commands) -> None:
@@ -39,11 +40,16 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import Model, default_model
     from ..hub.names import adapter_name
-    from ..prompt.decision import questions_of
+    from ..prompt.decisions.question import questions_of, state_messages
+    from ..prompt.messages import check_messages
     from ..terminal.summary import decided
 
     questions = questions_of(_parsed(_read(args.questions), args.questions), str(args.questions))
     state = _state(args.state)
+    try:
+        check_messages(state_messages(state))
+    except PromptError as e:
+        raise PromptError(f"{args.state}: {e}") from e
     with Model(args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, **devices.options(args)) as model:
         for given in args.adapter:
             model.load_adapter(given, adapter_name(given))
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         print(printable_json({"decisions": {name: as_json(one) for name, one in decisions.items()}, "usage": dataclasses.asdict(decisions.usage)}))
     else:
         for name, one in decisions.items():
-            print(printable(f"{name}: {decided(one)}", limit=2000))
+            print(printable(f"{name}: {in_options(decided(one), vars(args))}", limit=2000))
     return 2 if any(one.error for one in decisions.values()) else 0
 
 
@@ -78,7 +84,14 @@ def _read(path: Path) -> str:
 
 
 def _parsed(text: str, where: object) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for name, _ in pairs if len(made) < len(pairs) else ():
+            if [other for other, _ in pairs].count(name) > 1:
+                raise PromptError(f"{where}: expected each name once in an object, got {name!r:.60} twice; give one another")
+        return made
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as e:
         raise PromptError(f"{where}: expected JSON, got: {e}; correct it") from e

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gguf
+
 from ..errors import ModelLoadError
 from .context import Context
 from .cores import usable_cores
 from .library import llama_cpp, take_error
+from .memory import all_memory
 from .rpc import devices, relays_to
 from .rpc_relay import check_servers
 from .vocab import Vocab
@@ -113,6 +116,13 @@ def load(
     recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
     cp.n_seq_max = n_seq_max or (16 if recurrent else 256)
     cp.n_outputs_max = max(cp.n_batch, cp.n_seq_max)  # with fewer than sequences, llama_context aborts
+    if not n_gpu_layers and not relays and not recurrent:
+        n_cells = n_ctx or llama_cpp.llama_model_n_ctx_train(model)
+        if (n_bytes := _n_bytes(model, n_cells, cp.type_k, cp.type_v)) > 2 * (all_memory() or n_bytes):
+            llama_cpp.llama_model_free(model)
+            raise ModelLoadError(
+                f"{path}: expected a context that fits into memory, got {n_cells} cells of {n_bytes / 1e9:,.0f} GB; give a smaller n_ctx"
+            )
     take_error()
     context = llama_cpp.llama_init_from_model(model, cp)
     if not context:
@@ -124,6 +134,16 @@ def load(
         context, vocab.n_tokens, rolls_back=not recurrent, n_swa=llama_cpp.llama_model_n_swa(model), on_cpu=not n_gpu_layers, relays=relays
     )
     return Loaded(path, vocab, owner, [cp.type_k, cp.type_v, cp.flash_attn_type])
+
+
+def _n_bytes(model: Any, n_cells: int, type_k: int, type_v: int) -> int:
+    """Of the keys and values of so many cells, if all layers keep all of them.
+
+    Where the system promises more memory than there is, allocating them succeeds, and the process is killed when it writes to them.
+    """
+    n_values = llama_cpp.llama_model_n_embd(model) // max(1, llama_cpp.llama_model_n_head(model)) * llama_cpp.llama_model_n_head_kv(model)
+    sizes = [gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)] for kind in (type_k, type_v)]
+    return llama_cpp.llama_model_n_layer(model) * n_cells * sum(n_values * n_bytes // n for n, n_bytes in sizes)
 
 
 def check_number(name: str, value: object, least: int, most: int) -> None:

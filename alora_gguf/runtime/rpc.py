@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..errors import ServeError
 from .library import library
-from .rpc_relay import Relay
+from .rpc_relay import Relay, address_of
 
 _CPU, _GPU, _IGPU = range(3)  # ggml_backend_dev_type
 _relays: dict[str, Relay] = {}
@@ -42,11 +42,11 @@ def devices(relays: Sequence[Relay]):
 
 def serve(endpoint: str, n_threads: int) -> None:
     """Serves this machine's GPUs, or its CPU if it has none, at "host:port" until the process is ended. Raises ServeError."""
-    host, _, port = endpoint.rpartition(":")
     try:
-        address = socket.gethostbyname(host), int(port)
+        host, port = address_of(endpoint)
+        address = socket.gethostbyname(host), port
         socket.create_server(address).close()
-    except (OSError, ValueError, OverflowError) as e:
+    except (OSError, ValueError) as e:
         raise ServeError(f"alora rpc {endpoint}: expected host:port of this machine that is free, got: {e}; give another") from e
     rpc, ggml = library("ggml-rpc"), library("ggml")
     ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p

@@ -37,6 +37,14 @@ _TIMEOUT = 5  # seconds to connect and to be greeted in
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 300_000}
 
 
+def address_of(endpoint: str) -> tuple[str, int]:
+    """Host and port. Raises ValueError."""
+    host, _, port = endpoint.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 2**16):
+        raise ValueError("no name or address with a port up to 65535 behind a colon")
+    return host.strip("[]"), int(port)
+
+
 class Relay:
     """Listens at `local`, a "host:port", in the place of the server at `endpoint`, which serves one client at a time.
 
@@ -47,11 +55,10 @@ class Relay:
     def __init__(self, endpoint: str):
         self.endpoint = endpoint
         self.lost: str | None = None
-        host, _, port = endpoint.rpartition(":")
         try:
-            self._address = host.strip("[]"), int(port)
+            self._address = address_of(endpoint)
             self.connect().close()
-        except (OSError, ValueError, OverflowError) as e:
+        except (OSError, ValueError) as e:
             raise ModelLoadError(
                 f"RPC server {endpoint!r}: expected one that answers at host:port and is free, got: {e}; start `alora rpc` there, of the same version"
             ) from e

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import itertools
 import os
 import signal
 import time
@@ -14,13 +15,14 @@ from ..conversation.saved import check_target
 from ..documents.names import file_and_pages
 from ..documents.reader import read_document
 from ..engine.stream import Stream
-from ..errors import AloraError, PromptError
-from ..prompt.decision import question_in
+from ..errors import AloraError, ContextFullError, PromptError
+from ..prompt.decisions.question import question_in
 from ..prompt.messages import text_of
-from ..reply import Reply
+from ..prompt.window import dropped_line
+from ..reply import Chunk, Decision, Reply
 from ..text import human_bytes, printable
 from .screen import Screen
-from .summary import decided, summary
+from .summary import cut_line, decided, summary
 
 COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "all": ("", "run all intrinsics together"),
@@ -46,6 +48,7 @@ class Chat:
     begin      makes a fresh conversation; restore: one of a file
     adapters   the names that are commands, and what each is for
     decider    the adapter that /decide asks, None: the base
+    words      what is wrong, as it is to be told here
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Chat:
         adapters: Mapping[str, str | None],
         screen: Screen,
         decider: str | None = None,
+        words: Callable[[str], str] = str,
         **sampling,
     ):
         self._begin = begin
@@ -64,6 +68,7 @@ class Chat:
         self._adapters = list(adapters)
         self._screen = screen
         self._decider = decider
+        self._words = words
         self._sampling = sampling
         self._path: Path | None = None  # where it was saved last
         self.n_failed = 0
@@ -86,6 +91,8 @@ class Chat:
             if message:
                 try:
                     self._take(message)
+                except ContextFullError as e:
+                    self._fail(f"error: {printable(str(e), limit=2000)}{self._room_by(str(e))}")
                 except AloraError as e:
                     self._fail(f"error: {printable(str(e), limit=2000)}")
                 except KeyboardInterrupt:  # where no stream was there to cancel yet
@@ -103,6 +110,8 @@ class Chat:
         self._path = path
         for document in self._conversation.documents:
             self._screen.line(f"document {_listed(document)}", "dim")
+        if n := self._conversation.n_dropped:
+            self._screen.line(dropped_line(n), "dim")
         for i, message in enumerate(self._conversation.messages, 1):
             if message["role"] == "user":
                 self._screen.message(text_of(message))
@@ -146,12 +155,17 @@ class Chat:
 
     def _fail(self, line: str) -> None:
         self.n_failed += 1
-        self._screen.failure(line)
+        self._screen.failure(self._words(line))
 
     def _meant(self, name: str) -> str:
         """What to type in place of an unknown command."""
         near = difflib.get_close_matches(f"/{name}".casefold(), [*self.commands, *LEAVE], n=1)
         return f"{near[0]}? /help lists them" if near else "/help lists them"
+
+    def _room_by(self, error: str) -> str:
+        """What else makes room where a prompt is too long."""
+        has_turns = any(message["role"] == "assistant" for message in self._conversation.messages)
+        return ", or make room with /undo or /reset" if has_turns and error.startswith("context:") and self._conversation.on_full == "error" else ""
 
     def _ask(self, message: str) -> None:
         began = time.perf_counter()
@@ -164,8 +178,11 @@ class Chat:
                 kind = chunk.kind
                 self._screen.write(chunk, "dim" if kind == "reasoning" else "")
         self._screen.line("")
-        self._cost([stream.result], began)
-        self._say_room(stream.result)
+        reply = stream.result
+        self._cost([reply], began, stream.progress[0])
+        if reply.finish_reason == "cancelled" and not reply.usage.completion_tokens:
+            self._screen.line("nothing was said yet, so the question is not kept; the Up key has it", "dim")
+        self._say_room(reply)
 
     def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
         if not names:
@@ -179,37 +196,49 @@ class Chat:
                 with self._waiting(stream):
                     replies = stream.result
                 reply = replies[names[0]]
-                if reply.finish_reason != "cancelled":  # which the costs say
-                    self._screen.line(summary(reply), "error" if reply.error else "summary")
-        self.n_failed += any(reply.error is not None for reply in replies.values())
+                if reply.error is not None:
+                    self._fail(summary(reply, names[0]))
+                elif reply.finish_reason != "cancelled":  # which the costs say
+                    self._screen.line(summary(reply), "summary")
+        self.n_failed += as_table and any(reply.error is not None for reply in replies.values())
         found = [
             {"after": len(self._conversation.messages), "name": name, "text": summary(reply, name)}
             for name, reply in replies.items()
             if reply.finish_reason != "cancelled" and reply.error is None
         ]
         self._conversation.notes["findings"] = [*self._findings(), *found]
-        self._cost(list(replies.values()), began)
+        self._cost(list(replies.values()), began, stream.progress[0])
+        self._warn(replies.values())
 
-    def _fill_in(self, stream: Stream, names: Sequence[str]) -> dict[str, Reply]:
+    def _fill_in(self, stream: Stream[tuple[str, Chunk], dict[str, Reply]], names: Sequence[str]) -> dict[str, Reply]:
         """A table of what the intrinsics say, as they say it."""
         said = dict.fromkeys(names, "")
+        with self._waiting(stream) as come:
+            first = next(stream, None)
+            come()
         with self._screen.table("intrinsic", "reused", "decoded", "result") as show:
-            show([(name, "", "", "") for name in names])
-            for name, chunk in stream:
+            for name, chunk in itertools.chain([first] if first else (), stream):
                 said[name] += chunk
                 show([(name, "", "", text) for name, text in said.items()])
-            show([(name, str(_reused(reply)), str(_decoded(reply)), summary(reply, name)) for name, reply in stream.result.items()])
+            show([(name, str(_reused(reply)), str(_decoded(reply)), self._words(summary(reply, name))) for name, reply in stream.result.items()])
         return stream.result
 
     def _decide(self, question: str) -> None:
         if not question:
             raise PromptError("/decide: expected a statement or a question behind it, got none")
         began = time.perf_counter()
-        with cancel_on_sigint(self._conversation.decide({"": question_in(question)}, adapter=self._decider, stream=True)) as stream:
+        with (
+            cancel_on_sigint(self._conversation.decide({"": question_in(question)}, adapter=self._decider, stream=True)) as stream,
+            self._waiting(stream),
+        ):
             decisions = stream.result
         for decision in decisions.values():
-            self._screen.line(decided(decision), "error" if decision.error else "summary")
+            if decision.error is not None:
+                self._fail(decided(decision))
+            else:
+                self._screen.line(decided(decision), "summary")
         self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled")], began)
+        self._warn(decisions.values())
 
     def _with_file(self, command: str, argument: str) -> None:
         path = Path(os.path.expanduser(argument)) if argument else self._path
@@ -236,11 +265,12 @@ class Chat:
 
     def _help(self) -> None:
         rows = [(f"/{name}", about or "run this intrinsic on the conversation so far") for name, about in self._about.items()]
-        rows += [(f"/{name} {COMMANDS[name][0]}".strip(), COMMANDS[name][1]) for name in self._own]
+        by = {"decide": f", by {self._decider}"} if self._decider else {}
+        rows += [(f"/{name} {COMMANDS[name][0]}".strip(), COMMANDS[name][1] + by.get(name, "")) for name in self._own]
         width = max(len(usage) for usage, _ in rows)
         for usage, text in rows:
             self._screen.entry(f"{usage:<{width}}  ", text)
-        if not self._adapters:
+        if not self._adapters and not self._decider:
             self._screen.line(NO_ADAPTERS)
         self._screen.line('A message of several lines: Alt-Enter, a backslash at the end of a line, or """ before and after it.')
 
@@ -265,19 +295,27 @@ class Chat:
 
         return self._screen.waiting(said)
 
+    def _warn(self, replies: Iterable[Reply | Decision]) -> None:
+        for warning in dict.fromkeys(warning for reply in replies for warning in reply.warnings):
+            self._screen.line(self._words(warning), "dim")
+
     def _say_room(self, reply: Reply) -> None:
         """What there is to say about the end of an answer, and of the context."""
-        for warning in reply.warnings:
-            self._screen.line(warning, "dim")
+        self._warn([reply])
         n, n_ctx = reply.usage.prompt_tokens + reply.usage.completion_tokens, self._conversation.n_ctx
-        if reply.finish_reason == "length" and n < n_ctx:
-            self._screen.line("the answer was cut; --max-tokens N gives it more room", "dim")
+        if cut := cut_line(reply, n_ctx):
+            self._screen.line(cut, "dim")
         if n >= _FULL * n_ctx:
             soon = "the oldest turns are left out soon" if self._conversation.on_full == "drop-oldest" else "/undo makes room"
             self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew, and --ctx N gives more", "dim")
 
-    def _cost(self, replies: list[Reply], began: float) -> None:
+    def _cost(self, replies: list[Reply], began: float, n_read: int | None = None) -> None:
+        """n_read: how many tokens of prompts are in the cache, where not all are because a call was stopped."""
         reused, decoded = sum(map(_reused, replies)), sum(map(_decoded, replies))
+        if n_read is not None and any(r.finish_reason == "cancelled" for r in replies):
+            decoded -= max(0, sum(r.usage.prompt_tokens for r in replies) - n_read)
+        if not reused + decoded and all(r.error is not None for r in replies):
+            return
         stopped = ", stopped" if any(r.finish_reason == "cancelled" for r in replies) else ""
         used = max((r.usage.prompt_tokens + r.usage.completion_tokens for r in replies), default=0) / self._conversation.n_ctx
         took = f"{(time.perf_counter() - began) * 1e3:.0f} ms"

@@ -16,6 +16,7 @@ Row = Sequence[str]
 _STYLES = {"bold": ("1", "22"), "dim": ("2", "22"), "error": ("31", "39"), "summary": ("36", "39")}  # SGR, on and off
 _ERASE = "\x1b[K"  # to the end of the line
 _LEAST = 20  # columns that a text is folded into
+_NARROW = 70  # columns of a terminal in which a table is its first and last columns
 _SECONDS = 0.08  # between two pictures of a table
 _PATIENCE, _TICK = 0.7, 0.2  # seconds until a wait is worth a line, and between two of it
 
@@ -127,9 +128,12 @@ class Screen:
         from rich.text import Text
 
         def picture() -> Table:
-            table = Table(*(Column(Text(name)) for name in header), box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
+            chosen = slice(None) if console.width >= _NARROW else slice(None, None, len(header) - 1)
+            columns = [Column(Text(name), no_wrap=not i) for i, name in enumerate(header)]
+            table = Table(*columns[chosen], box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
             for row in rows():
-                table.add_row(*map(Text, row[:-1]), Text(row[-1], "cyan" if self._has_colour else ""))
+                cells = [*map(Text, row[:-1]), Text(row[-1], "cyan" if self._has_colour else "")]
+                table.add_row(*cells[chosen])
             return table
 
         shown = 0.0

@@ -15,7 +15,7 @@ def summary(reply: Reply, intrinsic: str = "") -> str:
     Where the name of the `intrinsic` stands before it, what begins with that is said without: `likelihood 0.93`.
     """
     if reply.error is not None:
-        return f"error: {printable(str(reply.error), limit=2000)}"
+        return f"error: {printable(str(reply.error).removeprefix(f'intrinsic {intrinsic!r}: '), limit=2000)}"
     if reply.finish_reason == "cancelled":
         return "stopped"
     if reply.result is None:
@@ -27,6 +27,14 @@ def summary(reply: Reply, intrinsic: str = "") -> str:
     if isinstance(value, dict) and any(isinstance(v, float) for v in value.values()) and all(isinstance(v, float | str) for v in value.values()):
         return ", ".join(_named(name, v, intrinsic) for name, v in value.items() if v != "")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cut_line(reply: Reply, n_ctx: int) -> str | None:
+    """That it ended before its end, and what makes room; None if it did not."""
+    if reply.finish_reason != "length":
+        return None
+    is_full = reply.usage.prompt_tokens + reply.usage.completion_tokens >= n_ctx
+    return f"the answer was cut{' where the context ends; --ctx' if is_full else '; --max-tokens'} N gives it more room"
 
 
 def _named(name: str, value: float | str, intrinsic: str) -> str:

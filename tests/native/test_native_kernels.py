@@ -58,6 +58,7 @@ def test_kernels_equal_sums_in_double(isa, pristine, tmp_path):
 OTHERS = [name for name in (*(f"g++-{n}" for n in range(9, 12)), *(f"clang++-{n}" for n in range(12, 14)), "clang++") if shutil.which(name)]
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(IS_ARM or not OTHERS, reason="another compiler: apt install g++-11 clang")
 @pytest.mark.parametrize("compiler", OTHERS)
 def test_other_compilers_make_them_too(compiler, pristine, tmp_path):
@@ -71,6 +72,7 @@ CROSS = shutil.which("aarch64-linux-gnu-g++")
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(
     IS_ARM or not CROSS or not EMULATOR, reason="a compiler and an emulator of Arm: apt install g++-aarch64-linux-gnu qemu-user-static"
 )

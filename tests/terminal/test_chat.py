@@ -1,9 +1,11 @@
 """The chat, with the real model: whole transcripts, and Ctrl-C."""
 
 import io
+import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,11 +43,11 @@ def talk(shared):
         conversations.append(conversation)
         return conversation
 
-    def talk(*messages, adapters=("answerability", "other"), on_write=lambda text: None, max_tokens=6):
+    def talk(*messages, adapters=("answerability", "other"), on_write=lambda text: None, max_tokens=6, on_full="error"):
         screen = Shown(on_write)
         chat = Chat(
-            lambda: kept(shared.conversation(system="Be brief.")),
-            lambda path: kept(shared.restore(path)),
+            lambda: kept(shared.conversation(system="Be brief.", on_full=on_full)),
+            lambda path: kept(shared.restore(path, on_full=on_full)),
             dict.fromkeys(adapters) if not isinstance(adapters, dict) else adapters,
             screen,
             temperature=0,
@@ -82,6 +84,7 @@ other          {reused["other"]:<6}  {decoded["other"]:<7}  {verdicts["other"].t
     )
 
 
+@pytest.mark.slow
 def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk):
     raw = []
     talk("Hello", "Tell me of all the ships that ever sailed.", "so " * 1700, on_write=raw.append, max_tokens=1)
@@ -93,6 +96,25 @@ def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk
     assert {*lines[:-1]} == {CUT[1:-1] + "\n"} and lines[-1:] == [
         f"the context is {shares[2]}% full: /undo makes room; /reset begins anew, and --ctx N gives more\n"
     ]
+
+
+@pytest.mark.slow
+def test_a_full_context_goes_on_and_can_be_saved_undone_and_resumed(talk, tmp_path):
+    """What is left out is said by the answer, by what judges it on the side, and by what is resumed."""
+    questions = [f"{i} {'so ' * 500}" for i in range(4)]
+    saved = tmp_path / "chat"
+    text = talk(
+        *questions, f"/save {saved}", f"/resume {saved}", "/answerability", "/undo", "/undo", "/undo", "/docs", "/undo", on_full="drop-oldest"
+    )
+    lines = re.findall(
+        r"^<context: the oldest (\d) messages are left out (.*?), to make room; documents and the system message stay>$", text, re.MULTILINE
+    )
+    assert lines == [("6", "from here on")] * 2 and "error" not in text and text.count("took back the last question") == 4
+    assert re.search(r"\n(un)?answerable\n<\d+ tokens reused, \d{1,2} decoded, MS>\n", text)
+    full = talk(*questions, on_full="error")
+    assert re.search(
+        r"<error: context: expected at most 2048 tokens, got 2\d{3}; shorten the prompt, or give .*, or make room with /undo or /reset>\n$", full
+    )
 
 
 @pytest.mark.parametrize("typed, meant", [("/answrability", "/answerability"), ("/rest", "/reset"), ("/exti", "/exit"), ("/HELP", "/help")])
@@ -134,6 +156,22 @@ def test_help_says_what_each_is_for(talk):
 def test_without_adapters_the_help_says_how_to_get_one(talk):
     text = talk("/help", adapters=())
     assert "/all" not in text and text.splitlines().count(NO_ADAPTERS) == 1 and NO_ADAPTERS not in talk("/help")
+
+
+def test_help_says_which_adapter_decides(shared):
+    out = io.StringIO()
+    with shared.conversation() as conversation:
+        Chat(lambda: conversation, lambda path: None, {}, Screen(out, None), "router").run(["/help"])
+    assert re.search(r"^/decide TEXT .*, by router$", out.getvalue(), re.MULTILINE) and NO_ADAPTERS not in out.getvalue()
+
+
+def test_what_failed_is_told_where_failures_are_and_counted(shared, talk):
+    out, errors = io.StringIO(), io.StringIO()
+    with shared.conversation() as conversation:
+        chat = Chat(lambda: conversation, lambda path: None, dict.fromkeys(["plain", "other"]), Screen(out, errors), "nobody", words=str.upper)
+        chat.run(["/plain", "/decide It is late.", "/nobody"])
+    assert chat.n_failed == 3 and out.getvalue() == ""
+    assert [line.partition(":")[0] for line in errors.getvalue().splitlines()] == ["ERROR", "ERROR", "/NOBODY"]
 
 
 def test_errors_are_a_line_and_the_chat_goes_on(talk):
@@ -267,6 +305,22 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
     answer, cost, verdict, _ = text.rsplit("\n", 4)[:4]
     assert answer.startswith(begun[0]) and cost.endswith("stopped>") and verdict in ("answerable", "unanswerable")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, talk, monkeypatch):
+    decode, sizes = shared.engine.context.decode, []
+
+    def stopped(spans):
+        sizes.append(sum(len(span.tokens) for span in spans))
+        if len(sizes) == 2:
+            signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else os.kill(os.getpid(), signal.SIGINT)
+        return decode(spans)
+
+    monkeypatch.setattr(shared.engine.context, "decode", stopped)
+    text = talk("so " * 1500, "/undo")
+    monkeypatch.undo()
+    shown = re.fullmatch(r"\n<0 tokens reused, (\d+) decoded, MS, stopped>\n<nothing was said yet, so .*>\n<error: /undo: .*>\n", text)
+    assert shown and 0 < int(shown[1]) == sum(sizes) < 1500
 
 
 def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):

@@ -82,6 +82,21 @@ def test_a_live_table_stays_where_it_was(plain_environment):
     assert [line.rstrip() for line in seen.display[:6]] == ["before", "name    finding", "first   x", "second  [2J[2J 49", "after", ""]
 
 
+@pytest.mark.parametrize("columns", [34, 100])
+def test_a_table_in_a_narrow_terminal_is_what_was_found(plain_environment, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = Terminal()
+    with Screen(out).table("intrinsic", "reused", "decoded", "result") as show:
+        show([("answerability", "113", "31", "likelihood 0.95, found: 14 euros")])
+    seen = pyte.Screen(columns, 6)
+    pyte.Stream(seen).feed(out.getvalue().replace("\n", "\r\n"))
+    shown = [line.rstrip() for line in seen.display if line.strip()]
+    if columns == 34:
+        assert shown == ["intrinsic      result", "answerability  likelihood 0.95,", "               found: 14 euros"]
+    else:
+        assert shown == ["intrinsic      reused  decoded  result", "answerability  113     31       likelihood 0.95, found: 14 euros"]
+
+
 def test_a_live_table_has_no_colour_where_none_is_wanted(monkeypatch, plain_environment):
     monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
