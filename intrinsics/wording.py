@@ -1,9 +1,13 @@
 """How the attributes of facts.py are worded: `wordings.toml` as Python."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)

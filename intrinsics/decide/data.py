@@ -34,7 +34,7 @@ from talks import call, talk
 from voice import SEED, Voice, write_jsonl
 from words import Words, word
 
-ROWS = {"train": 4000, "valid": 24, "test": 400}
+ROWS = {"train": 4000, "valid": 24, "test": 120}
 STRANGERS = 50  # of each of these tasks
 SHARES = {"word": 0.36, "passage": 0.2, "mail": 0.14, "talk": 0.1, "review": 0.1, "call": 0.06, "comparison": 0.04}
 MOST_CHARACTERS = 900  # of a state
