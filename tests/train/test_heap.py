@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# blocks that grow, so that none fits where another was, each with a small one behind it that stays
+# every second block is freed, so that each hole has a block on both sides, wherever the first of them is
 SCRIPT = """
 import torch
 from alora_gguf.train.heap import return_large_blocks
@@ -17,12 +17,9 @@ def resident():
 if {returned}:
     return_large_blocks()
 torch.ones(31 << 18)  # 31 MiB: from here on, all that follows comes out of glibc's heap
-before, kept = resident(), []
-for megabytes in range(5, 25):
-    block = torch.ones(megabytes << 18)
-    kept.append(torch.ones(1000))
-    del block
-print(resident() - before)
+before, blocks = resident(), [torch.ones(24 << 18) for _ in range(14)]
+blocks = blocks[1::2]
+print(resident() - before - 24 * len(blocks))
 """
 
 
