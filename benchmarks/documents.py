@@ -1,7 +1,9 @@
 """A PDF and a DOCX of many pages: what reading them costs, how many tokens they are, what is said where they are too long,
-and what a question and an intrinsic on the pages that fit cost.
+and what questions and an intrinsic on each cost: whole where it fits, on the pages of the PDF that do where it does not.
 
     python benchmarks/documents.py [--pages 40] [--paragraphs 4] [--ctx 8192] [--read-only]
+
+With `--paragraphs 1`, forty pages fit into 8,192 tokens.
 
 The documents are made here, by reportlab and python-docx; the model is the embedded one. Needs the tests' packages.
 """
@@ -12,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alora_gguf import ContextFullError, Model, bundled_adapters, default_model, read_document
+from alora_gguf import ContextFullError, Conversation, Model, bundled_adapters, default_model, read_document
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "tests" / "documents"))
@@ -43,28 +45,42 @@ def main() -> None:
             )
         if args.read_only:
             return
-        with model.conversation() as chat:
-            pages = None
-            try:
-                chat.attach(pdf)
-            except ContextFullError as e:
-                print(f"  {e}", flush=True)
-                pages = str(e).partition("as ")[2].partition(";")[0]
-                chat.attach(pdf, pages=pages)
-            print(f"report.pdf, pages {pages or 'all'}:")
-            for name, call in (
-                ("the question", lambda: chat.ask(QUESTION, temperature=0, max_tokens=40)),
-                ("answerability", lambda: chat.invoke("answerability")),
-                ("another question", lambda: chat.ask("And dogs?", temperature=0, max_tokens=40)),
-            ):
-                began = time.perf_counter()
-                reply = call()
-                use = reply.usage
-                print(
-                    f"  {name}: {use.cached_tokens:,} tokens reused, {use.prompt_tokens - use.cached_tokens:,} computed, "
-                    f"first token after {use.ttft_ms / 1000:.1f} s, all after {time.perf_counter() - began:.1f} s: {(reply.result or reply.text)!s:.100}",
-                    flush=True,
-                )
+        for path in (pdf, docx):
+            model.clear_cache()
+            with model.conversation() as chat:
+                if attach(chat, path):
+                    ask(chat)
+
+
+def attach(chat: Conversation, path: Path) -> bool:
+    """Whether it, or some of it, could be; says which."""
+    try:
+        chat.attach(path)
+        print(f"{path.name}, all of it:", flush=True)
+        return True
+    except ContextFullError as e:
+        print(f"{e}", flush=True)
+        pages = str(e).partition("as ")[2].partition(";")[0] if path.suffix == ".pdf" else ""
+    if pages:
+        chat.attach(path, pages=pages)
+        print(f"{path.name}, pages {pages}:", flush=True)
+    return bool(pages)
+
+
+def ask(chat: Conversation) -> None:
+    for name, call in (
+        ("the question", lambda: chat.ask(QUESTION, temperature=0, max_tokens=40)),
+        ("answerability", lambda: chat.invoke("answerability")),
+        ("another question", lambda: chat.ask("And dogs?", temperature=0, max_tokens=40)),
+    ):
+        began = time.perf_counter()
+        reply = call()
+        use = reply.usage
+        print(
+            f"  {name}: {use.cached_tokens:,} tokens reused, {use.prompt_tokens - use.cached_tokens:,} computed, "
+            f"first token after {use.ttft_ms / 1000:.1f} s, all after {time.perf_counter() - began:.1f} s: {(reply.result or reply.text)!s:.100}",
+            flush=True,
+        )
 
 
 def _seconds(run) -> float:

@@ -14,6 +14,7 @@ from generated import write_or_check
 
 from alora_gguf.serve import fields
 from alora_gguf.serve.body import Chat, Completion
+from alora_gguf.serve.decisions.body import Decide, SystemOne
 from alora_gguf.serve.messages.body import Messages
 from alora_gguf.serve.ollama.bodies import OllamaChat, OllamaGenerate
 from alora_gguf.serve.responses.body import Responses
@@ -44,6 +45,8 @@ def _lines() -> Iterator[str]:
     for title, about, why, only, shared in (
         ("`/v1/responses`", fields.RESPONSES_ABOUT, fields.RESPONSES_WHY, fields.RESPONSES_ONLY, Responses.model_fields),
         ("`/v1/messages`", fields.MESSAGES_ABOUT, fields.MESSAGES_WHY, fields.MESSAGES_ONLY, Messages.model_fields),
+        ("`/v1/systemone`", fields.SYSTEMONE_ABOUT, fields.DECIDES_WHY, fields.SYSTEMONE_ONLY, SystemOne.model_fields),
+        ("`/v1/decisions`", fields.DECISIONS_ABOUT, fields.DECIDES_WHY, fields.DECISIONS_ONLY, Decide.model_fields),
     ):
         same = tuple(name for name in shared if name not in about)
         yield from ("", f"### {title}", "", f"As in chats: {_names(same)}.", "", "| field | |", "|---|---|")

@@ -12,7 +12,7 @@ DOCS = Path(__file__).resolve().parent
 RECORD = DOCS / "pictures.json"
 ADAPTERS = "intrinsics/*/adapter/adapter_*", "intrinsics/*/adapter/io.yaml"
 MADE_OF = {
-    "demo.svg": (*ADAPTERS, "alora_gguf/terminal/*.py", "alora_gguf/cli/chat.py", "docs/demo.py"),
+    **dict.fromkeys(("demo.svg", "first_hour.svg"), (*ADAPTERS, "alora_gguf/terminal/*.py", "alora_gguf/cli/chat.py", "docs/demo.py")),
     "page.png": (*ADAPTERS, "alora_gguf/serve/page/**/*", "docs/page.py"),
 }
 

@@ -39,17 +39,18 @@ _MARKS = {
 _SLOW = {  # modules whose tests take seconds each
     "test_adapter", "test_bench", "test_commands", "test_convert_export", "test_convert_families", "test_convert_mutations", "test_decide_cli",
     "test_decisions_tutorial", "test_doctor",
-    "test_doctor_adapter", "test_engine_cache", "test_engine_calls", "test_engine_jump", "test_engine_kept", "test_engine_loop", "test_engine_saved",
+    "test_doctor_adapter", "test_engine_cache", "test_engine_calls", "test_engine_jump", "test_engine_kept", "test_engine_late", "test_engine_loop", "test_engine_saved", "test_engine_scoring",
     "test_engine_stress", "test_engine_watch", "test_eval_decisions", "test_evaluate", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_here", "test_hostile_documents",
     "test_hub", "test_libraries", "test_lora_intrinsics", "test_names", "test_native_attention", "test_native_kernels", "test_native_rpc",
     "test_native_same", "test_native_sanitized", "test_pack", "test_reasoning", "test_rpc", "test_sampling", "test_serve_cors", "test_serve_fuzz",
-    "test_serve_examples", "test_serve_page", "test_serve_page_kept", "test_signature", "test_tutorial", "test_types", "test_verify", "test_vocab",
+    "test_serve_examples", "test_serve_limits", "test_serve_page", "test_serve_page_kept", "test_serve_page_long", "test_serve_responses", "test_signature", "test_tutorial", "test_types", "test_verify", "test_vocab",
 }  # fmt: skip
 _MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "granites": "torch", "unpatched_lib": "builds"}
 
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="without PyTorch, a browser, a second native build, and what is slow")
+    parser.addoption("--rare", action="store_true", help="those tests only that are left out else: of what hardly ever changes")
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -62,10 +63,15 @@ def pytest_collection_modifyitems(config, items):
         fixtures = {mark for name, mark in _MARKS_OF_FIXTURES.items() if name in getattr(item, "fixturenames", ())}
         for mark in {*_marks_of(item.path), *fixtures, *(["slow"] if item.path.stem in _SLOW else [])}:
             item.add_marker(mark)
-    if config.getoption("--fast"):
-        left_out = [item for item in items if any(mark.name in (*_MARKS, "builds", "slow") for mark in item.iter_markers())]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    left_out = [item for item in items if _is_left_out({mark.name for mark in item.iter_markers()}, config)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_left_out(marks: set[str], config) -> bool:
+    if ("rare" in marks) != config.getoption("--rare"):
+        return True
+    return config.getoption("--fast") and not marks.isdisjoint({*_MARKS, "builds", "slow"})
 
 
 @functools.cache

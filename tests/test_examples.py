@@ -20,11 +20,12 @@ ANSWERABLE, UNANSWERABLE = "What does a ticket cost?", "What is the captain's na
 
 @pytest.fixture(scope="module")
 def checkout(repo, base_q4, tmp_path_factory) -> Path:
-    """What the commands need: the examples, and the adapter that `make demo` converts."""
+    """What the commands need: the examples, and the adapters that `make demo` converts."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(repo / "examples", folder / "examples")
     (folder / "build" / "adapters").mkdir(parents=True)
-    convert(repo / "intrinsics" / "answerability" / "adapter", folder / "build" / "adapters" / "answerability.gguf", base=base_q4)
+    for name in ("answerability", "decide"):
+        convert(repo / "intrinsics" / name / "adapter", folder / "build" / "adapters" / f"{name}.gguf", base=base_q4)
     return folder
 
 
@@ -101,11 +102,15 @@ def test_tasks(example):
 
 
 def test_tools(example):
-    """Which tool is called and what it is called with are the base's to say; that nothing runs on what nobody said is not."""
-    said, printed = example("tools.py")
-    price, captain = said[:3], said[3:]
-    assert agree(price[1], printed[1]) and agree(captain[1], printed[4]) and len(said) == 6
-    assert (price[2], captain[2]) == (printed[2], printed[5])
+    """What is called, and with what, is the base's to say; that nothing runs which is not wanted, or on what nobody said, is not."""
+    said, printed = ([re.sub(r"\d+ computed, \d+ ms$", "", line) for line in lines] for lines in example("tools.py"))
+    assert len(said) == len(printed) == 12
+    for i in range(0, 12, 4):
+        (_, wanted, argument, result), (_, *theirs) = said[i : i + 4], printed[i : i + 4]
+        assert NUMBER.sub("", wanted) == NUMBER.sub("", theirs[0])
+        assert abs(float(NUMBER.search(wanted)[0]) - float(NUMBER.search(theirs[0])[0])) < 0.2  # which is the likeliest of three
+        assert agree(argument, theirs[1]) and result == theirs[2]
+    assert [line.split(":")[0].strip() for line in said[3::4]] == ["noted", "not run", "not run"]
 
 
 def test_drop_in(example):

@@ -147,6 +147,7 @@ def model(pack, base_q4, tmp_path_factory):
         yield model
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("file, share, least", (("test.jsonl", 0.7, 0.7), ("everyday.jsonl", 0.7, 0.7), ("others.jsonl", 0.5, 0.65)))
 def test_what_a_text_holds_is_answerable(file, share, least, model, pack):
     """The share on the right side of one half and the AUROC, on every few of the examples; the card has more, and what the base gets."""
@@ -164,6 +165,7 @@ def test_what_a_text_holds_is_answerable(file, share, least, model, pack):
     assert auroc(likelihoods, labels[::step]) >= least
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("file, least", (("test.jsonl", 0.6), ("others.jsonl", 0.7)))
 def test_right_answers_are_more_certain_than_wrong_ones(file, least, model, pack):
     """AUROC on every few of the examples; the card has more."""
@@ -175,6 +177,7 @@ def test_right_answers_are_more_certain_than_wrong_ones(file, least, model, pack
     assert auroc(certainties, [e["output"] == "right" for e in examples]) >= least
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("file, share", (("test.jsonl", 0.6), ("others.jsonl", 0.4)))
 def test_questions_are_rewritten_letter_by_letter(file, share, model, pack):
     """On every few of the examples; the card has more, and what the base gets: 16% and 33%."""
