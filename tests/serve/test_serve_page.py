@@ -377,6 +377,19 @@ def test_markdown_that_comes_does_not_flicker(open_page):
     assert found == [[], 13]
 
 
+def test_what_runs_from_right_to_left(open_page):
+    """Each part as its own first words; code never."""
+    talk = open_page()
+    parts = ["# כותרת", "שלום: Saint Maren!", "1. ראשון", "> ציטוט", "| מחיר |\n|---|\n| 14 |", "```\nprint(1)\n```", "And this."]
+    talk.said = streamed(*pieces("\n\n".join(parts)))
+    talk.ask("מה?")
+    direction = "nodes => nodes.map(node => getComputedStyle(node).direction)"
+    assert talk.page.locator("article.assistant > .text > *").evaluate_all(direction) == ["rtl"] * 5 + ["ltr"] * 2
+    assert talk.page.locator("article.assistant li, article.user > .text, #conversations .open").evaluate_all(direction) == ["rtl"] * 3
+    talk.input.fill("מה?")
+    assert talk.input.evaluate("node => getComputedStyle(node).direction") == "rtl"
+
+
 def test_what_intrinsics_find_is_for_people(open_page):
     """No JSON and no long numbers, whatever an io.yaml makes of an answer."""
     talk = open_page()

@@ -7,10 +7,10 @@ import { shownResult, shownShares } from "./result.js";
 export class Card {
   constructor(name, about = "", title = name) {
     this.name = name;
-    this.root = element("li", { className: "card" });
-    this.body = element("div", { className: "said" });
+    this.root = element("li", { className: "card", tabIndex: -1 });
+    this.body = element("div", { className: "said", dir: "auto" });
     this.reading = new Reading();
-    this.root.append(element("h3", { title: about }, title), this.reading.root, this.body);
+    this.root.append(element("h3", { title: about, dir: "auto" }, title), this.reading.root, this.body);
   }
 
   /** An answer that comes: a text as it is, and of what has parts only that it comes. */

@@ -70,7 +70,7 @@ export class Documents {
   async addOne(file) {
     await this.opened;
     const into = this.at;
-    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name" }, file.name), element("span", { className: "size" }, "reading…"));
+    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name", dir: "auto" }, file.name), element("span", { className: "size" }, "reading…"));
     const remove = () => (this.rows = this.rows.filter((other) => other.row !== row));
     this.rows.push({ into, row });
     this.refresh();
@@ -130,7 +130,7 @@ export class Documents {
   row(given) {
     const { title, text, tokens, pages, part, note } = given;
     const size = [pages > 1 && (part ? `pages ${part} of ${number.format(pages)}` : `${number.format(pages)} pages`), tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
-    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
+    const row = element("li", { title }, element("span", { className: "name", dir: "auto" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
     if (tokens > this.most) {
       row.classList.add("refused");
       const canTake = pages > 1 && this.files.has(given);

@@ -15,9 +15,9 @@ export class Entry {
     this.message = message;
     this.acts = acts;
     const { role } = message;
-    this.body = element(role === "assistant" ? "div" : "p", { className: "text" });
+    this.body = element(role === "assistant" ? "div" : "p", { className: "text", dir: role === "assistant" ? "" : "auto" });
     this.markdown = role === "assistant" ? new Markdown(this.body) : null;
-    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside" }));
+    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside", dir: "auto" }));
     this.reading = new Reading();
     this.tools = element("ul", { className: "tools", ariaLabel: "Calls of tools", hidden: true });
     this.notes = element("div", { className: "notes" });
@@ -114,7 +114,7 @@ export class Entry {
   /** The message as a field; sent, it is asked in place of the one that was. `isOpened`: by hand, and not because it was before. */
   edit(isOpened = true) {
     const { id, content } = this.message;
-    const field = element("textarea", { value: drafts.of(id) || textOf(content), ariaLabel: "Edited message", rows: 1 });
+    const field = element("textarea", { value: drafts.of(id) || textOf(content), ariaLabel: "Edited message", rows: 1, dir: "auto" });
     const form = element("form", { className: "edit" }, field, element("div", { className: "acts" },
       element("button", { type: "submit" }, "Send"), element("button", { type: "button", className: "quiet", onclick: () => close() }, "Cancel")));
     const fit = () => Object.assign(field.style, { height: "auto" }) && (field.style.height = `${field.scrollHeight}px`);
