@@ -365,12 +365,94 @@ def test_tools_of_a_conversation_that_was_taken_in_are_shown_and_sent(open_page,
     assert talk.bodies[-1]["messages"][:3] == messages and talk.bodies[-1]["tools"] == tools
 
 
-@pytest.mark.parametrize(
-    "text", ["no JSON", "{}", '{"messages": []}', '{"messages": [{"role": 1}]}', "3"], ids=["text", "empty", "none", "odd", "number"]
-)
-def test_what_is_no_conversation_is_refused_in_a_line(open_page, tmp_path, text):
-    (tmp_path / "odd.json").write_text(text)
+def test_what_is_no_conversation_is_refused_in_a_line(open_page):
     talk = open_page()
-    talk.page.locator("#import-file").set_input_files(tmp_path / "odd.json")
-    expect(talk.page.locator("#gone")).to_contain_text("odd.json: expected")
-    assert talk.page.locator("article").count() == talk.kept.count() == 0
+    said = {"messages": [{"role": "user", "content": "Hello."}]}
+    call = {"role": "assistant", "tool_calls": [None]}
+    odd_messages = [
+        {"role": 1},
+        None,
+        {"role": "user", "content": [None]},
+        call,
+        {**call, "tool_calls": [{"id": "c"}]},
+        {"role": "user", "content": 3},
+    ]
+    odd = [{}, 3, None, {"messages": []}, *({"messages": [one]} for one in odd_messages)]
+    odd += [{**said, "documents": documents} for documents in (3, {}, [None], [{"title": "Map"}])] + [{**said, "tools": "look"}]
+    for n, data in enumerate([b"no JSON", *(json.dumps(one).encode() for one in odd)]):
+        take(talk, data, f"{n}.json")
+        expect(talk.page.locator("#gone")).to_have_text(re.compile(rf"{n}\.json: expected .*, got something else; save a conversation as JSON"))
+        assert talk.page.locator("article").count() == talk.kept.count() == 0
+    take(talk, said)
+    expect(talk.kept).to_have_text(["Hello."])
+    expect(talk.page.locator("#gone")).to_be_empty()
+
+
+def test_of_a_conversation_that_is_taken_in_only_what_was_said_counts(open_page):
+    """As clients write it down: with content in parts, with what is null, and with fields that are none of the page's."""
+    talk = open_page()
+    nothing = dict.fromkeys(("tool_calls", "refusal", "reasoning_content", "name"))
+    hostile = {"cards": {"asked": None}, "warnings": "none", "tokens": "many", "unanswered": "No.", "id": 1, "before": "me"}
+    asked = {"role": "user", "content": [{"type": "text", "text": "Is it "}, {"type": "text", "text": "raining?"}]}
+    take(
+        talk, {"messages": [{**asked, **hostile}, {"role": "assistant", "content": "It is.", **nothing, **hostile}], "tools": None, "documents": None}
+    )
+    expect(talk.kept).to_have_text(["Is it raining?"])
+    assert not talk.page.get_by_text("This browser keeps nothing").is_visible()
+    talk.page.reload()
+    assert texts(talk) == ["Is it raining?", "It is."]
+    talk.said = streamed({"content": "Still."})
+    talk.ask("And now?")
+    assert talk.bodies[-1]["messages"][:2] == [asked, {"role": "assistant", "content": "It is."}]
+
+
+def test_a_question_that_is_taken_in_can_be_answered_and_judged(open_page):
+    talk = open_page()
+    question = {"role": "user", "content": "Is it raining?"}
+    take(talk, [question])
+    expect(talk.kept).to_have_text(["Is it raining?"])
+    talk.page.reload()
+    talk.invoke("asked")
+    talk.streamed(talk.button("Answer the message").click)
+    assert [body["messages"] for body in talk.bodies] == [[question], [question]]
+    expect(talk.page.locator("article")).to_have_count(2)
+    expect(talk.button("Answer the message")).to_have_count(0)
+
+
+def test_what_the_browser_has_no_room_for_lasts_as_long_as_the_page(open_page):
+    talk = open_page()
+    expect(talk.button("asked")).to_be_visible()  # until then it looks for what was open
+    talk.page.evaluate(
+        """() => {
+            const { commit } = IDBTransaction.prototype, { setItem } = Storage.prototype;
+            window.isFull = true;
+            IDBTransaction.prototype.commit = function () {
+                if (window.isFull) this.abort();
+                else commit.call(this);
+            };
+            Storage.prototype.setItem = function (...given) {
+                if (window.isFull) throw new DOMException("full", "QuotaExceededError");
+                setItem.apply(this, given);
+            };
+        }"""
+    )
+    talk.ask("First.")
+    expect(talk.page.locator("#forgets")).to_be_visible()
+    talk.input.fill("What I was about to")
+    talk.button("New conversation").click()
+    expect(talk.input).to_have_value("")
+    expect(talk.page.locator("article")).to_have_count(0)
+    talk.kept.filter(has_text="First.").click()
+    expect(talk.page.locator("article")).to_have_count(2)
+    expect(talk.input).to_have_value("What I was about to")
+    talk.page.evaluate("window.isFull = false")
+    talk.ask("Second.")
+    expect(talk.page.locator("#forgets")).to_be_hidden()
+    talk.page.reload()
+    expect(talk.page.locator("article")).to_have_count(4)
+
+
+def take(talk, data, name="talk.json"):
+    """Imports a file."""
+    buffer = data if isinstance(data, bytes) else json.dumps(data).encode()
+    talk.page.locator("#import-file").set_input_files({"name": name, "mimeType": "application/json", "buffer": buffer})

@@ -2,6 +2,9 @@ import { element } from "./element.js";
 import { Reading } from "./reading.js";
 import { shownResult, shownShares } from "./result.js";
 
+/** What of all that is found is not all there yet. */
+export const underWay = new WeakSet();
+
 /** What an intrinsic said about a message, or what a typed question decided. `found` is kept with the conversation:
  * {text, result, error, stopped, warnings}, or {question, decision, ...}. */
 export class Card {

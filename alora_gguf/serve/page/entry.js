@@ -1,4 +1,5 @@
 import { Card } from "./card.js";
+import { textOf } from "./conversation.js";
 import { copyButton } from "./copy.js";
 import { drafts } from "./drafts.js";
 import { element } from "./element.js";
@@ -106,6 +107,7 @@ export class Entry {
       buttons.push(step(-1, "‹", "Version before"), element("span", { className: "version" }, `${at + 1} of ${versions.length}`), step(1, "›", "Version behind"));
     }
     buttons.push(copyButton(role === "assistant" ? "Copy the answer" : "Copy the message", () => textOf(message.content)));
+    if (["user", "tool"].includes(role) && !message.unanswered && !message.error && this.thread.entries.at(-1) === this) buttons.push(act("Answer", "Answer the message", () => acts.again(message)));
     if (role === "user") buttons.push(act("Edit", "Edit the message", () => this.edit()));
     if (role === "assistant") buttons.push(act("Ask again", "Ask again", () => acts.again(message)));
     return buttons;
@@ -170,11 +172,6 @@ export class Entry {
 
 function act(text, label, onclick) {
   return element("button", { type: "button", className: "act", ariaLabel: label, onclick }, text);
-}
-
-/** Content as text: OpenAI's may be parts. */
-export function textOf(content) {
-  return Array.isArray(content) ? content.map(({ text = "" }) => text).join("") : (content ?? "");
 }
 
 function toolCall({ function: { name, arguments: given } }) {

@@ -63,12 +63,9 @@ async function keep(conversation = talk.at) {
   const draft = drafts.of(conversation.id);
   if (removed?.id === conversation.id) return;
   conversation.changed ||= Date.now();
-  try {
-    if (conversation.isEmpty && !draft) await store.remove(conversation.id);
-    else await store.put(conversation, conversation.name || shortened(draft));
-  } catch {
-    byId("forgets").hidden = false; // as when its disk is full
-  }
+  if (conversation.isEmpty && !draft) await store.remove(conversation.id).catch(() => {}); // there is nothing in it to be lost
+  else await store.put(conversation, conversation.name || shortened(draft));
+  byId("forgets").hidden = store.lasts;
   await list();
 }
 
@@ -128,6 +125,7 @@ async function take(file) {
     composer.fill("");
     await keep();
     shelf.close();
+    shelf.removed((removed = null));
   } catch (e) {
     shelf.failed(e.message);
   }
@@ -168,16 +166,20 @@ async function meet() {
 /** What this tab had open, or a new conversation; what is written already stays. */
 async function begin(found) {
   store = found;
-  store.onchange = async (id) => {
-    const kept = id === talk.at.id && !document.querySelector("[aria-busy=true]") && (await store.get(id)); // another tab has gone on with it
-    if (kept && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
-    else await list();
-  };
   byId("forgets").hidden = store.lasts;
   const id = ofTab.getItem(OPEN), kept = id && (await store.get(id));
   await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
   if (composer.input.value) drafts.keep(talk.at.id, composer.input.value);
   else composer.fill(drafts.of(talk.at.id), false);
+  store.onchange = follow;
+}
+
+/** Another tab has gone on with this conversation. */
+async function follow(id) {
+  const isIdle = () => id === talk.at.id && !document.querySelector("[aria-busy=true]");
+  const kept = isIdle() && (await store.get(id));
+  if (kept && isIdle() && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
+  else await list();
 }
 
 byId("new").onclick = async () => {

@@ -1,7 +1,8 @@
 import { ask, call } from "./call.js";
+import { underWay } from "./card.js";
+import { STOPPED, textOf } from "./conversation.js";
 import { nameOf, requestFor } from "./decision.js";
 import { byId } from "./element.js";
-import { textOf } from "./entry.js";
 
 const SOON = 500; // milliseconds until what comes is kept
 
@@ -58,7 +59,7 @@ export class Talk {
       await this.send(textOf(message.content));
       return;
     }
-    const asked = message.role === "user" ? message : at.path[at.path.indexOf(message) - 1];
+    const asked = message.role === "assistant" ? at.path[at.path.indexOf(message) - 1] : message;
     if (!asked) return;
     at.last = asked.id;
     this.thread.show(at);
