@@ -24,7 +24,12 @@ export class Card {
   }
 
   /** `again` asks once more. */
-  show({ text, result, decision, error, stopped, warnings = [] }, again) {
+  show(found, again) {
+    const { text, result, decision, error, stopped, warnings = [] } = found;
+    if (underWay.has(found)) {
+      this.progress(text);
+      return;
+    }
     this.root.ariaBusy = "false";
     this.reading.show(null);
     const nodes = [], retry = () => element("button", { type: "button", className: "quiet", onclick: again }, "Try again");

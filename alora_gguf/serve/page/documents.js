@@ -9,6 +9,8 @@ const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini
 export class Documents {
   most = Infinity; // tokens of a conversation
   files = new WeakMap(); // of documents, as long as the page has them
+  turns = new WeakMap(); // in which they were given, which is not the one in which they are read
+  turn = 0;
 
   constructor(onChange, opened) {
     this.onChange = onChange;
@@ -50,14 +52,15 @@ export class Documents {
   }
 
   refresh() {
-    const others = this.rows.filter(({ into }) => into === this.at).map(({ row }) => row);
+    const others = this.rows.filter(({ into }) => into.id === this.at.id).map(({ row }) => row);
     this.list.replaceChildren(...this.at.documents.map((document) => this.row(document)), ...others);
     this.list.hidden = !this.list.children.length;
   }
 
-  /** Until all that were given are read. */
-  async read() {
-    await Promise.all(this.reading);
+  /** Until all that were given are read, or `signal` says that nobody waits for them. */
+  async read(signal) {
+    const stopped = new Promise((done) => (signal.aborted ? done() : signal.addEventListener("abort", done, { once: true })));
+    await Promise.race([Promise.all(this.reading), stopped]);
   }
 
   add(files) {
@@ -68,6 +71,7 @@ export class Documents {
   }
 
   async addOne(file) {
+    const turn = ++this.turn;
     await this.opened;
     const into = this.at;
     const row = element("li", { ariaBusy: "true" }, element("span", { className: "name", dir: "auto" }, file.name), element("span", { className: "size" }, "reading…"));
@@ -75,16 +79,24 @@ export class Documents {
     this.rows.push({ into, row });
     this.refresh();
     try {
-      into.documents.push(await this.readOne(file));
+      const read = await this.readOne(file), at = this.now(into);
+      this.turns.set(read, turn);
+      const later = at.documents.findIndex((other) => this.turns.get(other) > turn);
+      at.documents.splice(later < 0 ? at.documents.length : later, 0, read);
       remove();
       this.refresh();
-      this.onChange(into);
+      this.onChange(at);
     } catch (e) {
       row.ariaBusy = "false";
       row.classList.add("refused");
       row.lastChild.textContent = why(e, file);
       row.append(remover(file.name, () => this.drop(remove)));
     }
+  }
+
+  /** A conversation, which may have been opened anew meanwhile. */
+  now(conversation) {
+    return this.at.id === conversation.id ? this.at : conversation;
   }
 
   async readOne(file, part) {
@@ -101,10 +113,11 @@ export class Documents {
     row.ariaBusy = "true";
     said.textContent = "reading…";
     try {
-      into.documents.splice(into.documents.indexOf(given), 1, await this.readOne(file, part));
+      const read = await this.readOne(file, part), at = this.now(into);
+      at.documents.splice(into.documents.indexOf(given), 1, read);
       this.refresh();
       byId("input").focus();
-      this.onChange(into);
+      this.onChange(at);
     } catch (e) {
       row.ariaBusy = "false";
       said.textContent = why(e, file);

@@ -159,12 +159,13 @@ export class Entry {
   /** The card of an intrinsic, or of a typed question, in place of the one that it had here. */
   card(name, question) {
     const card = new Card(name, question ? "Decided by the likelihood of each answer" : this.acts.about(name), question?.asks);
-    const old = this.cards.get(name);
+    const old = this.cards.get(name), held = old?.root.contains(document.activeElement);
     this.thread.follow(() => {
       if (old) old.root.replaceWith(card.root);
       else this.list.append(card.root);
       this.list.hidden = false;
     });
+    if (held) card.root.focus();
     this.cards.set(name, card);
     return card;
   }

@@ -73,8 +73,9 @@ async function list() {
   shelf.show(await store.heads(), talk.at.id);
 }
 
-/** Opens one that was kept, or a new one where none was. */
+/** Opens one that was kept, or a new one where none was. One that is open stays as it is. */
 async function open(id) {
+  if (id === talk.at.id) return;
   const kept = id && (await store.get(id));
   await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
   composer.fill(drafts.of(talk.at.id));
@@ -93,9 +94,9 @@ async function rename(title) {
 }
 
 async function remove() {
-  const { at: { id, name, messages } } = talk, draft = drafts.of(id);
+  const { at } = talk, { id, name, messages } = at, draft = drafts.of(id);
   talk.stop();
-  removed = { id, body: await store.get(id), draft };
+  removed = { id, at, draft };
   for (const gone of [id, ...messages.map((message) => message.id)]) drafts.keep(gone, "");
   await store.remove(id);
   await open();
@@ -103,11 +104,11 @@ async function remove() {
 }
 
 async function restore() {
-  const { body, draft } = removed;
+  const { id, at, draft } = removed;
   removed = null;
   shelf.removed(null);
-  drafts.keep(body.id, draft);
-  await show(Conversation.opened(body));
+  drafts.keep(id, draft);
+  await show(Conversation.opened(at));
   composer.fill(draft);
   await keep();
 }
