@@ -39,9 +39,11 @@ export class Documents {
       this.add([...event.dataTransfer.files]);
     });
     byId("input").addEventListener("paste", (event) => {
-      if (!event.clipboardData.files.length) return;
+      const { files, types } = event.clipboardData, given = [...files];
+      const isText = types.includes("text/plain") && given.every(({ type }) => type.startsWith("image/")); // a picture of it comes along
+      if (!given.length || isText) return;
       event.preventDefault();
-      this.add([...event.clipboardData.files]);
+      this.add(given);
     });
   }
 
@@ -172,6 +174,9 @@ function remover(name, onclick) {
 
 /** Plain text is read here; what is something else, or in another encoding, is for the server. */
 async function textOf(file, pages) {
+  await file.slice(0, 1).arrayBuffer().catch(() => {
+    throw new Error("expected a file that can be read, got a folder or a file that has changed; attach it again");
+  });
   if (PLAIN.test(file.name) || /^text\/(plain|markdown|csv)/.test(file.type)) {
     try {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());

@@ -9,7 +9,7 @@ import { describe, offerExamples } from "./examples.js";
 import { Gauge } from "./gauge.js";
 import { withKey } from "./keyform.js";
 import { ofTab } from "./memory.js";
-import { models } from "./server.js";
+import { models, whenLocked } from "./server.js";
 import { Settings } from "./settings.js";
 import { Shelf } from "./shelf.js";
 import { Store } from "./store.js";
@@ -46,7 +46,7 @@ const composer = new Composer({
 const talk = new Talk({ strip: new Strip(), gauge: new Gauge(), composer, documents, settings, keep });
 const decider = new Decider((question) => talk.decide(question));
 const shelf = new Shelf({ open, rename, remove, restore, save: saveAs, take });
-let store, served = [], removed = null;
+let store, served = [], removed = null, unlocking = null;
 
 talk.thread = new Thread(byId("thread"), byId("welcome"), {
   edit: (message, text) => talk.edit(message, text),
@@ -164,6 +164,11 @@ async function meet() {
   talk.refresh("");
 }
 
+/** Asks for a key, once, where the server has another since. */
+function unlock() {
+  unlocking ??= withKey(models).catch(() => {}).finally(() => (unlocking = null));
+}
+
 /** What this tab had open, or a new conversation; what is written already stays. */
 async function begin(found) {
   store = found;
@@ -195,8 +200,8 @@ offerExamples(tryOut).catch(() => {}); // the server is away, as the next line s
 const met = meet();
 try {
   await met;
-  const elsewhere = document.activeElement !== document.body; // somebody was quicker
-  if (!elsewhere && matchMedia("(pointer: fine)").matches) byId("input").focus(); // a finger's would open a keyboard
+  whenLocked(unlock);
+  if (document.activeElement === document.body) composer.focus(); // nobody was quicker
 } catch (e) {
   byId("welcome").append(element("p", { className: "error" }, e.message, " ", element("button", { type: "button", className: "quiet", onclick: () => location.reload() }, "Try again")));
 }

@@ -60,6 +60,7 @@ export class Shelf {
       this.list.querySelector('[aria-label="Rename the conversation"]')?.focus();
     };
     field.onkeydown = (event) => {
+      if (event.isComposing) return;
       if (event.key === "Enter") end(true);
       else if (event.key === "Escape") end(false);
       else return;
