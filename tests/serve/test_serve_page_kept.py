@@ -254,6 +254,11 @@ def test_a_document_that_is_too_long_says_so(open_page):
     talk = open_page()
     talk.attach(("long.txt", "text/plain", b"word " * 3000))
     expect(talk.page.locator("#documents li")).to_contain_text("more than the context of 2,048; attach a part of it")
+    talk.button("Remove long.txt").click()
+    talk.attach(("huge.txt", "text/plain", b"word " * (2 << 20)), ("huge.pdf", "application/pdf", b"%PDF-" + bytes(9 << 20)))
+    expect(talk.page.locator("#documents .refused .size")).to_have_text(["body: expected at most 8388608 bytes, got more; send less"] * 2)
+    talk.ask("What?")
+    assert "documents" not in talk.bodies[-1]
 
 
 def test_of_a_pdf_that_is_too_long_some_pages_are_taken(open_page):

@@ -104,7 +104,11 @@ export class Documents {
   async readOne(file, part) {
     const { title, text, kind, pages, note } = await textOf(file, part);
     if (!text.trim()) throw new Error("expected text, got none; check the file");
-    const read = { title: title || file.name, text, kind, pages, part, note, tokens: await count(text).catch(() => null) };
+    const tokens = await count(text).catch((e) => {
+      if (e.status === 413) throw e; // the server would take no request with it
+      return null;
+    });
+    const read = { title: title || file.name, text, kind, pages, part, note, tokens };
     this.files.set(read, file);
     return read;
   }
