@@ -43,7 +43,7 @@ _SLOW = {  # modules whose tests take seconds each
     "test_engine_stress", "test_engine_watch", "test_eval_decisions", "test_evaluate", "test_examples", "test_faults", "test_granite", "test_granite_page", "test_here", "test_hostile_documents",
     "test_hub", "test_libraries", "test_lora_intrinsics", "test_names", "test_native_attention", "test_native_kernels", "test_native_rpc",
     "test_native_same", "test_native_sanitized", "test_pack", "test_reasoning", "test_rpc", "test_sampling", "test_serve_cors", "test_serve_fuzz",
-    "test_serve_examples", "test_serve_limits", "test_serve_page", "test_serve_page_kept", "test_serve_page_long", "test_serve_responses", "test_signature", "test_tutorial", "test_types", "test_verify", "test_vocab",
+    "test_serve_examples", "test_serve_limits", "test_serve_page", "test_serve_page_at_once", "test_serve_page_kept", "test_serve_page_long", "test_serve_responses", "test_signature", "test_tutorial", "test_types", "test_verify", "test_vocab",
 }  # fmt: skip
 _MARKS_OF_FIXTURES = {"peft_model": "torch", "adapter_files": "torch", "upstream": "torch", "granites": "torch", "unpatched_lib": "builds"}
 

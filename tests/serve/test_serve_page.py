@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from browser import chromium, pieces, streamed
+from browser import CHAT, chromium, pieces, streamed
 from live import running
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -258,6 +258,15 @@ def test_by_keyboard_alone(open_page):
     expect(talk.message("user").locator(".text")).to_have_text("Never end.")
     assert focused()[0] == "Version behind"
 
+    talk.page.context.set_offline(True)
+    talk.button("asked").click()
+    again = talk.card("asked").get_by_role("button", name="Try again")
+    again.focus()
+    press("Enter")
+    expect(again).to_be_visible()
+    assert talk.card("asked").evaluate("card => card.contains(document.activeElement)")
+    talk.page.context.set_offline(False)
+
     talk.button("Decide…").focus()
     press("Enter")
     assert focused()[0] == "decider-asks"
@@ -309,6 +318,22 @@ def test_on_a_phone_the_list_opens_and_closes(open_page):
     talk.kept.click()
     expect(talk.kept).to_be_hidden()
     expect(talk.message("user").locator(".text")).to_have_text("First.")
+
+
+def test_no_keyboard_opens_where_a_finger_points_elsewhere(open_page):
+    talk = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(talk.button("asked")).to_be_visible()
+    expect(talk.input).not_to_be_focused()
+    talk.input.tap()
+    talk.input.fill("First.")
+    talk.streamed(talk.button("Send").tap)
+    talk.streamed(talk.button("Ask again").tap)
+    expect(talk.input).not_to_be_focused()
+    talk.button("New conversation").tap()
+    talk.button("Conversations").tap()
+    talk.kept.tap()
+    expect(talk.page.locator("article")).to_have_count(2)
+    expect(talk.input).not_to_be_focused()
 
 
 def test_examples_are_sent_when_they_are_chosen(open_page):
@@ -375,6 +400,19 @@ def test_markdown_that_comes_does_not_flicker(open_page):
         MARKDOWN + ENDINGS,
     )
     assert found == [[], 13]
+
+
+def test_what_runs_from_right_to_left(open_page):
+    """Each part as its own first words; code never."""
+    talk = open_page()
+    parts = ["# כותרת", "שלום: Saint Maren!", "1. ראשון", "> ציטוט", "| מחיר |\n|---|\n| 14 |", "```\nprint(1)\n```", "And this."]
+    talk.said = streamed(*pieces("\n\n".join(parts)))
+    talk.ask("מה?")
+    direction = "nodes => nodes.map(node => getComputedStyle(node).direction)"
+    assert talk.page.locator("article.assistant > .text > *").evaluate_all(direction) == ["rtl"] * 5 + ["ltr"] * 2
+    assert talk.page.locator("article.assistant li, article.user > .text, #conversations .open").evaluate_all(direction) == ["rtl"] * 3
+    talk.input.fill("מה?")
+    assert talk.input.evaluate("node => getComputedStyle(node).direction") == "rtl"
 
 
 def test_what_intrinsics_find_is_for_people(open_page):
@@ -527,3 +565,28 @@ def test_a_server_with_a_key(open_page, tiny_base, tmp_path):
         key.press("Enter")
         expect(key).to_be_hidden()
         assert talk.ask("Hello.")[0]
+
+
+def test_a_server_that_has_another_key_since(open_page):
+    """And a key that no header can have."""
+    talk = open_page()
+    talk.ask("First.")
+    refused = {"error": {"message": "Authorization: expected a bearer token that this server knows, got none; give the API key"}}
+
+    def guard(route):
+        known = route.request.headers.get("authorization") == "Bearer sesame"
+        route.fallback() if known else route.fulfill(status=401, json=refused)
+
+    for path in (CHAT, "**/v1/models"):
+        talk.page.route(path, guard)
+    talk.send("Second.")
+    expect(talk.message("user").locator(".error")).to_contain_text("Authorization: expected a bearer token")
+    key = talk.page.get_by_label("This server asks for an API key")
+    for wrong in ("wrong", "“sesame”"):
+        key.fill(wrong)
+        key.press("Enter")
+        expect(talk.page.get_by_text("The server does not know this key.")).to_be_visible()
+    key.fill("sesame")
+    key.press("Enter")
+    expect(key).to_be_hidden()
+    talk.streamed(talk.message("user").get_by_role("button", name="Try again").click)

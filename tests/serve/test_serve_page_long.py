@@ -42,6 +42,26 @@ def test_a_conversation_of_three_times_the_context(open_page):
     expect(talk.message("assistant", at[0]).locator(".note").first).to_have_text(notes[at[0]][0])
 
 
+def test_the_page_measures_once_for_all_messages(open_page):
+    """Each time makes the browser lay out all of them: once for each message is too slow where there are many."""
+    talk = open_page()
+    messages = [{"role": role, "content": f"{role} {n}"} for n in range(100) for role in ("user", "assistant")]
+    saved = {"name": "t.json", "mimeType": "application/json", "buffer": json.dumps(messages).encode()}
+    talk.page.evaluate(
+        """() => {
+            const { get } = Object.getOwnPropertyDescriptor(Element.prototype, "scrollHeight");
+            window.measured = 0;
+            Object.defineProperty(document.getElementById("thread"), "scrollHeight", {get() { window.measured++; return get.call(this); }});
+        }"""
+    )
+    talk.page.locator("#import-file").set_input_files(saved)
+    expect(talk.page.locator("article")).to_have_count(200)
+    talk.said = streamed({"content": "Yes."})
+    talk.ask("And now?")
+    expect(talk.page.locator("article")).to_have_count(202)
+    assert 0 < talk.page.evaluate("measured") < 100
+
+
 def test_what_cannot_fit_is_one_line_that_says_what_to_do(open_page):
     talk = open_page()
     talk.attach(("log.txt", "text/plain", b"All is well. " * 300))

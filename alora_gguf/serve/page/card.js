@@ -2,15 +2,18 @@ import { element } from "./element.js";
 import { Reading } from "./reading.js";
 import { shownResult, shownShares } from "./result.js";
 
+/** What of all that is found is not all there yet. */
+export const underWay = new WeakSet();
+
 /** What an intrinsic said about a message, or what a typed question decided. `found` is kept with the conversation:
  * {text, result, error, stopped, warnings}, or {question, decision, ...}. */
 export class Card {
   constructor(name, about = "", title = name) {
     this.name = name;
-    this.root = element("li", { className: "card" });
-    this.body = element("div", { className: "said" });
+    this.root = element("li", { className: "card", tabIndex: -1 });
+    this.body = element("div", { className: "said", dir: "auto" });
     this.reading = new Reading();
-    this.root.append(element("h3", { title: about }, title), this.reading.root, this.body);
+    this.root.append(element("h3", { title: about, dir: "auto" }, title), this.reading.root, this.body);
   }
 
   /** An answer that comes: a text as it is, and of what has parts only that it comes. */
@@ -21,7 +24,12 @@ export class Card {
   }
 
   /** `again` asks once more. */
-  show({ text, result, decision, error, stopped, warnings = [] }, again) {
+  show(found, again) {
+    const { text, result, decision, error, stopped, warnings = [] } = found;
+    if (underWay.has(found)) {
+      this.progress(text);
+      return;
+    }
     this.root.ariaBusy = "false";
     this.reading.show(null);
     const nodes = [], retry = () => element("button", { type: "button", className: "quiet", onclick: again }, "Try again");

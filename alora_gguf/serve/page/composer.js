@@ -34,7 +34,7 @@ export class Composer {
     };
     this.stop.onclick = () => {
       onStop();
-      this.input.focus();
+      this.focus();
     };
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !document.querySelector("dialog[open], :popover-open")) onStop();
@@ -74,7 +74,12 @@ export class Composer {
     this.busy = on;
     this.send.hidden = on;
     this.stop.hidden = !on;
-    if (on || document.activeElement === document.body) this.input.focus();
+    if (on || document.activeElement === document.body) this.focus();
+  }
+
+  /** To where is written, unless that opens a keyboard over what is to be read. */
+  focus() {
+    if (!matchMedia("(pointer: coarse)").matches) this.input.focus();
   }
 
   /** Says why what was written was not sent; "": it says nothing. */
@@ -87,7 +92,7 @@ export class Composer {
     this.refuse("");
     this.input.value = text;
     this.refresh();
-    if (focus) this.input.focus();
+    if (focus) this.focus();
   }
 
   refresh() {

@@ -1,4 +1,4 @@
-import { textOf } from "./entry.js";
+import { textOf } from "./conversation.js";
 
 /** A typed question in a line that somebody types: a statement, or `Which? this | that`. It is {asks, options}; without options it is whether
  * it is so. */

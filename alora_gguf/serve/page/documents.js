@@ -9,6 +9,8 @@ const PLAIN = /\.(txt|text|md|markdown|rst|tex|csv|tsv|json|jsonl|ya?ml|toml|ini
 export class Documents {
   most = Infinity; // tokens of a conversation
   files = new WeakMap(); // of documents, as long as the page has them
+  turns = new WeakMap(); // in which they were given, which is not the one in which they are read
+  turn = 0;
 
   constructor(onChange, opened) {
     this.onChange = onChange;
@@ -37,9 +39,11 @@ export class Documents {
       this.add([...event.dataTransfer.files]);
     });
     byId("input").addEventListener("paste", (event) => {
-      if (!event.clipboardData.files.length) return;
+      const { files, types } = event.clipboardData, given = [...files];
+      const isText = types.includes("text/plain") && given.every(({ type }) => type.startsWith("image/")); // a picture of it comes along
+      if (!given.length || isText) return;
       event.preventDefault();
-      this.add([...event.clipboardData.files]);
+      this.add(given);
     });
   }
 
@@ -50,14 +54,15 @@ export class Documents {
   }
 
   refresh() {
-    const others = this.rows.filter(({ into }) => into === this.at).map(({ row }) => row);
+    const others = this.rows.filter(({ into }) => into.id === this.at.id).map(({ row }) => row);
     this.list.replaceChildren(...this.at.documents.map((document) => this.row(document)), ...others);
     this.list.hidden = !this.list.children.length;
   }
 
-  /** Until all that were given are read. */
-  async read() {
-    await Promise.all(this.reading);
+  /** Until all that were given are read, or `signal` says that nobody waits for them. */
+  async read(signal) {
+    const stopped = new Promise((done) => (signal.aborted ? done() : signal.addEventListener("abort", done, { once: true })));
+    await Promise.race([Promise.all(this.reading), stopped]);
   }
 
   add(files) {
@@ -68,17 +73,21 @@ export class Documents {
   }
 
   async addOne(file) {
+    const turn = ++this.turn;
     await this.opened;
     const into = this.at;
-    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name" }, file.name), element("span", { className: "size" }, "reading…"));
+    const row = element("li", { ariaBusy: "true" }, element("span", { className: "name", dir: "auto" }, file.name), element("span", { className: "size" }, "reading…"));
     const remove = () => (this.rows = this.rows.filter((other) => other.row !== row));
     this.rows.push({ into, row });
     this.refresh();
     try {
-      into.documents.push(await this.readOne(file));
+      const read = await this.readOne(file), at = this.now(into);
+      this.turns.set(read, turn);
+      const later = at.documents.findIndex((other) => this.turns.get(other) > turn);
+      at.documents.splice(later < 0 ? at.documents.length : later, 0, read);
       remove();
       this.refresh();
-      this.onChange(into);
+      this.onChange(at);
     } catch (e) {
       row.ariaBusy = "false";
       row.classList.add("refused");
@@ -87,10 +96,19 @@ export class Documents {
     }
   }
 
+  /** A conversation, which may have been opened anew meanwhile. */
+  now(conversation) {
+    return this.at.id === conversation.id ? this.at : conversation;
+  }
+
   async readOne(file, part) {
     const { title, text, kind, pages, note } = await textOf(file, part);
     if (!text.trim()) throw new Error("expected text, got none; check the file");
-    const read = { title: title || file.name, text, kind, pages, part, note, tokens: await count(text).catch(() => null) };
+    const tokens = await count(text).catch((e) => {
+      if (e.status === 413) throw e; // the server would take no request with it
+      return null;
+    });
+    const read = { title: title || file.name, text, kind, pages, part, note, tokens };
     this.files.set(read, file);
     return read;
   }
@@ -101,10 +119,11 @@ export class Documents {
     row.ariaBusy = "true";
     said.textContent = "reading…";
     try {
-      into.documents.splice(into.documents.indexOf(given), 1, await this.readOne(file, part));
+      const read = await this.readOne(file, part), at = this.now(into);
+      at.documents.splice(into.documents.indexOf(given), 1, read);
       this.refresh();
       byId("input").focus();
-      this.onChange(into);
+      this.onChange(at);
     } catch (e) {
       row.ariaBusy = "false";
       said.textContent = why(e, file);
@@ -130,7 +149,7 @@ export class Documents {
   row(given) {
     const { title, text, tokens, pages, part, note } = given;
     const size = [pages > 1 && (part ? `pages ${part} of ${number.format(pages)}` : `${number.format(pages)} pages`), tokens ? `${number.format(tokens)} tokens` : `${number.format(text.length)} characters`, note];
-    const row = element("li", { title }, element("span", { className: "name" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
+    const row = element("li", { title }, element("span", { className: "name", dir: "auto" }, title), element("span", { className: "size" }, size.filter(Boolean).join(", ")));
     if (tokens > this.most) {
       row.classList.add("refused");
       const canTake = pages > 1 && this.files.has(given);
@@ -159,6 +178,9 @@ function remover(name, onclick) {
 
 /** Plain text is read here; what is something else, or in another encoding, is for the server. */
 async function textOf(file, pages) {
+  await file.slice(0, 1).arrayBuffer().catch(() => {
+    throw new Error("expected a file that can be read, got a folder or a file that has changed; attach it again");
+  });
   if (PLAIN.test(file.name) || /^text\/(plain|markdown|csv)/.test(file.type)) {
     try {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());

@@ -1,4 +1,5 @@
 import { Card } from "./card.js";
+import { textOf } from "./conversation.js";
 import { copyButton } from "./copy.js";
 import { drafts } from "./drafts.js";
 import { element } from "./element.js";
@@ -15,9 +16,9 @@ export class Entry {
     this.message = message;
     this.acts = acts;
     const { role } = message;
-    this.body = element(role === "assistant" ? "div" : "p", { className: "text" });
+    this.body = element(role === "assistant" ? "div" : "p", { className: "text", dir: role === "assistant" ? "" : "auto" });
     this.markdown = role === "assistant" ? new Markdown(this.body) : null;
-    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside" }));
+    this.thought = element("details", { className: "thought", hidden: true }, element("summary", {}, "Thought"), element("div", { className: "inside", dir: "auto" }));
     this.reading = new Reading();
     this.tools = element("ul", { className: "tools", ariaLabel: "Calls of tools", hidden: true });
     this.notes = element("div", { className: "notes" });
@@ -106,6 +107,7 @@ export class Entry {
       buttons.push(step(-1, "‹", "Version before"), element("span", { className: "version" }, `${at + 1} of ${versions.length}`), step(1, "›", "Version behind"));
     }
     buttons.push(copyButton(role === "assistant" ? "Copy the answer" : "Copy the message", () => textOf(message.content)));
+    if (["user", "tool"].includes(role) && !message.unanswered && !message.error && this.thread.entries.at(-1) === this) buttons.push(act("Answer", "Answer the message", () => acts.again(message)));
     if (role === "user") buttons.push(act("Edit", "Edit the message", () => this.edit()));
     if (role === "assistant") buttons.push(act("Ask again", "Ask again", () => acts.again(message)));
     return buttons;
@@ -114,7 +116,7 @@ export class Entry {
   /** The message as a field; sent, it is asked in place of the one that was. `isOpened`: by hand, and not because it was before. */
   edit(isOpened = true) {
     const { id, content } = this.message;
-    const field = element("textarea", { value: drafts.of(id) || textOf(content), ariaLabel: "Edited message", rows: 1 });
+    const field = element("textarea", { value: drafts.of(id) || textOf(content), ariaLabel: "Edited message", rows: 1, dir: "auto" });
     const form = element("form", { className: "edit" }, field, element("div", { className: "acts" },
       element("button", { type: "submit" }, "Send"), element("button", { type: "button", className: "quiet", onclick: () => close() }, "Cancel")));
     const fit = () => Object.assign(field.style, { height: "auto" }) && (field.style.height = `${field.scrollHeight}px`);
@@ -157,12 +159,13 @@ export class Entry {
   /** The card of an intrinsic, or of a typed question, in place of the one that it had here. */
   card(name, question) {
     const card = new Card(name, question ? "Decided by the likelihood of each answer" : this.acts.about(name), question?.asks);
-    const old = this.cards.get(name);
+    const old = this.cards.get(name), held = old?.root.contains(document.activeElement);
     this.thread.follow(() => {
       if (old) old.root.replaceWith(card.root);
       else this.list.append(card.root);
       this.list.hidden = false;
     });
+    if (held) card.root.focus();
     this.cards.set(name, card);
     return card;
   }
@@ -170,11 +173,6 @@ export class Entry {
 
 function act(text, label, onclick) {
   return element("button", { type: "button", className: "act", ariaLabel: label, onclick }, text);
-}
-
-/** Content as text: OpenAI's may be parts. */
-export function textOf(content) {
-  return Array.isArray(content) ? content.map(({ text = "" }) => text).join("") : (content ?? "");
 }
 
 function toolCall({ function: { name, arguments: given } }) {

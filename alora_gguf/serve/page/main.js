@@ -9,7 +9,7 @@ import { describe, offerExamples } from "./examples.js";
 import { Gauge } from "./gauge.js";
 import { withKey } from "./keyform.js";
 import { ofTab } from "./memory.js";
-import { models } from "./server.js";
+import { models, whenLocked } from "./server.js";
 import { Settings } from "./settings.js";
 import { Shelf } from "./shelf.js";
 import { Store } from "./store.js";
@@ -46,7 +46,7 @@ const composer = new Composer({
 const talk = new Talk({ strip: new Strip(), gauge: new Gauge(), composer, documents, settings, keep });
 const decider = new Decider((question) => talk.decide(question));
 const shelf = new Shelf({ open, rename, remove, restore, save: saveAs, take });
-let store, served = [], removed = null;
+let store, served = [], removed = null, unlocking = null;
 
 talk.thread = new Thread(byId("thread"), byId("welcome"), {
   edit: (message, text) => talk.edit(message, text),
@@ -63,12 +63,9 @@ async function keep(conversation = talk.at) {
   const draft = drafts.of(conversation.id);
   if (removed?.id === conversation.id) return;
   conversation.changed ||= Date.now();
-  try {
-    if (conversation.isEmpty && !draft) await store.remove(conversation.id);
-    else await store.put(conversation, conversation.name || shortened(draft));
-  } catch {
-    byId("forgets").hidden = false; // as when its disk is full
-  }
+  if (conversation.isEmpty && !draft) await store.remove(conversation.id).catch(() => {}); // there is nothing in it to be lost
+  else await store.put(conversation, conversation.name || shortened(draft));
+  byId("forgets").hidden = store.lasts;
   await list();
 }
 
@@ -76,8 +73,9 @@ async function list() {
   shelf.show(await store.heads(), talk.at.id);
 }
 
-/** Opens one that was kept, or a new one where none was. */
+/** Opens one that was kept, or a new one where none was. One that is open stays as it is. */
 async function open(id) {
+  if (id === talk.at.id) return;
   const kept = id && (await store.get(id));
   await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
   composer.fill(drafts.of(talk.at.id));
@@ -96,9 +94,9 @@ async function rename(title) {
 }
 
 async function remove() {
-  const { at: { id, name, messages } } = talk, draft = drafts.of(id);
+  const { at } = talk, { id, name, messages } = at, draft = drafts.of(id);
   talk.stop();
-  removed = { id, body: await store.get(id), draft };
+  removed = { id, at, draft };
   for (const gone of [id, ...messages.map((message) => message.id)]) drafts.keep(gone, "");
   await store.remove(id);
   await open();
@@ -106,11 +104,11 @@ async function remove() {
 }
 
 async function restore() {
-  const { body, draft } = removed;
+  const { id, at, draft } = removed;
   removed = null;
   shelf.removed(null);
-  drafts.keep(body.id, draft);
-  await show(Conversation.opened(body));
+  drafts.keep(id, draft);
+  await show(Conversation.opened(at));
   composer.fill(draft);
   await keep();
 }
@@ -128,6 +126,7 @@ async function take(file) {
     composer.fill("");
     await keep();
     shelf.close();
+    shelf.removed((removed = null));
   } catch (e) {
     shelf.failed(e.message);
   }
@@ -165,19 +164,28 @@ async function meet() {
   talk.refresh("");
 }
 
+/** Asks for a key, once, where the server has another since. */
+function unlock() {
+  unlocking ??= withKey(models).catch(() => {}).finally(() => (unlocking = null));
+}
+
 /** What this tab had open, or a new conversation; what is written already stays. */
 async function begin(found) {
   store = found;
-  store.onchange = async (id) => {
-    const kept = id === talk.at.id && !document.querySelector("[aria-busy=true]") && (await store.get(id)); // another tab has gone on with it
-    if (kept && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
-    else await list();
-  };
   byId("forgets").hidden = store.lasts;
   const id = ofTab.getItem(OPEN), kept = id && (await store.get(id));
   await show(kept ? Conversation.opened(kept) : new Conversation(id && { id }));
   if (composer.input.value) drafts.keep(talk.at.id, composer.input.value);
   else composer.fill(drafts.of(talk.at.id), false);
+  store.onchange = follow;
+}
+
+/** Another tab has gone on with this conversation. */
+async function follow(id) {
+  const isIdle = () => id === talk.at.id && !document.querySelector("[aria-busy=true]");
+  const kept = isIdle() && (await store.get(id));
+  if (kept && isIdle() && JSON.stringify(kept) !== JSON.stringify(talk.at)) await show(Conversation.opened(kept));
+  else await list();
 }
 
 byId("new").onclick = async () => {
@@ -192,8 +200,8 @@ offerExamples(tryOut).catch(() => {}); // the server is away, as the next line s
 const met = meet();
 try {
   await met;
-  const elsewhere = document.activeElement !== document.body; // somebody was quicker
-  if (!elsewhere && matchMedia("(pointer: fine)").matches) byId("input").focus(); // a finger's would open a keyboard
+  whenLocked(unlock);
+  if (document.activeElement === document.body) composer.focus(); // nobody was quicker
 } catch (e) {
   byId("welcome").append(element("p", { className: "error" }, e.message, " ", element("button", { type: "button", className: "quiet", onclick: () => location.reload() }, "Try again")));
 }

@@ -59,7 +59,7 @@ function blocksOf(text, from) {
     open.tokens.push(token);
     if (token.level === 0 && token.nesting <= 0) {
       const { tokens } = open;
-      blocks.push({ ...open, make: () => nodesOf(tokens) });
+      blocks.push({ ...open, make: () => nodesOf(tokens).map((node) => Object.assign(node, { dir: node.dir || "auto" })) }); // each as its first words run
       open = null;
     }
   }
@@ -130,7 +130,7 @@ function link(href) {
 
 function code(text, language) {
   const shown = element("code", {}, text);
-  return element("figure", { className: "code" },
+  return element("figure", { className: "code", dir: "ltr" },
     element("figcaption", {}, element("span", {}, language), copyButton("Copy code", () => shown.textContent)),
     element("pre", { tabIndex: 0, role: "region", ariaLabel: language ? `Code, ${language}` : "Code" }, shown));
 }

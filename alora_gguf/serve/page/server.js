@@ -4,6 +4,7 @@ import { ofTab } from "./memory.js";
 
 const ON_FULL = "drop-oldest"; // a chat that is longer than the context goes on without its oldest turns
 
+let onLocked = () => {};
 let key = ofTab.getItem("alora-key") ?? "";
 
 export class ServerError extends Error {
@@ -15,8 +16,13 @@ export class ServerError extends Error {
 
 /** From now on requests have this API key, as long as the tab is open. */
 export function useKey(given) {
-  key = given;
+  key = /^[ -\xff]*$/.test(given) ? given : ""; // no header can have another
   ofTab.setItem("alora-key", key);
+}
+
+/** What is done when the server does not know the key of a request. */
+export function whenLocked(act) {
+  onLocked = act;
 }
 
 /** What the server serves: {id, parent, intrinsic, invoked_after, decides, description} each, the base first, with max_model_len and chat_template. */
@@ -85,6 +91,7 @@ async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
   const response = await reachable(fetch(path, { ...options, headers }));
   if (response.ok) return response;
+  if (response.status === 401) onLocked();
   const said = await response.json().catch(() => null);
   throw new ServerError(said?.error?.message ?? `The server said ${response.status} ${response.statusText}.`, response.status);
 }

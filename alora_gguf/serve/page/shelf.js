@@ -27,7 +27,7 @@ export class Shelf {
 
   row({ id, name }, isOpen) {
     const shown = name || "New conversation";
-    const open = element("button", { type: "button", className: "open", title: shown, onclick: () => this.opened(id) }, shown);
+    const open = element("button", { type: "button", className: "open", dir: "auto", title: shown, onclick: () => this.opened(id) }, shown);
     if (isOpen) open.setAttribute("aria-current", "true");
     const row = element("li", { className: isOpen ? "current" : "" }, open);
     const act = (text, label, onclick) => element("button", { type: "button", className: "act", ariaLabel: label, onclick }, text);
@@ -50,7 +50,7 @@ export class Shelf {
   }
 
   rename(open, name) {
-    const field = element("input", { value: name, ariaLabel: "Name of the conversation", maxLength: 200 });
+    const field = element("input", { value: name, ariaLabel: "Name of the conversation", maxLength: 200, dir: "auto" });
     let over = false;
     const end = async (kept) => {
       if (over) return;
@@ -60,6 +60,7 @@ export class Shelf {
       this.list.querySelector('[aria-label="Rename the conversation"]')?.focus();
     };
     field.onkeydown = (event) => {
+      if (event.isComposing) return;
       if (event.key === "Enter") end(true);
       else if (event.key === "Escape") end(false);
       else return;

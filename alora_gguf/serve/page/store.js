@@ -1,9 +1,13 @@
+import { joined } from "./conversation.js";
+
 const HEADS = "heads", BODIES = "bodies"; // what the list shows; all of a conversation
 
-/** The conversations in this browser. Where it keeps nothing for a page they last as long as the page, and `lasts` says so.
+/** The conversations in this browser. What it does not keep, as where its disk is full, lasts as long as the page, and `lasts` says so.
  * `onchange` is called with the id of one that another tab has changed. */
 export class Store {
   onchange = () => {};
+  db = null;
+  memory = new Map(); // {id, name, changed, body} of those that it does not keep
 
   static async open() {
     const store = new Store();
@@ -11,45 +15,54 @@ export class Store {
       store.db = await answered(Object.assign(indexedDB.open("alora", 1), {
         onupgradeneeded: ({ target: { result: db } }) => [HEADS, BODIES].forEach((name) => db.createObjectStore(name, { keyPath: "id" })),
       }));
-    } catch {
-      store.memory = new Map();
-    }
+      store.db.onclose = () => (store.db = null); // as where somebody clears what it has
+    } catch { /* it keeps nothing */ }
     store.others = new BroadcastChannel("alora");
     store.others.onmessage = ({ data }) => store.onchange(data);
     return store;
   }
 
   get lasts() {
-    return !this.memory;
+    return this.db !== null && !this.memory.size;
   }
 
   /** {id, name, changed} of each, the newest first. */
   async heads() {
-    const heads = this.memory ? [...this.memory.values()] : await answered(this.db.transaction(HEADS).objectStore(HEADS).getAll());
+    const kept = this.db ? await answered(this.db.transaction(HEADS).objectStore(HEADS).getAll()) : [];
+    const heads = [...kept.filter(({ id }) => !this.memory.has(id)), ...this.memory.values()];
     return heads.map(({ id, name, changed }) => ({ id, name, changed })).sort((a, b) => b.changed - a.changed);
   }
 
   async get(id) {
-    return this.memory ? this.memory.get(id)?.body : (await answered(this.db.transaction(BODIES).objectStore(BODIES).get(id)));
+    if (this.memory.has(id) || !this.db) return this.memory.get(id)?.body;
+    return answered(this.db.transaction(BODIES).objectStore(BODIES).get(id));
   }
 
   async put(conversation, name) {
-    const body = structuredClone({ ...conversation }), head = { id: body.id, name, changed: body.changed };
-    if (this.memory) this.memory.set(body.id, { ...head, body });
-    else await this.write((heads, bodies) => (heads.put(head), bodies.put(body)));
-    this.others.postMessage(body.id);
-  }
-
-  async remove(id) {
-    if (this.memory) this.memory.delete(id);
-    else await this.write((heads, bodies) => (heads.delete(id), bodies.delete(id)));
+    const body = structuredClone({ ...conversation }), { id, changed } = body, head = { id, name, changed };
+    try {
+      await this.write(id, (kept, heads, bodies) => (heads.put(head), bodies.put(joined(body, kept))));
+      this.memory.delete(id);
+    } catch {
+      this.memory.set(id, { ...head, body });
+    }
     this.others.postMessage(id);
   }
 
-  write(change) {
+  async remove(id) {
+    this.memory.delete(id);
+    if (this.db) await this.write(id, (_, heads, bodies) => (heads.delete(id), bodies.delete(id)));
+    this.others.postMessage(id);
+  }
+
+  /** change(kept, heads, bodies) gets what is kept of one, with which no other tab does anything meanwhile. */
+  write(id, change) {
     const transaction = this.db.transaction([HEADS, BODIES], "readwrite");
-    change(transaction.objectStore(HEADS), transaction.objectStore(BODIES));
-    transaction.commit();
+    const heads = transaction.objectStore(HEADS), bodies = transaction.objectStore(BODIES);
+    bodies.get(id).onsuccess = ({ target: { result: kept } }) => {
+      change(kept, heads, bodies);
+      transaction.commit(); // at once: the page may be going away
+    };
     return new Promise((done, failed) => Object.assign(transaction, { oncomplete: done, onabort: () => failed(transaction.error) }));
   }
 }

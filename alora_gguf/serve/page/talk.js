@@ -1,7 +1,8 @@
 import { ask, call } from "./call.js";
+import { underWay } from "./card.js";
+import { STOPPED, textOf } from "./conversation.js";
 import { nameOf, requestFor } from "./decision.js";
 import { byId } from "./element.js";
-import { textOf } from "./entry.js";
 
 const SOON = 500; // milliseconds until what comes is kept
 
@@ -58,7 +59,7 @@ export class Talk {
       await this.send(textOf(message.content));
       return;
     }
-    const asked = message.role === "user" ? message : at.path[at.path.indexOf(message) - 1];
+    const asked = message.role === "assistant" ? at.path[at.path.indexOf(message) - 1] : message;
     if (!asked) return;
     at.last = asked.id;
     this.thread.show(at);
@@ -90,28 +91,24 @@ export class Talk {
   async more(message) {
     if (this.composer.busy) return;
     const { at } = this, body = { ...this.request(at, at.path[at.path.indexOf(message) - 1]), behind: message.content };
-    await this.write(at, message, this.thread.entryOf(message), body, message.content);
+    await this.write(at, message, this.thread.entryOf(message), body, { before: message.content, signal: this.running.signal });
     this.refresh("");
   }
 
   async answer(asked) {
-    const { at } = this;
+    const { at, running: { signal } } = this;
     delete asked.unanswered;
+    delete asked.error;
     const said = { role: "assistant", content: "" };
     const entry = this.thread.add(said);
     this.thread.end(); // who asks wants to see it
     entry.busy = true;
     this.composer.answering = true;
     this.keep(at);
-    await this.documents.read();
+    await this.documents.read(signal);
     if (at !== this.at) return;
-    const answer = await this.write(at, said, entry, this.request(at, asked), "", () => said.id ?? at.add(said));
-    if (!said.id) {
-      const why = answer.error ? answer.error.message : answer.aborted ? "Stopped before an answer came." : "The model said nothing.";
-      const older = at.messages.findLast(({ before }) => before === asked.id);
-      if (older) at.show(Object.assign(older, { error: why }));
-      else asked.unanswered = why;
-    }
+    const answer = await this.write(at, said, entry, this.request(at, asked), { signal, onFirst: () => said.id ?? at.add(said) });
+    if (!said.id) at.leave(asked, answer.error ? answer.error.message : answer.aborted ? STOPPED : "The model said nothing.");
     this.keep(at);
     if (at !== this.at) return;
     this.thread.show(at);
@@ -119,8 +116,8 @@ export class Talk {
   }
 
   /** Lets the model write on `said`, which has `before` already. */
-  async write(at, said, entry, body, before, onFirst = () => {}) {
-    const { thread } = this, row = this.strip.begin("answer", false);
+  async write(at, said, entry, body, { before = "", signal, onFirst = () => {} }) {
+    const row = this.strip.begin("answer", false), { ended } = said;
     said.ended = "stopped"; // as it will be found if the page goes away now
     entry.busy = true;
     this.composer.answering = true;
@@ -136,12 +133,13 @@ export class Talk {
       due = performance.now() + SOON;
       this.keep(at);
     };
-    const answer = await call(body, row, this.running.signal, { onMore, onRead: (progress) => entry.read(progress) });
+    const answer = await call(body, row, signal, { onMore, onRead: (progress) => entry.read(progress) });
     entry.busy = false;
-    said.ended = answer.aborted ? "stopped" : answer.cut ? "length" : undefined;
+    const isMore = answer.text || answer.reasoning || answer.tools.length, failed = answer.aborted || answer.error;
+    said.ended = failed && !isMore ? ended : answer.aborted ? "stopped" : answer.cut ? "length" : undefined;
     said.error = answer.error?.message;
     said.warnings = [...new Set([...(before ? (said.warnings ?? []) : []), ...answer.warnings])];
-    said.tokens = answer.tokens;
+    said.tokens = answer.tokens || said.tokens;
     entry.say(true);
     if (at === this.at) this.composer.answering = false;
     this.keep(at);
@@ -155,10 +153,10 @@ export class Talk {
 
   /** Asks an intrinsic about the message that it is for. */
   async judge(about, judged = this.at.judged(about.invoked_after)) {
-    const { thread } = this, { id } = about;
-    const work = async (said, card, row) => {
-      const shown = { onMore: ({ text }) => thread.follow(() => card.progress(text)), onRead: (progress) => thread.follow(() => card.reading.show(progress)) };
-      const { text, result, error, aborted, warnings } = await call({ ...said, model: id, result: true }, row, this.running.signal, shown);
+    const { id } = about;
+    const work = async (said, row, signal, show) => {
+      const shown = { onMore: ({ text }) => show((card) => card.progress(text)), onRead: (progress) => show((card) => card.reading.show(progress)) };
+      const { text, result, error, aborted, warnings } = await call({ ...said, model: id, result: true }, row, signal, shown);
       return { text, result, error: error?.message, stopped: aborted, warnings };
     };
     await this.fill(judged, id, work, () => this.judge(about, judged));
@@ -166,27 +164,30 @@ export class Talk {
 
   /** Asks a typed question about what has been said up to a message. */
   async decide(question, judged = this.at.judged()) {
-    const work = (said, _, row) => ask(requestFor(question, this.decider, said), row, this.running.signal);
+    const work = (said, row, signal) => ask(requestFor(question, this.decider, said), row, signal);
     await this.fill(judged, nameOf(question), work, () => this.decide(question, judged), question);
   }
 
   /** Fills a card under a message with what `work` finds. */
   async fill(judged, name, work, again, question) {
-    const { at, thread } = this;
-    const shown = () => thread.entryOf(judged);
-    const found = (judged.cards ??= {});
-    found[name] = { text: "", stopped: true, question }; // as it will be found if the page goes away now
-    const card = shown().card(name, question);
+    const { at, thread, running: { signal } } = this;
+    const all = (judged.cards ??= {});
+    if (underWay.has(all[name])) return;
+    const found = (all[name] = { text: "", stopped: true, question }); // as it will be found if the page goes away now
+    underWay.add(found);
+    const card = thread.entryOf(judged).card(name, question);
     card.progress("");
     card.root.scrollIntoView({ block: "nearest" });
+    const show = (change) => { // on the card that is there by now
+      const shown = thread.entryOf(judged)?.cards.get(name);
+      if (shown) thread.follow(() => change(shown));
+    };
     const row = this.strip.begin(question ? "decide" : name, true);
-    await this.documents.read();
-    found[name] = { ...(await work(this.said(at, judged), card, row)), question };
+    await this.documents.read(signal);
+    Object.assign(found, { stopped: false }, await work(this.said(at, judged), row, signal, show));
+    underWay.delete(found);
+    show((shown) => shown.show(found, again));
     this.keep(at);
-    if (at !== this.at || !shown()) return;
-    const now = shown().cards.get(name);
-    const here = !now || now === card ? (now ?? shown().card(name, question)) : null; // asked again meanwhile
-    if (here) thread.follow(() => here.show(found[name], again));
   }
 
   /** What was said up to a message, with all that stands before it. */

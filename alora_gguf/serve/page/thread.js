@@ -10,6 +10,7 @@ export class Thread {
     this.welcome = welcome;
     this.acts = acts;
     this.entries = [];
+    this.changes = false;
   }
 
   /** Shows this conversation. What was there already stays. */
@@ -17,19 +18,23 @@ export class Thread {
     const path = conversation.path;
     let same = 0;
     while (same < path.length && this.entries[same]?.message === path[same]) same++;
-    for (const entry of this.entries.splice(same)) entry.root.remove();
-    for (const message of path.slice(same)) this.add(message);
-    this.refresh(conversation);
-    this.welcome.hidden = Boolean(this.entries.length);
+    this.follow(() => {
+      for (const entry of this.entries.splice(same)) entry.root.remove();
+      for (const message of path.slice(same)) this.add(message);
+      this.refresh(conversation);
+      this.welcome.hidden = Boolean(this.entries.length);
+    });
   }
 
   /** What can be done with the messages has changed. */
   refresh(conversation) {
     let before;
-    for (const entry of this.entries) {
-      entry.refresh(conversation, before);
-      if (entry.message.role === "assistant") before = entry.message.warnings;
-    }
+    this.follow(() => {
+      for (const entry of this.entries) {
+        entry.refresh(conversation, before);
+        if (entry.message.role === "assistant") before = entry.message.warnings;
+      }
+    });
   }
 
   add(message) {
@@ -47,10 +52,19 @@ export class Thread {
     return this.entries.find((entry) => entry.message === message);
   }
 
-  /** Makes a change; who was at the end of the conversation stays there. */
+  /** Makes a change; who was at the end of the conversation stays there. A change of several is measured once. */
   follow(change) {
+    if (this.changes) {
+      change();
+      return;
+    }
     const { scrollHeight, scrollTop, clientHeight } = this.root;
-    change();
+    this.changes = true;
+    try {
+      change();
+    } finally {
+      this.changes = false;
+    }
     if (scrollHeight - scrollTop - clientHeight < NEAR) this.root.scrollTop = this.root.scrollHeight;
   }
 

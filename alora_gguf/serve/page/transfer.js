@@ -1,6 +1,5 @@
-import { Conversation } from "./conversation.js";
+import { Conversation, saidOf, textOf } from "./conversation.js";
 import { element } from "./element.js";
-import { textOf } from "./entry.js";
 import { inPercent } from "./result.js";
 
 const NAMES = { user: "You", assistant: "Model", system: "System", developer: "System", tool: "Tool" };
@@ -14,7 +13,7 @@ export function asMarkdown(conversation) {
     if (unanswered) lines.push(`*${unanswered}*`);
     for (const [name, { text, result, question, decision }] of Object.entries(cards)) {
       const found = decision ? decision.shares.map(([answer, share]) => `${answer} ${inPercent(share)}`).join(", ") : inLine(result ?? text);
-      lines.push(`> **${question?.asks ?? name}**: ${found}`);
+      if (found) lines.push(`> **${question?.asks ?? name}**: ${found}`);
     }
   }
   return `${lines.join("\n\n")}\n`;
@@ -35,19 +34,33 @@ export function conversationOf(text, name) {
   } catch {
     throw new Error(`${name}: expected JSON, got something else; save a conversation as JSON to see its form`);
   }
-  const messages = Array.isArray(request) ? request : request?.messages;
-  if (!Array.isArray(messages) || !messages.length || !messages.every(isMessage)) {
-    throw new Error(`${name}: expected messages with a role and content each, got something else; save a conversation as JSON to see its form`);
-  }
-  const conversation = new Conversation({ changed: Date.now(), tools: request.tools });
-  for (const message of messages) conversation.add({ ...message });
-  for (const { title = "Document", text: said } of request.documents ?? []) conversation.documents.push({ title: String(title), text: String(said), kind: "text", tokens: null });
+  const { messages, documents, tools } = Array.isArray(request) ? { messages: request } : (request ?? {});
+  const check = (holds, what) => {
+    if (!holds) throw new Error(`${name}: expected ${what}, got something else; save a conversation as JSON to see its form`);
+  };
+  check(isListOf(messages, isMessage) && messages.length, "messages with a role and content each");
+  check(isListOf(documents ?? [], ({ text }) => typeof text === "string"), "documents with a text each");
+  check(isListOf(tools ?? [], () => true), "a list of tools");
+  const conversation = new Conversation({ changed: Date.now(), tools: tools ?? undefined });
+  for (const message of messages) conversation.add(saidOf(message));
+  for (const { title, text } of documents ?? []) conversation.documents.push({ title: String(title ?? "Document"), text, kind: "text", tokens: null });
+  conversation.path.at(-1).given = true;
   return conversation;
 }
 
-function isMessage(message) {
-  const { role, content, tool_calls: calls } = message ?? {};
-  return typeof role === "string" && (typeof content === "string" || Array.isArray(content) || Array.isArray(calls));
+function isMessage({ role, content, tool_calls: calls, reasoning_content: thought }) {
+  const isText = (value) => (value ?? null) === null || typeof value === "string";
+  if (typeof role !== "string" || !isText(thought) || !isListOf(calls ?? [], isCall)) return false;
+  return typeof content === "string" || isListOf(content, ({ text }) => isText(text)) || (isText(content) && Boolean(calls));
+}
+
+function isCall({ function: called }) {
+  return typeof called?.name === "string";
+}
+
+/** Whether it is a list of objects of which each is such a one. */
+function isListOf(values, isOne) {
+  return Array.isArray(values) && values.every((value) => typeof value === "object" && value !== null && isOne(value));
 }
 
 /** Lets the browser save a file. */
