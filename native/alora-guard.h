@@ -9,6 +9,7 @@
 #include "ggml.h"
 
 #include <array>
+#include <cstdlib>
 #include <exception>
 #include <new>
 
@@ -20,6 +21,22 @@ struct alora_again {
     explicit alora_again(bool & flag) : flag(flag) {}
     ~alora_again() { flag = flag || std::uncaught_exceptions() > n_exceptions; }
 };
+
+// Throws unless there is memory for ggml's scheduler of graphs of so many nodes, in one piece: ggml_backend_sched_new looks at
+// nothing that it is given, and writes to address 0 where that was nothing.
+inline void alora_check_memory(size_t n_nodes, size_t n_backends, bool is_parallel) {
+    constexpr size_t n_inputs = 2*30;             // 2*GGML_SCHED_MAX_SPLIT_INPUTS, which are ggml's own
+    const size_t n_copies = is_parallel ? 4 : 1;  // GGML_SCHED_MAX_COPIES
+    const size_t graph    = ggml_graph_overhead_custom(n_nodes, false);
+    const size_t splits   = n_nodes * n_inputs * sizeof(ggml_tensor);
+    const size_t backends = n_nodes * (1 + n_inputs) * 4*sizeof(int);
+    const size_t hash     = 2*n_nodes * (2*sizeof(void *) + sizeof(int) + n_backends*n_copies*sizeof(void *)); // up to the next of its primes
+    void * volatile block = malloc(graph + splits + backends + hash); // volatile: nobody leaves it out
+    if (!block) {
+        throw std::bad_alloc();
+    }
+    free(block);
+}
 
 // Gives back the cells of a batch that an exception ended: llama.cpp puts them in to try whether they fit, and takes
 // them out again only if all goes well. A recurrent state stays as it is.

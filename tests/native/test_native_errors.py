@@ -8,14 +8,27 @@ from pathlib import Path
 
 import pytest
 
-# Each in a child that has no more memory than it has now, where an exception that is not caught ends the process.
+# Each in a child that gets no more memory, and whose heap has hardly any free, where an exception that is not caught ends the process.
 ENDS = """
-import os, re, resource, sys
+import ctypes, os, re, resource, sys
 from native_runtime import Runtime, llama_cpp, prompt
 from alora_gguf.runtime.library import take_error
 
 tokens = (llama_cpp.llama_token * 20)(*prompt(1, 20))
 batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
+blocks = [None] * 100_000
+
+def fill():
+    n, size = 0, 1 << 24
+    while size >= 1 << 10:
+        blocks[n] = libc.malloc(size)
+        if blocks[n] is None:
+            size >>= 1
+        else:
+            n += 1
+    return n
 
 for name, reserves in [(name, reserves) for name in ("llama_encode", "llama_decode") for reserves in (False, True)]:
     call = getattr(llama_cpp, name)
@@ -28,7 +41,10 @@ for name, reserves in [(name, reserves) for name in ("llama_encode", "llama_deco
             before = resource.getrlimit(resource.RLIMIT_AS)
             resource.setrlimit(resource.RLIMIT_AS, (has << 10, before[1]))
             take_error()
+            n_blocks = fill()
             status = call(runtime.ctx, batch)
+            for block in blocks[:n_blocks]:
+                libc.free(block)
             resource.setrlimit(resource.RLIMIT_AS, before)
             print(name, status, take_error(), flush=True)
             again = call(runtime.ctx, batch)
