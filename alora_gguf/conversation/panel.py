@@ -18,7 +18,7 @@ from ..engine.scoring import Scoring
 from ..errors import AloraError, ClosedError, ContextFullError, PromptError, copied
 from ..prompt.builder import Setting
 from ..prompt.decisions.enum_output import EnumOutput, enum_output
-from ..prompt.decisions.prompts import DecisionPrompts, begins_another
+from ..prompt.decisions.prompts import DecisionPrompts, begins_another, told_apart
 from ..prompt.decisions.question import Asked, Choice, Predicate, Question, Score, decision, orders, shares
 from ..prompt.io_yaml import sampling_of
 from ..prompt.messages import Message
@@ -241,6 +241,7 @@ class Panel:
             labels = [vocab.tokenize_more(before + text, special=False) for text in texts]
             if not begins_another(labels):
                 break
+        labels = told_apart(labels, vocab)
         n = 0
         while all(n < len(label) - 1 and label[n] == labels[0][n] for label in labels):
             n += 1

@@ -51,6 +51,15 @@ FINDS_FIRST = json.dumps(
     }
 )
 
+RATES = {
+    name: json.dumps({**json.loads(IO), "response_format": json.dumps(schema), "transformations": []})
+    for name, schema in {
+        "rater": {"type": "object", "properties": {"rating": {"type": "integer", "enum": [1, 2, 10]}}},
+        "liner": {"type": "object", "properties": {"rating": {"enum": [1, 2, 10]}, "why": {"type": "string"}}},
+        "number": {"type": "integer", "enum": [1, 2, 10]},
+    }.items()
+}
+
 
 @pytest.fixture(scope="module")
 def model(base_q4, tmp_path_factory):
@@ -63,6 +72,8 @@ def model(base_q4, tmp_path_factory):
         model.load_adapter(random_adapter(base, folder / "lora.gguf", [], 2))
         model.load_adapter(random_adapter(base, folder / "judge.gguf", judge, 3, io_yaml=IO))
         model.load_adapter(random_adapter(base, folder / "finder.gguf", judge, 4, io_yaml=FINDS_FIRST))
+        for name, io_yaml in RATES.items():
+            model.load_adapter(random_adapter(base, folder / f"{name}.gguf", judge, 5, io_yaml=io_yaml))
         yield model
 
 
@@ -192,6 +203,16 @@ def test_an_intrinsic_by_its_name(model, chat):
     expected = shares([logprobs_of(model, prompt, label, "judge") for label in labels])
     np.testing.assert_allclose(list(found.probabilities.values()), expected, atol=1e-5)
     assert found.likelihood == found.probability == pytest.approx(expected[0] + expected[2] / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "before", "behind"), [("rater", '{"rating": ', "}"), ("liner", '{"rating": ', ","), ("number", "", None)])
+def test_numbers_of_which_one_begins_another_have_an_end(model, chat, name, before, behind):
+    found = chat.decide({"r": name})["r"]
+    prompt = model.tokenize(model.render([*MESSAGES, {"role": "user", "content": "<judge> I am sorry."}], add_generation_prompt=True))
+    labels = [model.tokenize(f"{before}{value}{behind or ''}") for value in (1, 2, 10)]
+    labels = [[*label, model.vocab.ends[0]] for label in labels] if behind is None else labels
+    expected = shares([logprobs_of(model, prompt, label, name) for label in labels])
+    np.testing.assert_allclose([found.probabilities[value] for value in (1, 2, 10)], expected, atol=1e-5)
 
 
 def test_an_intrinsic_that_says_something_first(model, chat):
