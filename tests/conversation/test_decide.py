@@ -375,6 +375,10 @@ def test_orders_turn_the_options_round():
     assert made[0] == [0, 1, 2, 3]
     assert all(sorted(order[place] for order in made) == [0, 1, 2, 3] for place in range(4))
     assert orders(question, 9, 1) == orders(question, 9, 1) != orders(question, 9, 2)
+    for n in (8, 12, 24, 64):
+        made = orders(question, n, 1)
+        assert len({tuple(order) for order in made}) == min(n, 24)
+        assert all([order[place] for order in made].count(option) == len(made) // 4 for place in range(4) for option in range(4))
     assert orders(Predicate("x"), 5, 0) == [[0, 1], [1, 0]]
     assert orders(Score("x", ["a"]), 5, 0) == [[0]]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -174,23 +176,23 @@ def letters(n: int, is_label: Callable[[str], bool]) -> list[str]:
 
 
 def orders(question: Question, n: int, seed: int) -> list[list[int]]:
-    """At most `n` orders of its options, the given one first: each option stands at as many places as there are orders, and each place has others.
+    """`n` orders of its options, the given one first, or all if they are fewer: turns of the given one, then turns of others that `seed` says.
 
-    Levels have two: up and down.
+    So each option stands at another place each time, until it has stood at all of them equally often. Levels have two: up and down.
     """
     m = question.n_options
     given = list(range(m))
     if not isinstance(question, Choice):
         return [given, given[::-1]][: min(n, m)]
+    n = min(n, math.factorial(m))
     chance = random.Random(seed)
-    made: list[list[int]] = [given]
-    for i in range(1, n):
-        base = given if i < m else chance.sample(given, m)
-        turn = round(i * m / min(n, m)) % m
-        order = [*base[turn:], *base[:turn]]
-        if order not in made:
-            made.append(order)
-    return made
+    rounds = [given]
+    while len(rounds) * m < n:
+        other = [0, *chance.sample(given[1:], m - 1)]  # of all turns of one another this one
+        if other not in rounds:
+            rounds.append(other)
+    turns = [round(i * m / min(n, m)) % m for i in range(n)]
+    return [[*rounds[i // m][turn:], *rounds[i // m][:turn]] for i, turn in enumerate(turns)]
 
 
 def decision(
