@@ -48,7 +48,7 @@ def posed(questions: Mapping[str, Question | str], adapter: str | None, engine: 
         if isinstance(question, str):
             made[name] = Posed(None, _named(name, engine.adapters.intrinsic, question))
         elif isinstance(question, Predicate | Choice | Score):
-            made[name] = Posed(question, _named(name, engine.adapters.__getitem__, question.adapter) if question.adapter else by_all)
+            made[name] = Posed(question, _named(name, engine.adapters.__getitem__, question.adapter) if question.adapter is not None else by_all)
         else:
             raise PromptError(f"questions[{name!r}]: expected a Predicate, Choice or Score, or an intrinsic's name, got {question!r:.80}")
     return made

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 from tiny import llama, random_adapter
 
 from alora_gguf import Choice, ContextFullError, Model, Predicate, PromptError, Score, UnknownAdapterError
-from alora_gguf.prompt.decisions.question import letters, orders, question_of
+from alora_gguf.prompt.decisions.question import letters, orders, question_in, question_of
 
 MESSAGES = [{"role": "user", "content": "I was charged twice, give me my money back."}, {"role": "assistant", "content": "I am sorry."}]
 QUESTIONS = {
@@ -269,10 +269,14 @@ def test_what_concerns_the_call_as_a_whole_is_raised(model, chat):
         ({"q": "nobody"}, {}, UnknownAdapterError),
         (QUESTIONS, {"adapter": "nobody"}, UnknownAdapterError),
         (QUESTIONS, {"n_orders": 0}, PromptError),
+        ({"q": Predicate("x", adapter="")}, {}, UnknownAdapterError),
     ):
         with pytest.raises(error):
             chat.decide(questions, **options)
-    for state in ("", [], 3, {"a": object()}):
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for state in ("", [], 3, {"a": object()}, deep):
         with pytest.raises(PromptError, match="state"):
             model.decide(state, QUESTIONS)
 
@@ -356,6 +360,11 @@ def test_questions_that_are_none_are_refused(make, said):
         make()
 
 
+def test_an_option_that_is_there_twice_is_named():
+    with pytest.raises(PromptError, match="^options: expected each once, got 'b' twice"):
+        Choice("x", ["a", "b", "c", "b"])
+
+
 def test_true_and_the_word_are_two_options(chat):
     found = chat.decide({"q": Choice("Which?", [True, "true", False])})["q"]
     assert list(found.probabilities) == [True, "true", False]
@@ -397,3 +406,14 @@ def test_questions_in_json():
     ):
         with pytest.raises(PromptError, match=said):
             question_of(wrong, "q")
+
+
+def test_questions_in_a_line():
+    assert question_in("It rains?") == Predicate("It rains?")
+    for line, asks, options in (
+        ("Who takes it? billing | sales", "Who takes it?", ["billing", "sales"]),
+        ("Who said this|that? Ann | Bo", "Who said this|that?", ["Ann", "Bo"]),
+        ("Who? why? | when?", "Who?", ["why?", "when?"]),
+        ("this | that?", "Which is it?", ["this", "that?"]),
+    ):
+        assert question_in(line) == Choice(asks, options)

@@ -102,8 +102,8 @@ class Choice:
         for value, _ in pairs:
             if not (isinstance(value, bool) or isinstance(value, str) and value.strip()):
                 raise PromptError(f"options: expected texts or booleans, got {value!r:.80}")
-        if len({value for value, _ in pairs}) != len(pairs):
-            raise PromptError("options: expected each once, got one twice; leave it out")
+        if len(counts := Counter(value for value, _ in pairs)) != len(pairs):
+            raise PromptError(f"options: expected each once, got {counts.most_common(1)[0][0]!r:.80} twice; leave it out")
         if not 1 <= len(pairs) <= MOST_OPTIONS:
             raise PromptError(f"options: expected 1 to {MOST_OPTIONS}, got {len(pairs)}")
         if self.labels not in (None, "letters", "values"):
@@ -230,7 +230,7 @@ def state_messages(state: State) -> list[dict[str, Any]]:
         raise PromptError(f"state: expected text, JSON or messages, got {state!r:.80}")
     try:
         return [{"role": "user", "content": state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)}]
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
         raise PromptError(f"state: expected a value of JSON, got: {e}") from e
 
 
@@ -241,8 +241,8 @@ def question_of(given: Any, where: str) -> Question:
     kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
-        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=(), **more: Choice(instructions, criteria, **more)),
-        "score": (("criteria", "adapter"), lambda instructions, *, criteria=(), **more: Score(instructions, criteria, **more)),
+        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=None, **more: Choice(instructions, criteria, **more)),
+        "score": (("criteria", "adapter"), lambda instructions, *, criteria=None, **more: Score(instructions, criteria, **more)),
     }
     if not isinstance(kind, str) or kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
@@ -267,7 +267,7 @@ def questions_of(given: Any, where: str) -> dict[str, Question | str]:
 
 def question_in(line: str) -> Question:
     """From a line that somebody types: a statement, or `Which? this | that`. Raises PromptError."""
-    asked, mark, rest = line.partition("?") if "?" in line and "|" in line else ("Which is it", "?", line)
+    asked, mark, rest = line.partition("?") if "?" in line.rpartition("|")[0] else ("Which is it", "?", line)
     options = [option.strip() for option in rest.split("|")]
     return Choice(asked + mark, options) if "|" in line else Predicate(line)
 
