@@ -102,15 +102,14 @@ class Choice:
         for value, _ in pairs:
             if not (isinstance(value, bool) or isinstance(value, str) and value.strip()):
                 raise PromptError(f"options: expected texts or booleans, got {value!r:.80}")
-        if len(counts := Counter(value for value, _ in pairs)) != len(pairs):
-            raise PromptError(f"options: expected each once, got {counts.most_common(1)[0][0]!r:.80} twice; leave it out")
+        if (twice := _twice([value for value, _ in pairs])) is not None:
+            raise PromptError(f"options: expected each once, got {twice!r:.80} twice; leave it out")
         if not 1 <= len(pairs) <= MOST_OPTIONS:
             raise PromptError(f"options: expected 1 to {MOST_OPTIONS}, got {len(pairs)}")
         if self.labels not in (None, "letters", "values"):
             raise PromptError(f"labels: expected letters, values or None, got {self.labels!r:.80}")
-        words = [_text(value) for value, _ in pairs]
-        if self.labels == "values" and len(set(words)) != len(words):
-            raise PromptError("labels: expected values that differ as texts, got two that do not; use letters")
+        if self.labels == "values" and (twice := _twice([_text(value) for value, _ in pairs])) is not None:
+            raise PromptError(f"labels: expected values that differ as texts, got {twice!r:.80} twice; name one otherwise, or use letters")
 
     @property
     def pairs(self) -> list[tuple[Any, Text | None]]:
@@ -293,6 +292,11 @@ def _text(given: Any) -> str:
         return given.strip() if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as e:
         raise PromptError(f"question: expected texts or values of JSON, got: {e}") from e
+
+
+def _twice(values: Sequence[Any]) -> Any:
+    """One that is there more than once; None if there is none."""
+    return next((value for value, n in Counter(values).items() if n > 1), None)
 
 
 def _line(said: str, meaning: Any) -> str:
