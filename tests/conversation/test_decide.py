@@ -270,6 +270,7 @@ def test_what_concerns_the_call_as_a_whole_is_raised(model, chat):
         (QUESTIONS, {"adapter": "nobody"}, UnknownAdapterError),
         (QUESTIONS, {"n_orders": 0}, PromptError),
         ({"q": Predicate("x", adapter="")}, {}, UnknownAdapterError),
+        (QUESTIONS, {"adapter": ["activated"]}, UnknownAdapterError),
     ):
         with pytest.raises(error):
             chat.decide(questions, **options)
@@ -324,6 +325,22 @@ def test_questions_watch_an_answer(model, chat):
         if n_chars == last:  # earlier ones saw the answer's own tokens, which its text alone may have others for
             assert verdict.decision.probability == pytest.approx(expected, abs=0.02)
     assert (last, reply.finish_reason) == (len(reply.text), "length")
+
+
+@pytest.mark.parametrize(
+    ("watch", "error"),
+    [
+        (3, PromptError),
+        ("judge", PromptError),
+        ([Predicate(["It is odd."])], UnknownAdapterError),
+        ({"odd": 3}, PromptError),
+        ({"odd": "nobody"}, UnknownAdapterError),
+    ],
+)
+def test_what_cannot_watch_is_refused_before_anything_is_said(chat, watch, error):
+    with pytest.raises(error, match="expected"):
+        chat.ask("Say it.", watch=watch)
+    assert chat.messages == MESSAGES
 
 
 def test_a_threshold_ends_the_answer(chat):
