@@ -498,9 +498,10 @@ class Conversation(Held):
                 t_start=t_start,
                 chat_template_kwargs=chat_template_kwargs,
             )
-            panel = of(messages=without_oldest(self.messages, self.n_dropped))
+            unread = self.unread(chat_template_kwargs)
+            panel = of(messages=without_oldest(self.messages, self.n_dropped), warnings=unread)
             if panel.is_too_long and (seen := self.fewer(chat_template_kwargs)):
-                panel = of(messages=seen[0], warnings=seen[1])
+                panel = of(messages=seen[0], warnings=[*unread, *seen[1]])
             call.follow(panel.result, panel)
             panel.start()
 

@@ -262,6 +262,14 @@ def test_one_that_fails_leaves_the_others_theirs(model, chat):
     assert [one.error is None for one in found.values()] == [False, True, True, True]
 
 
+def test_warnings_are_those_of_other_calls(chat):
+    said = chat.ask("Hm?", chat_template_kwargs={"mood": "sad"}, max_tokens=1).warnings
+    found = chat.decide(QUESTIONS, chat_template_kwargs={"mood": "sad"})
+    assert said[0].startswith("chat_template_kwargs: expected variables")
+    assert [one.warnings for one in found.values()] == [said] * 3
+    assert [one.warnings for one in chat.decide(QUESTIONS).values()] == [[]] * 3
+
+
 def test_what_concerns_the_call_as_a_whole_is_raised(model, chat):
     for questions, options, error in (
         ({}, {}, PromptError),

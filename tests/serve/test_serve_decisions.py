@@ -1,10 +1,12 @@
 """/v1/systemone and /v1/decisions, in their own forms and by their own clients."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from alora_gguf.convert import AdapterFile
 from alora_gguf.errors import PromptError
 from alora_gguf.serve.decisions import _of, _unprocessable
 from alora_gguf.serve.decisions.body import Decide
@@ -112,6 +114,24 @@ def test_a_chat_is_found_in_the_cache(server):
     assert other["input_tokens_details"]["cached_tokens"] == 0
     as_state = systemone(server, state=said)["usage"]
     assert as_state["input_tokens_details"]["cached_tokens"] >= chat.usage.prompt_tokens
+
+
+def test_warnings_of_an_adapter_are_said(server):
+    path = server.files["more"] / "nothing.gguf"
+    shutil.copy(server.files["first"], path)
+    data, file = bytearray(path.read_bytes()), AdapterFile(path)
+    for pair in file.pairs:
+        begin = file.file.data_start + pair.b.info.offset
+        data[begin : begin + pair.b.n_bytes] = bytes(pair.b.n_bytes)
+    path.write_bytes(data)
+    server.call("POST", "/v1/load_lora_adapter", {"lora_name": "nothing", "lora_path": str(path)})
+    try:
+        for answer in (decisions(server, model="nothing"), systemone(server, model="nothing")):
+            [warning] = answer["warnings"]
+            assert warning.startswith("adapter 'nothing': expected weights that change something")
+    finally:
+        server.call("POST", "/v1/unload_lora_adapter", {"lora_name": "nothing"})
+    assert "warnings" not in decisions(server) and "warnings" not in systemone(server)
 
 
 def test_both_ask_alike(server):

@@ -47,7 +47,7 @@ async def systemone(service: Service, request: Request) -> Response:
         "output_tokens": usage.completion_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
-    return JSONResponse({"model": name, "answers": answers, "usage": counts})
+    return JSONResponse({"model": name, "answers": answers, "usage": counts, **_warnings(decided)})
 
 
 async def decisions(service: Service, request: Request) -> Response:
@@ -73,7 +73,7 @@ async def decisions(service: Service, request: Request) -> Response:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             },
-            **({"warnings": [dropped_line(n_dropped)]} if n_dropped else {}),
+            **_warnings(decided, [dropped_line(n_dropped)] if n_dropped else ()),
         }
     )
 
@@ -135,6 +135,11 @@ def _answer(one: Decision, ask: Ask) -> dict[str, Any]:
     labels = [level.label for level in ask.levels or ()]
     shares = [{"value": level, "label": labels[level], "probability": p} for level, p in one.probabilities.items()]
     return {"type": "score", "name": ask.name, "score": one.score, "confidence": one.confidence, "probabilities": shares}
+
+
+def _warnings(decided: Decisions, more: Sequence[str] = ()) -> dict[str, list[str]]:
+    warnings = list(dict.fromkeys([*(warning for one in decided.values() for warning in one.warnings), *more]))
+    return {"warnings": warnings} if warnings else {}
 
 
 def _of(where: str, error: Exception) -> Exception:
