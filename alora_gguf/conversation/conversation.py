@@ -497,6 +497,7 @@ class Conversation(Held):
                 seed=seed,
                 t_start=t_start,
                 chat_template_kwargs=chat_template_kwargs,
+                is_cancelled=lambda: call.cancelled,
             )
             unread = self.unread(chat_template_kwargs)
             panel = of(messages=without_oldest(self.messages, self.n_dropped), warnings=unread)

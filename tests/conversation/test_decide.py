@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 from tiny import llama, random_adapter
 
 from alora_gguf import Choice, ContextFullError, Model, Predicate, PromptError, Score, UnknownAdapterError
+from alora_gguf.prompt.decisions.prompts import DecisionPrompts
 from alora_gguf.prompt.decisions.question import letters, orders, question_in, question_of
 
 MESSAGES = [{"role": "user", "content": "I was charged twice, give me my money back."}, {"role": "assistant", "content": "I am sorry."}]
@@ -301,6 +302,27 @@ def test_a_cancelled_call_has_those_that_were_decided(model, monkeypatch):
     stream.cancel()
     go.set()
     assert {name: one.probabilities for name, one in stream.result.items()} == {"team": known["team"].probabilities}
+
+
+def test_a_cancelled_call_makes_no_more_prompts(chat, monkeypatch):
+    """Many questions in many orders take long before the first is asked."""
+    made, streams, begun = [], [], threading.Event()
+    prompt = DecisionPrompts.prompt
+
+    def counted(*args, **options):
+        made.append(begun.wait(60))
+        if len(made) == 3:
+            streams[0].cancel()
+        return prompt(*args, **options)
+
+    async def ask():
+        streams.append(chat.decide({f"q{i}": Predicate(f"Is it {i}?") for i in range(9)}, n_orders=2, stream=True))
+        begun.set()
+        return await streams[0]
+
+    monkeypatch.setattr(DecisionPrompts, "prompt", counted)
+    assert asyncio.run(ask()) == {}
+    assert len(made) == 3
 
 
 def test_by_a_stream_and_in_asyncio(chat):
