@@ -443,7 +443,10 @@ def test_questions_in_json():
     assert question_of({"type": "noul", "instructions": "x", "criteria": {"true": "y"}}, "q") == Predicate("x", "y")
     assert question_of({"type": "choice", "instructions": "x", "criteria": {"a": None}}, "q") == Choice("x", {"a": None})
     assert question_of({"type": "score", "instructions": None, "criteria": ["a", "b"]}, "q") == Score(None, ["a", "b"])
+    assert question_of({"type": "choice", "criteria": ["a", "b"], "labels": None}, "q") == Choice("Which is it?", ["a", "b"])
+    assert question_of({"type": "predicate", "criteria": {"true": "y"}}, "q") == Predicate("Is it so?", "y")
     for wrong, said in (
+        ({"type": "noul", "criteria": {"true": None}}, r"^q\.instructions: expected"),
         ({"type": "box"}, r"^q\.type: expected"),
         ({"type": ["noul"]}, r"^q\.type: expected"),
         ({"type": "noul", "instructions": "x", "adapter": ["a"]}, r"^q\.adapter: expected"),

@@ -237,6 +237,7 @@ def question_of(given: Any, where: str) -> Question:
     """From JSON: System One's form, and this package's words for it. Raises PromptError."""
     if not isinstance(given, Mapping):
         raise PromptError(f"{where}: expected a question, which is an object with a type, got {given!r:.80}")
+    given = _with_instructions(given)
     kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
@@ -255,6 +256,16 @@ def question_of(given: Any, where: str) -> Question:
         said = str(e)
         own, _, rest = said.partition(":")
         raise PromptError(f"{where}.criteria:{rest}" if own in ("options", "levels") else f"{where}.{said}") from e
+
+
+def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
+    """A question's criteria may say all of it, where there are some."""
+    given = {name: value for name, value in question.items() if value is not None}
+    kind, criteria = given.get("type"), given.get("criteria")
+    says = any(value is not None for value in criteria.values()) if isinstance(criteria, Mapping) else bool(criteria)
+    if "instructions" in given or not (kind == "choice" or kind in ("noul", "predicate") and says):
+        return given
+    return {**given, "instructions": "Which is it?" if kind == "choice" else "Is it so?"}
 
 
 def questions_of(given: Any, where: str) -> dict[str, Question | str]:

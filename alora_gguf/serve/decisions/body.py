@@ -62,7 +62,7 @@ class SystemOne(Decides):
     @property
     def asked(self) -> dict[str, Question]:
         """Raises PromptError, which begins with a question's `where`."""
-        made = {name: question_of(_with_instructions(question), where(name)) for name, question in self.questions.items()}
+        made = {name: question_of(question, where(name)) for name, question in self.questions.items()}
         for name, question in made.items():
             values = [value for value, _ in question.pairs] if isinstance(question, Choice) else []
             if len({value if isinstance(value, str) else json.dumps(value) for value in values}) < len(values):
@@ -260,13 +260,3 @@ class Decide(Decides):
 
 def _is_message(one: Any) -> bool:
     return isinstance(one, dict) and set(one) == {"role", "content"} and one["role"] in _ROLES and isinstance(one["content"], str)
-
-
-def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
-    """System One lets a question's criteria say all of it, where there are some."""
-    given = {name: value for name, value in question.items() if value is not None or name == "type"}
-    criteria = given.get("criteria")
-    says = any(value is not None for value in criteria.values()) if isinstance(criteria, Mapping) else bool(criteria)
-    if "instructions" in given or given.get("type") == "score" or given.get("type") == "noul" and not says:
-        return given
-    return {**given, "instructions": "Which is it?" if given.get("type") == "choice" else "Is it so?"}
