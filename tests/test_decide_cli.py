@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from alora_gguf.reply import Decision, Usage
+from alora_gguf.terminal.summary import decided
+
 QUESTIONS = {
     "refund": {"type": "noul", "instructions": "The customer wants the money back."},
     "team": {"type": "choice", "instructions": "Who should take it?", "criteria": {"billing": "Payments.", "technical": None}},
@@ -16,8 +19,8 @@ QUESTIONS = {
 @pytest.fixture
 def files(tmp_path):
     def files(state="I was charged twice.", questions=QUESTIONS, name="state.txt"):
-        (tmp_path / name).write_text(state)
-        (tmp_path / "questions.json").write_text(questions if isinstance(questions, str) else json.dumps(questions))
+        (tmp_path / name).write_text(state, encoding="utf-8")
+        (tmp_path / "questions.json").write_text(questions if isinstance(questions, str) else json.dumps(questions), encoding="utf-8")
         return "decide", "--state", tmp_path / name, "--questions", tmp_path / "questions.json", "--threads", 1
 
     return files
@@ -29,6 +32,11 @@ def test_a_line_for_each(alora, files):
     assert [line.partition(":")[0] for line in out.splitlines()] == list(QUESTIONS)
 
 
+def test_options_are_written_as_in_json():
+    decision = Decision("choice", {True: 0.25, "maybe": 0.625, None: 0.125}, Usage(0, 0, 0, 0, 0))
+    assert decided(decision) == "maybe 0.62, true 0.25, null 0.12"
+
+
 def test_json_of_messages(alora, files):
     messages = [{"role": "user", "content": "I was charged twice."}, {"role": "assistant", "content": "I am sorry."}]
     code, out, _ = alora(*files(json.dumps(messages), name="state.json"), "--json", "--orders", 2)
@@ -38,6 +46,27 @@ def test_json_of_messages(alora, files):
     for one in found["decisions"].values():
         assert sum(share["probability"] for share in one["probabilities"]) == pytest.approx(1)
     assert found["usage"]["completion_tokens"] == 0
+
+
+def test_standard_input_and_a_byte_order_mark(alora, files, monkeypatch):
+    """The same state is the same state, wherever it comes from."""
+
+    def probabilities(*argv):
+        code, out, err = alora(*argv, "--json")
+        assert code == 0, err
+        return [one["probabilities"] for one in json.loads(out)["decisions"].values()]
+
+    def piped(text):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        return probabilities(*files()[:2], "-", *files()[3:])
+
+    text = probabilities(*files())
+    assert probabilities(*files("\ufeffI was charged twice.", "\ufeff" + json.dumps(QUESTIONS))) == text
+    assert piped("I was charged twice.") == piped("\ufeffI was charged twice.") == text
+    messages = '[{"role": "user", "content": "I was charged twice."}, {"role": "assistant", "content": "I am sorry."}]'
+    assert piped(messages) == probabilities(*files(messages, name="state.JSON")) != probabilities(*files(messages))
+    monkeypatch.setattr("sys.stdin", None)  # of a process that has none
+    assert alora(*files()[:2], "-", *files()[3:])[2].startswith("alora: error: -: state: expected text")
 
 
 @pytest.mark.parametrize(
@@ -62,12 +91,13 @@ def test_errors_are_one_line(alora, files, given, said):
 
 
 def test_in_the_chat(alora, monkeypatch, capfd):
-    monkeypatch.setattr("sys.stdin", io.StringIO("/decide The sky is blue.\n/decide Which? this | that\n/decide\n"))
-    code, out, err = alora("chat", "--threads", 1)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"/decide The sky is blue.\n/decide Which? this | that\n/decide\n/decide {'very ' * 900}\n"))
+    code, out, err = alora("chat", "--threads", 1, "--ctx", 512)
     lines = out.splitlines()
     assert any(line.startswith(("yes, 0.", "no, 0.", "yes, 1.", "no, 1.")) for line in lines), out
     assert any(line.startswith(("this 0.", "that 0.", "this 1.", "that 1.")) for line in lines), out
     assert "/decide: expected a statement" in out + err
+    assert "context: expected at most 512 tokens" in (out + err).splitlines()[-1]  # and nothing of what it took
 
 
 def test_the_blocks_of_the_page_run(repo, capfd):

@@ -22,7 +22,12 @@ def add_parser(commands) -> None:
             "of yours, {type: predicate, choice or score, instructions, criteria} as in /v1/systemone, or an intrinsic's name."
         ),
     )
-    parser.add_argument("--state", metavar="FILE", required=True, help="what they are about: text, or JSON, which may be messages; -: standard input")
+    parser.add_argument(
+        "--state",
+        metavar="FILE",
+        required=True,
+        help="what they are about: text, or JSON, which may be messages, in a file that ends in .json; -: standard input, either",
+    )
     parser.add_argument("--questions", metavar="FILE", type=Path, required=True, help="JSON")
     parser.add_argument("--model", help=f"base model: {hub.MODEL} (default: the embedded SmolLM2-135M-Instruct)")
     hub.add_option(parser)
@@ -72,13 +77,20 @@ def as_json(one: Any) -> dict[str, Any]:
 
 
 def _state(given: str) -> Any:
-    text = sys.stdin.read() if given == "-" else _read(Path(given))
-    return _parsed(text, given) if given.endswith(".json") else text
+    if given != "-":
+        text = _read(Path(given))
+        return _parsed(text, given) if given.lower().endswith(".json") else text
+    text = "" if sys.stdin is None else sys.stdin.read().removeprefix("\ufeff")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict | list) else text
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
         raise PromptError(f"{path}: expected UTF-8 text, got: {e.reason}; convert it") from e
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any, Literal, overload
@@ -191,8 +191,8 @@ class Conversation(Held):
             raise PromptError(f"watch_every: expected a number of tokens from 1 on, got {watch_every!r}")
         wanted = self.tools if tools is None else tools_of(tools)
         choice = choice_of(tool_choice, wanted, parallel_tool_calls)
-        if isinstance(watch, str):
-            raise PromptError(f"watch: expected a list of adapters' names, got {watch!r}")
+        if isinstance(watch, str) or not isinstance(watch, Iterable):
+            raise PromptError(f"watch: expected a list of adapters' names, or questions by names, got {watch!r:.80}")
         deciding = posed(watch, None, self.engine) if isinstance(watch, Mapping) and watch else {}
         invoking = {} if deciding else {name: self.engine.adapters.intrinsic(name) for name in watch}
         asked = Asked(content, params, wanted, choice, deciding, invoking, watch_every, chat_template_kwargs, t_start)
@@ -366,8 +366,8 @@ class Conversation(Held):
         """
         t_start = time.perf_counter()
         self.check_open()
-        if isinstance(names, str):
-            raise PromptError(f"names: expected a list of adapters' names, got {names!r}; use invoke() for one")
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise PromptError(f"names: expected a list of adapters' names, got {names!r:.80}; use invoke() for one")
         adapters = [self.engine.adapters.intrinsic(name) for name in dict.fromkeys(names)]
         call: Call[tuple[str, Chunk]] = Call()
 
@@ -497,10 +497,12 @@ class Conversation(Held):
                 seed=seed,
                 t_start=t_start,
                 chat_template_kwargs=chat_template_kwargs,
+                is_cancelled=lambda: call.cancelled,
             )
-            panel = of(messages=without_oldest(self.messages, self.n_dropped))
+            unread = self.unread(chat_template_kwargs)
+            panel = of(messages=without_oldest(self.messages, self.n_dropped), warnings=unread)
             if panel.is_too_long and (seen := self.fewer(chat_template_kwargs)):
-                panel = of(messages=seen[0], warnings=seen[1])
+                panel = of(messages=seen[0], warnings=[*unread, *seen[1]])
             call.follow(panel.result, panel)
             panel.start()
 

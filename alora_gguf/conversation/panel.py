@@ -18,7 +18,7 @@ from ..engine.scoring import Scoring
 from ..errors import AloraError, ClosedError, ContextFullError, PromptError, copied
 from ..prompt.builder import Setting
 from ..prompt.decisions.enum_output import EnumOutput, enum_output
-from ..prompt.decisions.prompts import DecisionPrompts, begins_another
+from ..prompt.decisions.prompts import DecisionPrompts, begins_another, told_apart
 from ..prompt.decisions.question import Asked, Choice, Predicate, Question, Score, decision, orders, shares
 from ..prompt.io_yaml import sampling_of
 from ..prompt.messages import Message
@@ -48,7 +48,7 @@ def posed(questions: Mapping[str, Question | str], adapter: str | None, engine: 
         if isinstance(question, str):
             made[name] = Posed(None, _named(name, engine.adapters.intrinsic, question))
         elif isinstance(question, Predicate | Choice | Score):
-            made[name] = Posed(question, _named(name, engine.adapters.__getitem__, question.adapter) if question.adapter else by_all)
+            made[name] = Posed(question, _named(name, engine.adapters.__getitem__, question.adapter) if question.adapter is not None else by_all)
         else:
             raise PromptError(f"questions[{name!r}]: expected a Predicate, Choice or Score, or an intrinsic's name, got {question!r:.80}")
     return made
@@ -110,6 +110,7 @@ class Panel:
     """Made of the questions; then start(). One that fails leaves the others theirs.
 
     on_decision(name, decision) is called as each is decided, and on_end() after the last, on the loop's thread, or on that of start()
+    is_cancelled() says whether the rest need not be made: many questions in many orders take long
 
     Raises PromptError if the conversation cannot be asked at all.
     """
@@ -126,6 +127,7 @@ class Panel:
         background: bool = False,
         t_start: float | None = None,
         warnings: Sequence[str] = (),
+        is_cancelled: Callable[[], bool] = lambda: False,
     ):
         self._where, self._engine = where, where.engine
         self._prompts = DecisionPrompts(where.engine.prompts, where.messages, where.setting, known=where.known)
@@ -134,6 +136,7 @@ class Panel:
         self._items: dict[str, _Item] = {}
         self._decided: dict[str, Decision] = {}
         self._lock = threading.Lock()
+        self._is_cancelled = is_cancelled
         self.cancelled = False
         for name, one in questions.items():
             item = self._items[name] = _Item(one, warnings=[*warnings])
@@ -199,6 +202,8 @@ class Panel:
 
     def _make(self, item: _Item, n_orders: int, seed: int) -> None:
         question, adapter = item.posed
+        if self._is_cancelled():
+            return
         if question is None:
             assert adapter is not None
             return self._make_intrinsic(item, adapter)
@@ -206,6 +211,8 @@ class Panel:
         if trained is not None and isinstance(question, Choice) and question.labels is None:
             question = replace(question, labels="values")
         for order in orders(question, n_orders, seed):
+            if self._is_cancelled():
+                return item.ways.clear()  # some of its orders would be another answer
             asked = question.asked(order, self._prompts.is_label)
             if adapter is None:
                 prompt = self._prompts.prompt(asked.text, asked.labels)
@@ -241,6 +248,7 @@ class Panel:
             labels = [vocab.tokenize_more(before + text, special=False) for text in texts]
             if not begins_another(labels):
                 break
+        labels = told_apart(labels, vocab)
         n = 0
         while all(n < len(label) - 1 and label[n] == labels[0][n] for label in labels):
             n += 1

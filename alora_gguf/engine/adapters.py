@@ -29,10 +29,10 @@ class Registry(Mapping[str, Adapter]):
     def __getitem__(self, name: str) -> Adapter:
         try:
             return self._by_name[name]
-        except KeyError:
+        except (KeyError, TypeError):  # nothing that could be a name is one either
             names = sorted(self._by_name)
             some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
-            raise UnknownAdapterError(f"adapter {name!r}: expected one that is loaded ({some}); load it first") from None
+            raise UnknownAdapterError(f"adapter {name!r:.80}: expected one that is loaded ({some}); load it first") from None
 
     def intrinsic(self, name: str) -> Adapter:
         """The adapter of this name, if a conversation can invoke it. Raises UnknownAdapterError or NoInvocationError."""

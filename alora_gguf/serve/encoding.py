@@ -30,6 +30,8 @@ def _decompressed(body: bytes, name: str, n_most: int) -> bytes:
         raise Problem(413, f"body: expected at most {n_most} bytes, got more behind {name}; send less")
     if not one.eof:
         raise Problem(400, f"body: expected all of what is {name}, got a part of it")
+    if one.unused_data:
+        raise Problem(400, f"body: expected one piece of {name}, got more behind it; send it in one")
     return made
 
 

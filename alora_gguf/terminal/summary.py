@@ -57,4 +57,5 @@ def decided(decision: Decision) -> str:
         return f"{decision.score:.2f} of 0 to {len(decision.probabilities) - 1}"
     ordered = sorted(decision.probabilities.items(), key=lambda pair: -pair[1])
     more = f", and {len(ordered) - _MOST} more" if len(ordered) > _MOST else ""
-    return ", ".join(f"{printable(str(value))} {p:.2f}" for value, p in ordered[:_MOST]) + more
+    said = [value if isinstance(value, str) else json.dumps(value) for value, _ in ordered[:_MOST]]
+    return ", ".join(f"{printable(value)} {p:.2f}" for value, (_, p) in zip(said, ordered)) + more

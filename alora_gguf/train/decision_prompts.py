@@ -39,11 +39,11 @@ class Questions(Sequence[RightOf]):
         Raises TrainError, with the row, if the runtime would refuse it.
         """
         line, one = self._asked[i]
-        question = replace(one.question, labels="values") if isinstance(one.question, Choice) else one.question
-        order = list(range(question.n_options))
+        order = list(range(one.question.n_options))
         if rng is not None:
-            order = rng.sample(order, len(order)) if isinstance(question, Choice) else rng.choice((order, order[::-1]))
+            order = rng.sample(order, len(order)) if isinstance(one.question, Choice) else rng.choice((order, order[::-1]))
         try:
+            question = replace(one.question, labels="values") if isinstance(one.question, Choice) else one.question
             prompts = self._prompts(line)
             asked = question.asked(order, prompts.is_label)
             prompt = prompts.prompt(asked.text, asked.labels, self._invocation, is_before=True)

@@ -1,5 +1,6 @@
 """Rows of decisions: a state or a conversation, questions about it, and what is right of each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,6 @@ def _shares(where: str, values: Sequence[Any], right: Mapping[str, Any]) -> tupl
     """Of each value, by what JSON calls it."""
     names = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     given = [right.get(name, 0) for name in names]
-    if set(right) - set(names) or not all(isinstance(share, int | float) and share >= 0 for share in given) or not sum(given) > 0:
+    if set(right) - set(names) or not all(isinstance(share, int | float) and share >= 0 for share in given) or not 0 < sum(given) < math.inf:
         refuse(where, "right", f"shares of {', '.join(names)}", right)
     return tuple(share / sum(given) for share in given)

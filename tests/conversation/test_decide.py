@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 from tiny import llama, random_adapter
 
 from alora_gguf import Choice, ContextFullError, Model, Predicate, PromptError, Score, UnknownAdapterError
-from alora_gguf.prompt.decisions.question import letters, orders, question_of
+from alora_gguf.prompt.decisions.prompts import DecisionPrompts
+from alora_gguf.prompt.decisions.question import letters, orders, question_in, question_of
 
 MESSAGES = [{"role": "user", "content": "I was charged twice, give me my money back."}, {"role": "assistant", "content": "I am sorry."}]
 QUESTIONS = {
@@ -51,6 +52,15 @@ FINDS_FIRST = json.dumps(
     }
 )
 
+RATES = {
+    name: json.dumps({**json.loads(IO), "response_format": json.dumps(schema), "transformations": []})
+    for name, schema in {
+        "rater": {"type": "object", "properties": {"rating": {"type": "integer", "enum": [1, 2, 10]}}},
+        "liner": {"type": "object", "properties": {"rating": {"enum": [1, 2, 10]}, "why": {"type": "string"}}},
+        "number": {"type": "integer", "enum": [1, 2, 10]},
+    }.items()
+}
+
 
 @pytest.fixture(scope="module")
 def model(base_q4, tmp_path_factory):
@@ -63,6 +73,8 @@ def model(base_q4, tmp_path_factory):
         model.load_adapter(random_adapter(base, folder / "lora.gguf", [], 2))
         model.load_adapter(random_adapter(base, folder / "judge.gguf", judge, 3, io_yaml=IO))
         model.load_adapter(random_adapter(base, folder / "finder.gguf", judge, 4, io_yaml=FINDS_FIRST))
+        for name, io_yaml in RATES.items():
+            model.load_adapter(random_adapter(base, folder / f"{name}.gguf", judge, 5, io_yaml=io_yaml))
         yield model
 
 
@@ -194,6 +206,16 @@ def test_an_intrinsic_by_its_name(model, chat):
     assert found.likelihood == found.probability == pytest.approx(expected[0] + expected[2] / 2, abs=1e-5)
 
 
+@pytest.mark.parametrize(("name", "before", "behind"), [("rater", '{"rating": ', "}"), ("liner", '{"rating": ', ","), ("number", "", None)])
+def test_numbers_of_which_one_begins_another_have_an_end(model, chat, name, before, behind):
+    found = chat.decide({"r": name})["r"]
+    prompt = model.tokenize(model.render([*MESSAGES, {"role": "user", "content": "<judge> I am sorry."}], add_generation_prompt=True))
+    labels = [model.tokenize(f"{before}{value}{behind or ''}") for value in (1, 2, 10)]
+    labels = [[*label, model.vocab.ends[0]] for label in labels] if behind is None else labels
+    expected = shares([logprobs_of(model, prompt, label, name) for label in labels])
+    np.testing.assert_allclose([found.probabilities[value] for value in (1, 2, 10)], expected, atol=1e-5)
+
+
 def test_an_intrinsic_that_says_something_first(model, chat):
     found = chat.decide({"f": "finder", "refund": QUESTIONS["refund"]})
     said = chat.invoke("finder").text
@@ -241,6 +263,14 @@ def test_one_that_fails_leaves_the_others_theirs(model, chat):
     assert [one.error is None for one in found.values()] == [False, True, True, True]
 
 
+def test_warnings_are_those_of_other_calls(chat):
+    said = chat.ask("Hm?", chat_template_kwargs={"mood": "sad"}, max_tokens=1).warnings
+    found = chat.decide(QUESTIONS, chat_template_kwargs={"mood": "sad"})
+    assert said[0].startswith("chat_template_kwargs: expected variables")
+    assert [one.warnings for one in found.values()] == [said] * 3
+    assert [one.warnings for one in chat.decide(QUESTIONS).values()] == [[]] * 3
+
+
 def test_what_concerns_the_call_as_a_whole_is_raised(model, chat):
     for questions, options, error in (
         ({}, {}, PromptError),
@@ -248,10 +278,15 @@ def test_what_concerns_the_call_as_a_whole_is_raised(model, chat):
         ({"q": "nobody"}, {}, UnknownAdapterError),
         (QUESTIONS, {"adapter": "nobody"}, UnknownAdapterError),
         (QUESTIONS, {"n_orders": 0}, PromptError),
+        ({"q": Predicate("x", adapter="")}, {}, UnknownAdapterError),
+        (QUESTIONS, {"adapter": ["activated"]}, UnknownAdapterError),
     ):
         with pytest.raises(error):
             chat.decide(questions, **options)
-    for state in ("", [], 3, {"a": object()}):
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for state in ("", [], 3, {"a": object()}, deep):
         with pytest.raises(PromptError, match="state"):
             model.decide(state, QUESTIONS)
 
@@ -267,6 +302,27 @@ def test_a_cancelled_call_has_those_that_were_decided(model, monkeypatch):
     stream.cancel()
     go.set()
     assert {name: one.probabilities for name, one in stream.result.items()} == {"team": known["team"].probabilities}
+
+
+def test_a_cancelled_call_makes_no_more_prompts(chat, monkeypatch):
+    """Many questions in many orders take long before the first is asked."""
+    made, streams, begun = [], [], threading.Event()
+    prompt = DecisionPrompts.prompt
+
+    def counted(*args, **options):
+        made.append(begun.wait(60))
+        if len(made) == 3:
+            streams[0].cancel()
+        return prompt(*args, **options)
+
+    async def ask():
+        streams.append(chat.decide({f"q{i}": Predicate(f"Is it {i}?") for i in range(9)}, n_orders=2, stream=True))
+        begun.set()
+        return await streams[0]
+
+    monkeypatch.setattr(DecisionPrompts, "prompt", counted)
+    assert asyncio.run(ask()) == {}
+    assert len(made) == 3
 
 
 def test_by_a_stream_and_in_asyncio(chat):
@@ -299,6 +355,22 @@ def test_questions_watch_an_answer(model, chat):
         if n_chars == last:  # earlier ones saw the answer's own tokens, which its text alone may have others for
             assert verdict.decision.probability == pytest.approx(expected, abs=0.02)
     assert (last, reply.finish_reason) == (len(reply.text), "length")
+
+
+@pytest.mark.parametrize(
+    ("watch", "error"),
+    [
+        (3, PromptError),
+        ("judge", PromptError),
+        ([Predicate(["It is odd."])], UnknownAdapterError),
+        ({"odd": 3}, PromptError),
+        ({"odd": "nobody"}, UnknownAdapterError),
+    ],
+)
+def test_what_cannot_watch_is_refused_before_anything_is_said(chat, watch, error):
+    with pytest.raises(error, match="expected"):
+        chat.ask("Say it.", watch=watch)
+    assert chat.messages == MESSAGES
 
 
 def test_a_threshold_ends_the_answer(chat):
@@ -335,6 +407,11 @@ def test_questions_that_are_none_are_refused(make, said):
         make()
 
 
+def test_an_option_that_is_there_twice_is_named():
+    with pytest.raises(PromptError, match="^options: expected each once, got 'b' twice"):
+        Choice("x", ["a", "b", "c", "b"])
+
+
 def test_true_and_the_word_are_two_options(chat):
     found = chat.decide({"q": Choice("Which?", [True, "true", False])})["q"]
     assert list(found.probabilities) == [True, "true", False]
@@ -354,6 +431,10 @@ def test_orders_turn_the_options_round():
     assert made[0] == [0, 1, 2, 3]
     assert all(sorted(order[place] for order in made) == [0, 1, 2, 3] for place in range(4))
     assert orders(question, 9, 1) == orders(question, 9, 1) != orders(question, 9, 2)
+    for n in (8, 12, 24, 64):
+        made = orders(question, n, 1)
+        assert len({tuple(order) for order in made}) == min(n, 24)
+        assert all([order[place] for order in made].count(option) == len(made) // 4 for place in range(4) for option in range(4))
     assert orders(Predicate("x"), 5, 0) == [[0, 1], [1, 0]]
     assert orders(Score("x", ["a"]), 5, 0) == [[0]]
 
@@ -362,7 +443,10 @@ def test_questions_in_json():
     assert question_of({"type": "noul", "instructions": "x", "criteria": {"true": "y"}}, "q") == Predicate("x", "y")
     assert question_of({"type": "choice", "instructions": "x", "criteria": {"a": None}}, "q") == Choice("x", {"a": None})
     assert question_of({"type": "score", "instructions": None, "criteria": ["a", "b"]}, "q") == Score(None, ["a", "b"])
+    assert question_of({"type": "choice", "criteria": ["a", "b"], "labels": None}, "q") == Choice("Which is it?", ["a", "b"])
+    assert question_of({"type": "predicate", "criteria": {"true": "y"}}, "q") == Predicate("Is it so?", "y")
     for wrong, said in (
+        ({"type": "noul", "criteria": {"true": None}}, r"^q\.instructions: expected"),
         ({"type": "box"}, r"^q\.type: expected"),
         ({"type": ["noul"]}, r"^q\.type: expected"),
         ({"type": "noul", "instructions": "x", "adapter": ["a"]}, r"^q\.adapter: expected"),
@@ -372,3 +456,14 @@ def test_questions_in_json():
     ):
         with pytest.raises(PromptError, match=said):
             question_of(wrong, "q")
+
+
+def test_questions_in_a_line():
+    assert question_in("It rains?") == Predicate("It rains?")
+    for line, asks, options in (
+        ("Who takes it? billing | sales", "Who takes it?", ["billing", "sales"]),
+        ("Who said this|that? Ann | Bo", "Who said this|that?", ["Ann", "Bo"]),
+        ("Who? why? | when?", "Who?", ["why?", "when?"]),
+        ("this | that?", "Which is it?", ["this", "that?"]),
+    ):
+        assert question_in(line) == Choice(asks, options)

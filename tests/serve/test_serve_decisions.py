@@ -1,8 +1,16 @@
 """/v1/systemone and /v1/decisions, in their own forms and by their own clients."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
+
+from alora_gguf.convert import AdapterFile
+from alora_gguf.errors import PromptError
+from alora_gguf.serve.decisions import _of, _unprocessable
+from alora_gguf.serve.decisions.body import Decide
+from alora_gguf.serve.responses.body import Responses
 
 STATE = "I was charged twice for my order. Give me my money back."
 MESSAGES = [{"role": "system", "content": "You are a clerk."}, {"role": "user", "content": STATE}, {"role": "assistant", "content": "I am sorry."}]
@@ -66,6 +74,7 @@ def test_systemone_answers_in_its_form(server):
         ({"images": ["AAAA"]}, ["body", "images"]),
         ({"temperature": 1}, ["body", "temperature"]),
         ({"questions": {"q": {"type": "noul", "criteria": {"true": None}}}}, ["body", "questions", "q", "instructions"]),
+        ({"questions": {"q": {"type": "choice", "instructions": "x", "criteria": [True, "true"]}}}, ["body", "questions", "q", "criteria"]),
         ({"questions": {"a.b: c": {"type": "score", "criteria": "calm"}, "a": NOUL}}, ["body", "questions", "a.b: c", "criteria"]),
     ],
     ids=lambda value: json.dumps(value)[:40],
@@ -107,6 +116,32 @@ def test_a_chat_is_found_in_the_cache(server):
     assert as_state["input_tokens_details"]["cached_tokens"] >= chat.usage.prompt_tokens
 
 
+def test_warnings_of_an_adapter_are_said(server):
+    path = server.files["more"] / "nothing.gguf"
+    shutil.copy(server.files["first"], path)
+    data, file = bytearray(path.read_bytes()), AdapterFile(path)
+    for pair in file.pairs:
+        begin = file.file.data_start + pair.b.info.offset
+        data[begin : begin + pair.b.n_bytes] = bytes(pair.b.n_bytes)
+    path.write_bytes(data)
+    server.call("POST", "/v1/load_lora_adapter", {"lora_name": "nothing", "lora_path": str(path)})
+    try:
+        for answer in (decisions(server, model="nothing"), systemone(server, model="nothing")):
+            [warning] = answer["warnings"]
+            assert warning.startswith("adapter 'nothing': expected weights that change something")
+    finally:
+        server.call("POST", "/v1/unload_lora_adapter", {"lora_name": "nothing"})
+    assert "warnings" not in decisions(server) and "warnings" not in systemone(server)
+
+
+def test_both_ask_alike(server):
+    messages = [{"role": "developer", "content": "You are a clerk."}, {"role": "user", "content": STATE}]
+    for state in (STATE, messages):
+        noul = systemone(server, state=state, questions={"q": {"type": "noul", "instructions": "Is it?"}})["answers"]["q"]["noul"]
+        [predicate] = decisions(server, input=state, questions=[{"type": "predicate", "instructions": "Is it?"}])["answers"]
+        assert predicate["probability"] == noul
+
+
 def test_documents_are_those_of_the_chat(server):
     documents = [{"title": "A log", "text": "The ship left at nine. " * 20}]
     messages = [{"role": "user", "content": "When?"}]
@@ -144,6 +179,10 @@ def test_calls_of_tools_are_read(server):
         ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role: "),
         ({"questions": [QUESTIONS[0], {"type": "predicate", "instructions": " "}]}, "questions[1].instructions: expected"),
         ({"questions": [{"type": "choice", "instructions": "x", "choices": [{"value": 3}, {"value": "a"}]}]}, "value: expected a text or a boolean"),
+        ({"questions": [{"type": "choice", "instructions": "x", "choices": [{"value": "a"}, {"value": ""}]}]}, "questions[0].choices: expected"),
+        ({"questions": [{**QUESTIONS[0], "instructions": [{"type": "input_text"}]}]}, "questions.0.instructions.0: expected a part of type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 3}]}]}, "input.0.content.0.text: Input should be a valid string"),
+        ({"input": [{"role": "user", "content": "x", "output": "y"}]}, "input.0: expected role and content in a message, got output too"),
         ({"lora": [{"id": "first", "scale": 0.5}]}, "scale"),
     ],
     ids=lambda value: json.dumps(value)[:40],
@@ -157,7 +196,42 @@ def test_a_question_that_does_not_fit_is_a_refusal_alone(server):
     answers = decisions(server, questions=[long, *QUESTIONS])["answers"]
     assert answers[0] == {"type": "refusal", "name": "long"}
     assert [answer["type"] for answer in answers[1:]] == ["predicate", "choice", "score"]
-    assert decisions(server, 400, questions=[long])["error"]["code"] == "context_length_exceeded"
+    error = decisions(server, 400, questions=[long])["error"]
+    assert error["code"] == "context_length_exceeded" and error["message"].startswith("questions[0]: context: expected")
+    error = systemone(server, 400, questions={"a": NOUL, "long": {"type": "noul", "instructions": "word " * 3000}})["error"]
+    assert error["code"] == "context_length_exceeded" and error["message"].startswith("questions.long: context: expected")
+
+
+def test_what_is_wrong_with_a_question_when_it_is_asked_says_where():
+    """As options that are the same as texts, which an adapter for decisions answers by these."""
+    answer = _unprocessable(_of("questions.a: b", PromptError("labels: expected others")), ["a", "a: b"])
+    assert answer.status_code == 422
+    [detail] = json.loads(answer.body)["detail"]
+    assert (detail["loc"], detail["msg"]) == (["body", "questions", "a: b"], "questions.a: b: labels: expected others")
+
+
+def test_text_and_calls_that_follow_each_other_are_one_message():
+    """As in a chat that the server answered, so that it is found in the cache."""
+    item = lambda type, **more: {"type": type, "call_id": more.pop("id"), **more}
+    said = [
+        {"role": "user", "content": [{"type": "input_text", "text": "Pay "}, {"type": "input_text", "text": "both."}]},
+        {"role": "assistant", "content": "I will."},
+        item("function_call", id="a", name="pay", arguments="{}"),
+        item("function_call", id="b", name="pay", arguments="{}"),
+        item("function_call_output", id="a", output="paid"),
+        item("function_call", id="c", name="ask", arguments="{}"),
+    ]
+    features = SimpleNamespace(several_calls=True, tool_results=True, calls_with_text=True)
+    body = {"model": "tiny", "input": said}
+    messages = Decide.model_validate({**body, "questions": QUESTIONS}).messages(features)
+    of_chat = [message.plain for message in Responses.model_validate(body).as_chat().messages]
+    assert [{name: value for name, value in m.items() if name != "name" and value is not None} for m in messages] == [
+        {name: value for name, value in m.items() if value is not None} for m in of_chat
+    ]
+    assert [len(message.get("tool_calls", ())) for message in messages] == [0, 2, 0, 1]
+    features.calls_with_text = False  # the template would write one of the two
+    messages = Decide.model_validate({**body, "questions": QUESTIONS}).messages(features)
+    assert [len(message.get("tool_calls", ())) for message in messages] == [0, 0, 2, 0, 1]
 
 
 def test_an_adapter_answers(server):

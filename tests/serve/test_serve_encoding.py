@@ -39,8 +39,15 @@ def test_zstd_where_there_is_it(monkeypatch):
 
 @pytest.mark.parametrize(
     "sent, name, status",
-    [(gzip.compress(BODY), "br", 415), (BODY, "gzip", 400), (gzip.compress(BODY)[:-9], "gzip", 400), (gzip.compress(bytes(10**8)), "gzip", 413)],
-    ids=["unknown", "not", "part", "bomb"],
+    [
+        (gzip.compress(BODY), "br", 415),
+        (BODY, "gzip", 400),
+        (gzip.compress(BODY)[:-9], "gzip", 400),
+        (gzip.compress(bytes(10**8)), "gzip", 413),
+        (gzip.compress(BODY[:9]) + gzip.compress(BODY[9:]), "gzip", 400),
+        (zlib.compress(BODY[:9]) + b"more", "deflate", 400),
+    ],
+    ids=["unknown", "not", "part", "bomb", "two", "more"],
 )
 def test_what_cannot_be_read_is_refused(sent, name, status):
     with pytest.raises(Problem, match="expected") as refused:

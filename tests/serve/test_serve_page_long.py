@@ -190,7 +190,7 @@ def test_who_answers_typed_questions_and_what_of(open_page, site):
 def test_a_line_is_the_question_that_the_terminal_makes_of_it(open_page):
     from alora_gguf.prompt.decisions.question import Choice, question_in
 
-    lines = ["It rains.", "Does it rain?", "Who takes it? billing | sales", "this | that |those", "Who? What? a|b"]
+    lines = ["It rains.", "Does it rain?", "Who takes it? billing | sales", "this | that |those", "Who? What? a|b", "this | that?"]
     found = open_page().page.evaluate("async lines => lines.map((await import('./decision.js')).questionIn)", lines)
     for line, made in zip(lines, found, strict=True):
         question = question_in(line)

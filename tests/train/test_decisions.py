@@ -75,6 +75,8 @@ def test_what_is_right_of_each_option(tmp_path, question, right, shares):
         ({**GOOD, "right": {**GOOD["right"], "b": "Iowa"}}, "b: right"),
         ({**GOOD, "right": {**GOOD["right"], "b": {"Iowa": 1}}}, "b: right"),
         ({**GOOD, "right": {**GOOD["right"], "b": {"Ohio": 0}}}, "b: right"),
+        ({**GOOD, "right": {**GOOD["right"], "b": {"Ohio": float("inf")}}}, "b: right"),
+        ({**GOOD, "right": {**GOOD["right"], "b": {"Ohio": 1e308, "New York": 1e308}}}, "b: right"),
         ({**GOOD, "right": {**GOOD["right"], "a": "yes"}}, "a: right"),
         ({**GOOD, "right": {**GOOD["right"], "a": 2}}, "a: right"),
         ({**GOOD, "right": {**GOOD["right"], "c": 3}}, "c: right"),
@@ -99,6 +101,14 @@ def questions(vocab, tiny_base, tmp_path) -> Questions:
     chat = {**GOOD, "messages": [{"role": "user", "content": "Hm."}, {"role": "assistant", "content": "Yes?"}]}
     lines = read_decisions(write(tmp_path / "rows.jsonl", GOOD, {k: v for k, v in chat.items() if k != "state"}))
     return Questions(vocab, tiny_base.name, vocab.tokenize("<decide>"), lines)
+
+
+def test_options_that_are_the_same_as_texts_are_an_error_of_their_row(vocab, tiny_base, tmp_path):
+    """Which the runtime would ask by letters, but training has no letters."""
+    row = {"state": "s", "questions": {"q": {**CHOICE, "criteria": ["Ohio", " Ohio"]}}, "right": {"q": "Ohio"}}
+    asked = Questions(vocab, tiny_base.name, vocab.tokenize("<decide>"), read_decisions(write(tmp_path / "rows.jsonl", GOOD, row)))
+    with pytest.raises(TrainError, match="rows.jsonl: line 2: q: labels: expected values that differ as texts, got 'Ohio' twice"):
+        asked.drawn(3, None)
 
 
 def test_an_order_changes_neither_the_state_nor_what_is_right(questions):

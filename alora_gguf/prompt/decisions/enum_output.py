@@ -14,18 +14,22 @@ from ..io_yaml import IntrinsicIO
 class EnumOutput(NamedTuple):
     """values    of which the output has one: under `key` of an object, None: it is all of it
     before    the JSON before it, where the schema leaves no choice; None: the intrinsic says something of its own first
+    behind    the JSON behind it, "": it is all of the output
     counts    what each value counts for the likelihood, None: there is none
     """
 
     values: list[Any]
     key: str | None
     before: str | None
+    behind: str
     counts: Mapping[Any, float] | None
 
     def labels(self, *, closed: bool = False) -> list[str]:
-        """Each value as JSON; texts without the quote behind them, unless they are `closed`."""
+        """Each value as JSON. Texts have the quote behind them, and others what stands behind them, if they are `closed`."""
         texts = [json.dumps(value, ensure_ascii=False) for value in self.values]
-        return texts if closed else [text.removesuffix('"') if isinstance(value, str) else text for value, text in zip(self.values, texts)]
+        if closed:
+            return [text if isinstance(value, str) else text + self.behind for value, text in zip(self.values, texts)]
+        return [text.removesuffix('"') if isinstance(value, str) else text for value, text in zip(self.values, texts)]
 
     def said_before(self, output: str) -> str:
         """Of an output, what stands before the value. Raises PromptError."""
@@ -67,7 +71,8 @@ def enum_output(io: IntrinsicIO | None, where: str) -> EnumOutput:
     values = list(place["enum"]) if "enum" in place else list(counts or ())
     if not values or not isinstance(key, str | None) or any(isinstance(value, list | dict) for value in values):
         raise refused
-    return EnumOutput(values, key, _before(fields, key), counts)
+    behind = "" if key is None else "}" if key == next(reversed(fields), key) else ","
+    return EnumOutput(values, key, _before(fields, key), behind, counts)
 
 
 def _before(fields: Mapping[str, Mapping[str, Any]], key: str | None) -> str | None:

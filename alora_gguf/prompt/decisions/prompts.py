@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import PromptError
 from ..builder import PromptBuilder, Setting
@@ -13,6 +13,9 @@ from ..control_tokens import MARKS
 from ..invocation import find_invocation
 from ..messages import Message, check_messages
 from ..token_history import Known, text_tokens
+
+if TYPE_CHECKING:
+    from ...runtime.vocab import Vocab
 
 _OFF = "enable_thinking", "thinking"  # variables by which templates are told not to think
 
@@ -98,10 +101,15 @@ class DecisionPrompts:
             raise PromptError(f"labels: expected texts that have tokens, got {labels[made.index([])]!r:.80}")
         if len({tuple(tokens) for tokens in made}) < len(made):
             raise PromptError("labels: expected texts with tokens of their own, got two with the same; use others")
-        if begins_another(made):
-            end = self._vocab.ends[0] if self._vocab.ends else self._vocab.eos
-            made = [[*tokens, end] for tokens in made]
-        return made
+        return told_apart(made, self._vocab)
+
+
+def told_apart(labels: list[list[int]], vocab: Vocab) -> list[list[int]]:
+    """The tokens of labels, with the end of an answer behind all of them where one begins another."""
+    if not begins_another(labels):
+        return labels
+    end = vocab.ends[0] if vocab.ends else vocab.eos
+    return [[*tokens, end] for tokens in labels]
 
 
 def begins_another(labels: Sequence[Sequence[int]]) -> bool:

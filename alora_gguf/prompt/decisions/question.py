@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -100,15 +102,14 @@ class Choice:
         for value, _ in pairs:
             if not (isinstance(value, bool) or isinstance(value, str) and value.strip()):
                 raise PromptError(f"options: expected texts or booleans, got {value!r:.80}")
-        if len({value for value, _ in pairs}) != len(pairs):
-            raise PromptError("options: expected each once, got one twice; leave it out")
+        if (twice := _twice([value for value, _ in pairs])) is not None:
+            raise PromptError(f"options: expected each once, got {twice!r:.80} twice; leave it out")
         if not 1 <= len(pairs) <= MOST_OPTIONS:
             raise PromptError(f"options: expected 1 to {MOST_OPTIONS}, got {len(pairs)}")
         if self.labels not in (None, "letters", "values"):
             raise PromptError(f"labels: expected letters, values or None, got {self.labels!r:.80}")
-        words = [_text(value) for value, _ in pairs]
-        if self.labels == "values" and len(set(words)) != len(words):
-            raise PromptError("labels: expected values that differ as texts, got two that do not; use letters")
+        if self.labels == "values" and (twice := _twice([_text(value) for value, _ in pairs])) is not None:
+            raise PromptError(f"labels: expected values that differ as texts, got {twice!r:.80} twice; name one otherwise, or use letters")
 
     @property
     def pairs(self) -> list[tuple[Any, Text | None]]:
@@ -174,23 +175,23 @@ def letters(n: int, is_label: Callable[[str], bool]) -> list[str]:
 
 
 def orders(question: Question, n: int, seed: int) -> list[list[int]]:
-    """At most `n` orders of its options, the given one first: each option stands at as many places as there are orders, and each place has others.
+    """`n` orders of its options, the given one first, or all if they are fewer: turns of the given one, then turns of others that `seed` says.
 
-    Levels have two: up and down.
+    So each option stands at another place each time, until it has stood at all of them equally often. Levels have two: up and down.
     """
     m = question.n_options
     given = list(range(m))
     if not isinstance(question, Choice):
         return [given, given[::-1]][: min(n, m)]
+    n = min(n, math.factorial(m))
     chance = random.Random(seed)
-    made: list[list[int]] = [given]
-    for i in range(1, n):
-        base = given if i < m else chance.sample(given, m)
-        turn = round(i * m / min(n, m)) % m
-        order = [*base[turn:], *base[:turn]]
-        if order not in made:
-            made.append(order)
-    return made
+    rounds = [given]
+    while len(rounds) * m < n:
+        other = [0, *chance.sample(given[1:], m - 1)]  # of all turns of one another this one
+        if other not in rounds:
+            rounds.append(other)
+    turns = [round(i * m / min(n, m)) % m for i in range(n)]
+    return [[*rounds[i // m][turn:], *rounds[i // m][:turn]] for i, turn in enumerate(turns)]
 
 
 def decision(
@@ -228,7 +229,7 @@ def state_messages(state: State) -> list[dict[str, Any]]:
         raise PromptError(f"state: expected text, JSON or messages, got {state!r:.80}")
     try:
         return [{"role": "user", "content": state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)}]
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
         raise PromptError(f"state: expected a value of JSON, got: {e}") from e
 
 
@@ -236,11 +237,12 @@ def question_of(given: Any, where: str) -> Question:
     """From JSON: System One's form, and this package's words for it. Raises PromptError."""
     if not isinstance(given, Mapping):
         raise PromptError(f"{where}: expected a question, which is an object with a type, got {given!r:.80}")
+    given = _with_instructions(given)
     kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
-        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=(), **more: Choice(instructions, criteria, **more)),
-        "score": (("criteria", "adapter"), lambda instructions, *, criteria=(), **more: Score(instructions, criteria, **more)),
+        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=None, **more: Choice(instructions, criteria, **more)),
+        "score": (("criteria", "adapter"), lambda instructions, *, criteria=None, **more: Score(instructions, criteria, **more)),
     }
     if not isinstance(kind, str) or kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
@@ -256,6 +258,16 @@ def question_of(given: Any, where: str) -> Question:
         raise PromptError(f"{where}.criteria:{rest}" if own in ("options", "levels") else f"{where}.{said}") from e
 
 
+def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
+    """A question's criteria may say all of it, where there are some."""
+    given = {name: value for name, value in question.items() if value is not None}
+    kind, criteria = given.get("type"), given.get("criteria")
+    says = any(value is not None for value in criteria.values()) if isinstance(criteria, Mapping) else bool(criteria)
+    if "instructions" in given or not (kind == "choice" or kind in ("noul", "predicate") and says):
+        return given
+    return {**given, "instructions": "Which is it?" if kind == "choice" else "Is it so?"}
+
+
 def questions_of(given: Any, where: str) -> dict[str, Question | str]:
     """By their names, from JSON; a text is an intrinsic's name. Raises PromptError."""
     if not isinstance(given, Mapping) or not given:
@@ -265,7 +277,7 @@ def questions_of(given: Any, where: str) -> dict[str, Question | str]:
 
 def question_in(line: str) -> Question:
     """From a line that somebody types: a statement, or `Which? this | that`. Raises PromptError."""
-    asked, mark, rest = line.partition("?") if "?" in line and "|" in line else ("Which is it", "?", line)
+    asked, mark, rest = line.partition("?") if "?" in line.rpartition("|")[0] else ("Which is it", "?", line)
     options = [option.strip() for option in rest.split("|")]
     return Choice(asked + mark, options) if "|" in line else Predicate(line)
 
@@ -291,6 +303,11 @@ def _text(given: Any) -> str:
         return given.strip() if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as e:
         raise PromptError(f"question: expected texts or values of JSON, got: {e}") from e
+
+
+def _twice(values: Sequence[Any]) -> Any:
+    """One that is there more than once; None if there is none."""
+    return next((value for value, n in Counter(values).items() if n > 1), None)
 
 
 def _line(said: str, meaning: Any) -> str:

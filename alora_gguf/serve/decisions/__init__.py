@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...errors import PromptError
+from ...errors import ContextFullError, PromptError
 from ...prompt.builder import Setting
 from ...prompt.decisions.question import Question
 from ...prompt.io_yaml import documents_of
@@ -35,32 +35,32 @@ async def systemone(service: Service, request: Request) -> Response:
         body = SystemOne.model_validate_json(await request.body())
         asked = body.asked
         name, decided = await _decide(service, request, body, body.messages, asked)
+        for id, one in decided.items():
+            if one.error is not None:
+                raise _of(where(id), one.error)
     except (ValidationError, Problem, PromptError) as e:
         return _unprocessable(e, () if body is None else tuple(body.questions))
-    answers = {}
-    for id, one in decided.items():
-        if one.error is not None:
-            raise one.error
-        answers[id] = _systemone_answer(one, body.questions[id])
+    answers = {id: _systemone_answer(one, body.questions[id]) for id, one in decided.items()}
     usage = decided.usage
     counts = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
-    return JSONResponse({"model": name, "answers": answers, "usage": counts})
+    return JSONResponse({"model": name, "answers": answers, "usage": counts, **_warnings(decided)})
 
 
 async def decisions(service: Service, request: Request) -> Response:
     """In OpenAI's form."""
     body = Decide.model_validate_json(await request.body())
-    messages = body.messages(writes_calls=service.model.template.features.several_calls and service.model.template.features.tool_results)
+    messages = body.messages(service.model.template.features)
     asked = body.asked
     documents = [document.model_dump(exclude_none=True) for document in body.documents or ()]
     n_dropped = await to_thread.run_sync(lambda: _n_to_drop(service, request, body, messages, documents))
     name, decided = await _decide(service, request, body, without_oldest(messages, n_dropped), asked, documents)
-    if all(one.error is not None for one in decided.values()):
-        raise next(iter(decided.values())).error or PromptError("questions: expected one that can be asked, got none")
+    errors = [_of(f"questions[{id}]", one.error) for id, one in decided.items() if one.error is not None]
+    if len(errors) == len(asked):
+        raise errors[0]
     usage = decided.usage
     return JSONResponse(
         {
@@ -73,7 +73,7 @@ async def decisions(service: Service, request: Request) -> Response:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             },
-            **({"warnings": [dropped_line(n_dropped)]} if n_dropped else {}),
+            **_warnings(decided, [dropped_line(n_dropped)] if n_dropped else ()),
         }
     )
 
@@ -135,6 +135,16 @@ def _answer(one: Decision, ask: Ask) -> dict[str, Any]:
     labels = [level.label for level in ask.levels or ()]
     shares = [{"value": level, "label": labels[level], "probability": p} for level, p in one.probabilities.items()]
     return {"type": "score", "name": ask.name, "score": one.score, "confidence": one.confidence, "probabilities": shares}
+
+
+def _warnings(decided: Decisions, more: Sequence[str] = ()) -> dict[str, list[str]]:
+    warnings = list(dict.fromkeys([*(warning for one in decided.values() for warning in one.warnings), *more]))
+    return {"warnings": warnings} if warnings else {}
+
+
+def _of(where: str, error: Exception) -> Exception:
+    """An error with the question that it is of."""
+    return type(error)(f"{where}: {error}") if isinstance(error, PromptError | ContextFullError) else error
 
 
 def _unprocessable(error: ValidationError | Problem | PromptError, names: Sequence[str]) -> Response:

@@ -10,12 +10,13 @@ from pydantic import Discriminator, Field, StrictBool, StrictStr, Tag, field_val
 
 from ...errors import PromptError
 from ...prompt.decisions.question import MOST_ORDERS, Choice, Predicate, Question, Score, question_of
+from ...prompt.features import Features
 from .. import fields
 from ..body import Body, Chooses, Document, OnFull
 from ..problem import Problem
 
 MOST_QUESTIONS = 400
-_ROLES = "system", "user", "assistant"
+_ROLES = "system", "developer", "user", "assistant"
 _IMAGES = "this server reads text only"
 
 
@@ -61,7 +62,12 @@ class SystemOne(Decides):
     @property
     def asked(self) -> dict[str, Question]:
         """Raises PromptError, which begins with a question's `where`."""
-        return {name: question_of(_with_instructions(question), where(name)) for name, question in self.questions.items()}
+        made = {name: question_of(question, where(name)) for name, question in self.questions.items()}
+        for name, question in made.items():
+            values = [value for value, _ in question.pairs] if isinstance(question, Choice) else []
+            if len({value if isinstance(value, str) else json.dumps(value) for value in values}) < len(values):
+                raise PromptError(f"{where(name)}.criteria: expected options with names of their own, got a boolean and its name; leave one out")
+        return made
 
 
 def where(name: str) -> str:
@@ -96,11 +102,18 @@ class Part(Body):
         return json.dumps(self.data, ensure_ascii=False) if self.data is not None else self.text or self.refusal or ""
 
 
-Content = StrictStr | list[Part]
+def _form(given: Any) -> str:
+    return "str" if isinstance(given, str) else "list[]"
 
 
-def said(content: Content | None) -> str:
-    return content if isinstance(content, str) else "\n".join(part.said for part in content or ())
+Content = Annotated[Annotated[StrictStr, Tag("str")] | Annotated[list[Part], Tag("list[]")], Discriminator(_form)]
+
+
+def said(content: str | list[Part] | None) -> str:
+    """Texts are one text, as in chats; where there is JSON, each part is a line."""
+    if isinstance(content, str | None):
+        return content or ""
+    return ("" if all(part.data is None for part in content) else "\n").join(part.said for part in content)
 
 
 class Item(Body):
@@ -129,6 +142,9 @@ class Item(Body):
         for name in needs:
             if getattr(self, name) is None:
                 raise ValueError(f"expected {' and '.join(needs)} in a {self.type}, got no {name}")
+        for name in ("content", "arguments", "input", "output"):
+            if name not in needs and getattr(self, name) is not None:
+                raise ValueError(f"expected {' and '.join(needs)} in a {self.type}, got {name} too")
         return self
 
 
@@ -184,10 +200,7 @@ class Ask(Body):
 
 
 class Decide(Decides):
-    input: Annotated[
-        Annotated[StrictStr, Tag("str")] | Annotated[list[Item], Field(min_length=1), Tag("list[Item]")],
-        Discriminator(lambda given: "str" if isinstance(given, str) else "list[Item]"),
-    ]
+    input: Annotated[Annotated[StrictStr, Tag("str")] | Annotated[list[Item], Field(min_length=1), Tag("list[]")], Discriminator(_form)]
     questions: Annotated[list[Ask], Field(min_length=1, max_length=MOST_QUESTIONS)]
     documents: list[Document] | None = None
     on_full: OnFull | None = None
@@ -201,17 +214,22 @@ class Decide(Decides):
 
     @property
     def asked(self) -> dict[str, Question]:
-        """By its place. Raises PromptError."""
+        """By their places. Raises PromptError."""
         made = {}
         for i, ask in enumerate(self.questions):
             try:
-                made[f"questions[{i}]"] = ask.asked
+                made[str(i)] = ask.asked
             except PromptError as e:
-                raise PromptError(f"questions[{i}].{e}") from e
+                own, _, rest = str(e).partition(":")
+                raise PromptError(f"questions[{i}].{'choices' if own == 'options' else own}:{rest}") from e
         return made
 
-    def messages(self, *, writes_calls: bool) -> list[dict[str, Any]]:
-        """The input as chat templates take it; calls of tools as text, where the template does not write them. Raises Problem."""
+    def messages(self, features: Features) -> list[dict[str, Any]]:
+        """The input as chat templates take it; calls of tools as text, where the template does not write them.
+
+        Text and calls that follow each other are one message of the assistant, as they were when it said them. Raises Problem.
+        """
+        writes_calls = features.several_calls and features.tool_results
         if isinstance(self.input, str):
             return [{"role": "user", "content": self.input}]
         made: list[dict[str, Any]] = []
@@ -233,8 +251,8 @@ class Decide(Decides):
             call = {"id": call_id, "type": "function", "function": {"name": item.name, "arguments": arguments}}
             if not writes_calls:
                 made.append({"role": "assistant", "content": f"Call of {item.name}: {arguments}"})
-            elif made and made[-1].get("tool_calls"):
-                made[-1]["tool_calls"].append(call)
+            elif made and made[-1]["role"] == "assistant" and (features.calls_with_text or "tool_calls" in made[-1]):
+                made[-1].setdefault("tool_calls", []).append(call)
             else:
                 made.append({"role": "assistant", "content": None, "tool_calls": [call]})
         return made
@@ -242,13 +260,3 @@ class Decide(Decides):
 
 def _is_message(one: Any) -> bool:
     return isinstance(one, dict) and set(one) == {"role", "content"} and one["role"] in _ROLES and isinstance(one["content"], str)
-
-
-def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
-    """System One lets a question's criteria say all of it, where there are some."""
-    given = {name: value for name, value in question.items() if value is not None or name == "type"}
-    criteria = given.get("criteria")
-    says = any(value is not None for value in criteria.values()) if isinstance(criteria, Mapping) else bool(criteria)
-    if "instructions" in given or given.get("type") == "score" or given.get("type") == "noul" and not says:
-        return given
-    return {**given, "instructions": "Which is it?" if given.get("type") == "choice" else "Is it so?"}

@@ -4,7 +4,7 @@ import { textOf } from "./conversation.js";
  * it is so. */
 export function questionIn(line) {
   if (!line.includes("|")) return { asks: line };
-  const at = line.indexOf("?"), options = line.slice(at + 1).split("|").map((option) => option.trim());
+  const mark = line.indexOf("?"), at = mark < line.lastIndexOf("|") ? mark : -1, options = line.slice(at + 1).split("|").map((option) => option.trim());
   return { asks: at < 0 ? "Which is it?" : line.slice(0, at + 1), options };
 }
 
