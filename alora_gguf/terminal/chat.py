@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import itertools
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..conversation.conversation import Conversation
 from ..conversation.saved import check_target
-from ..documents.names import file_and_pages
+from ..documents.names import at_home, file_and_pages
 from ..documents.reader import read_document
 from ..engine.stream import Stream
 from ..errors import AloraError, ContextFullError, PromptError
@@ -241,7 +240,7 @@ class Chat:
         self._warn(decisions.values())
 
     def _with_file(self, command: str, argument: str) -> None:
-        path = Path(os.path.expanduser(argument)) if argument else self._path
+        path = at_home(argument) if argument else self._path
         if path is None or (command == "doc" and not argument):
             raise PromptError(f"/{command}: expected the name of a file behind it, got none")
         if command == "doc":

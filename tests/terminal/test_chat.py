@@ -235,10 +235,11 @@ def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_tak
 
 def test_documents_that_are_none_are_a_line(talk, tmp_path):
     (tmp_path / "long").write_text("so " * 3000)
-    text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
+    text = talk("/doc", "/doc ~nobody-here/x", "/doc file://[x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
     assert re.fullmatch(
         r"""<error: /doc: expected the name of a file behind it, got none>
 <error: ~nobody-here/x: expected a document, got nothing; check the path>
+<error: file:/+\[x: expected a document, got nothing; check the path>
 <error: .*: expected a document, got a folder; check the path>
 <error: long: expected at most 2048 tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
 <no documents; /doc FILE attaches one>
