@@ -236,7 +236,8 @@ class Chat:
                 self._fail(decided(decision))
             else:
                 self._screen.line(decided(decision), "summary")
-        self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled")], began)
+        error = next((decision.error for decision in decisions.values() if decision.error is not None), None)
+        self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled", error=error)], began, stream.progress[0])
         self._warn(decisions.values())
 
     def _with_file(self, command: str, argument: str) -> None:

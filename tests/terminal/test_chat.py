@@ -179,6 +179,7 @@ def test_errors_are_a_line_and_the_chat_goes_on(talk):
     assert talk("/all", adapters=()) == f"<{NO_ADAPTERS}>\n"
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
+    assert re.fullmatch(r"<error: context: expected at most 2048 tokens, got .*>\n", talk(f"/decide {'so ' * 3000}"))
 
 
 def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path):
@@ -308,7 +309,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, talk, monkeypatch):
+@pytest.mark.parametrize("command", ["", "/decide It is late. "])
+def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, talk, monkeypatch, command):
     decode, sizes = shared.engine.context.decode, []
 
     def stopped(spans):
@@ -318,9 +320,11 @@ def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, 
         return decode(spans)
 
     monkeypatch.setattr(shared.engine.context, "decode", stopped)
-    text = talk("so " * 1500, "/undo")
+    shared.clear_cache()
+    text = talk(command + "so " * 1500, "/undo")
     monkeypatch.undo()
-    shown = re.fullmatch(r"\n<0 tokens reused, (\d+) decoded, MS, stopped>\n<nothing was said yet, so .*>\n<error: /undo: .*>\n", text)
+    kept = "" if command else "\n<nothing was said yet, so .*>"
+    shown = re.fullmatch(rf"\n?<0 tokens reused, (\d+) decoded, MS, stopped>{kept}\n<error: /undo: .*>\n", text)
     assert shown and 0 < int(shown[1]) == sum(sizes) < 1500
 
 
