@@ -131,12 +131,17 @@ PYTHONS = re.compile(r"n_ctx|load_adapter|force|\w+\(|\w=")
      "adapter 'x': expected an intrinsic, got another; ask it with /decide in a chat, or with `alora decide`"),
     ("x.gguf: expected a chat template, got none; give one with chat_template=", "x.gguf: expected a chat template, got none; take a model with one"),
     ("top_p: expected a number, got 'top_p: 2'", "--top-p: expected a number, got 'top_p: 2'"),
-], ids=range(8))  # fmt: skip
+    ("error: top_p: expected a number, got 2", "error: --top-p: expected a number, got 2"),
+    ("thinking_budget: expected a whole number from 0 on or None, got -1", "--thinking-budget: expected a whole number from 0 on, got -1"),
+    ("x (io.yaml): output: expected JSON, got ''; give it more max_tokens if it was cut, else train the adapter with this io.yaml",
+     "x (io.yaml): output: expected JSON, got ''; give it more max_completion_tokens if it was cut, else train the adapter with this io.yaml"),
+], ids=range(11))  # fmt: skip
 def test_errors_are_in_the_words_of_the_command_line(text, written):
     from alora_gguf.cli.words import in_options
 
-    assert in_options(text, ["ctx", "adapter", "model", "top_p"]) == written and not PYTHONS.search(written)
-    assert in_options(written, ["ctx", "adapter", "model", "top_p"]) == written
+    options = ["ctx", "adapter", "model", "top_p", "thinking_budget"]
+    assert in_options(text, options) == written and not PYTHONS.search(written)
+    assert in_options(written, options) == written
     assert in_options(text, []) == text
 
 
