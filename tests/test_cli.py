@@ -69,6 +69,14 @@ def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
     assert code == 0 and usage["cached_tokens"] > 30
 
 
+def test_an_intrinsic_that_sees_less_of_a_long_chat_says_so(alora, answerability, tmp_path):
+    saved = tmp_path / "chat"
+    process("chat", "--ctx", "256", "--max-tokens", "1", input=f"{'so ' * 100}\n{'so ' * 100}\n/save {saved}\n".encode())
+    code, _, err = alora("chat", "--ctx", "256", "--adapter", answerability, "--resume", saved, "--prompt", "How long does it take?", "--no-answer",
+                         "--invoke", "answerability")  # fmt: skip
+    assert (code, err.count("\n")) == (0, 1) and re.search(r"warning: context: the oldest \d messages are left out for this", err)
+
+
 def test_no_name_of_an_adapter_commands_the_terminal(answerability, tmp_path):
     hostile = tmp_path / "a\x1b[2J\x9b31m.gguf"
     hostile.write_bytes(answerability.read_bytes())
@@ -170,6 +178,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--adapter", "nothing.gguf"], "nothing.gguf"),
     (["chat", "--adapter", "ADAPTER", "--adapter", "ADAPTER"], "expected a name of its own, got 'answerability'"),
     (["chat", "--adapter", "all.gguf"], "expected a name of its own, got 'all'"),
+    (["chat", "--adapter", "bye.gguf"], "expected a name of its own, got 'bye'"),
     (["chat", "--prompt", "x", "--invoke", "nobody"], "adapter 'nobody': expected one that is loaded (none)"),
     (["chat", "--invoke", "answerability"], "expected --prompt TEXT"),
     (["chat", "--json"], "expected --prompt TEXT"),
@@ -187,7 +196,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--doc", "nothing"], "nothing: expected a document, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
-], ids=range(21))  # fmt: skip
+], ids=range(22))  # fmt: skip
 def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
     (tmp_path / "text.gguf").write_text("no adapter")
     files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}

@@ -36,6 +36,7 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
 }
 LEAVE = "/quit", "/exit", "/bye"
+TAKEN = {*COMMANDS, *(word.removeprefix("/") for word in LEAVE)}  # what no adapter can be called here
 _FULL = 0.8  # of the context: from there on it is said
 NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if "FILE" in argument]
