@@ -26,6 +26,7 @@ from .panel import Panel, Posed, Where
 from .turn import Turns
 
 _MOST_ASIDES = 64
+_LEAST_ROOM = 32  # tokens of a question on documents, and of its answer
 _ASIDE_SHARE, _LEAST_ASIDE = 8, 64  # room for what an intrinsic answers: one part of so many of the context; tokens
 
 
@@ -138,6 +139,15 @@ class Held:
         """The text of what has been said, and its tokens."""
         prompt = self.engine.prompts.chat(without_oldest(self.messages, self.n_dropped), self.setting(self.variables()), add_generation_prompt=False)
         return prompt.text, prompt.tokens
+
+    def n_beside(self, documents: Sequence[Mapping[str, str]], n: int) -> int:
+        """What a prompt has beside documents of `n` tokens at least: the system message, what the template writes, a short question and answer."""
+        begin = window.system_messages(self.messages)
+        try:
+            prompt = self.engine.prompts.chat([*begin, {"role": "user", "content": ""}], self.setting(self.variables())._replace(documents=documents))
+        except PromptError:  # as where there is no template
+            return _LEAST_ROOM
+        return max(0, len(prompt.tokens) - n) + _LEAST_ROOM
 
     def fork(
         self,
