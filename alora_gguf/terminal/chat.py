@@ -38,6 +38,7 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
 LEAVE = "/quit", "/exit", "/bye"
 TAKEN = {*COMMANDS, *(word.removeprefix("/") for word in LEAVE)}  # what no adapter can be called here
 _FULL = 0.8  # of the context: from there on it is said
+NOT_KEPT = "nothing was said yet, so the question is not kept; the Up key has it"
 NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if "FILE" in argument]
 
@@ -169,7 +170,13 @@ class Chat:
 
     def _ask(self, message: str) -> None:
         began = time.perf_counter()
-        with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream, self._waiting(stream) as come:
+        try:
+            stream = self._conversation.ask(message, stream=True, **self._sampling)
+        except KeyboardInterrupt:
+            self._screen.line("stopped", "dim")
+            self._screen.line(NOT_KEPT, "dim")
+            return
+        with cancel_on_sigint(stream), self._waiting(stream) as come:
             kind = "text"
             for chunk in stream:
                 come()
@@ -181,7 +188,7 @@ class Chat:
         reply = stream.result
         self._cost([reply], began, stream.progress[0])
         if reply.finish_reason == "cancelled" and not reply.usage.completion_tokens:
-            self._screen.line("nothing was said yet, so the question is not kept; the Up key has it", "dim")
+            self._screen.line(NOT_KEPT, "dim")
         self._say_room(reply)
 
     def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
+from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, NOT_KEPT, Chat
 from alora_gguf.terminal.screen import Screen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "documents"))
@@ -340,4 +340,4 @@ def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
 
     monkeypatch.setattr(shared.engine.prompts, "render", interrupted)
     text = talk("Hello", "/answerability")
-    assert re.fullmatch(r"<stopped>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)
+    assert re.fullmatch(rf"<stopped>\n<{NOT_KEPT}>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)
