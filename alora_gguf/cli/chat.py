@@ -157,7 +157,7 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     else:
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
-    cut = cut_line(reply, conversation.n_ctx) if reply and not args.json else None
+    cut = cut_line(reply, model.engine.context.n_ctx) if reply and not args.json else None
     warnings = [warning for one in (reply, *verdicts.values()) if one for warning in one.warnings]
     for warning in dict.fromkeys([*warnings, *([cut] if cut else ())]):
         print(f"alora: warning: {printable(in_options(warning, vars(args)), limit=2000)}", file=sys.stderr)

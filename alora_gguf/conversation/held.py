@@ -102,6 +102,11 @@ class Held:
         """How many tokens it can have, as far as the model was trained."""
         return self.engine.n_ctx
 
+    @property
+    def can_have_more(self) -> bool:
+        """Whether a larger context gives it more tokens than that."""
+        return self.n_ctx < (self.engine.vocab.n_trained or self.n_ctx + 1)
+
     def check_open(self) -> None:
         if self._closed:
             raise ClosedError("conversation: expected an open one, got one that was closed; begin a new one")

@@ -311,11 +311,12 @@ class Chat:
         """What there is to say about the end of an answer, and of the context."""
         self._warn([reply])
         n, n_ctx = reply.usage.prompt_tokens + reply.usage.completion_tokens, self._conversation.n_ctx
-        if cut := cut_line(reply, n_ctx):
+        if cut := cut_line(reply, self._conversation.engine.context.n_ctx):
             self._screen.line(cut, "dim")
         if n >= _FULL * n_ctx:
             soon = "the oldest turns are left out soon" if self._conversation.on_full == "drop-oldest" else "/undo makes room"
-            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew, and --ctx N gives more", "dim")
+            more = ", and --ctx N gives more" if self._conversation.can_have_more else ""
+            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew{more}", "dim")
 
     def _cost(self, replies: list[Reply], began: float, n_read: int | None = None) -> None:
         """n_read: how many tokens of prompts are in the cache, where not all are because a call was stopped."""

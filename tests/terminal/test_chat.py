@@ -98,6 +98,15 @@ def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk
     ]
 
 
+def test_a_context_that_a_model_was_not_trained_on_is_no_room(shared, talk, monkeypatch):
+    monkeypatch.setattr(shared.vocab, "n_trained", 100)
+    raw = []
+    talk("so " * 90, on_write=raw.append, max_tokens=1)
+    lines = [line for line in raw if line.startswith("the ")]
+    assert re.fullmatch(r"the context is 1\d\d% full: /undo makes room; /reset begins anew\n", lines[-1])
+    assert lines[:-1] == [CUT[1:-1] + "\n"]  # by --max-tokens, not where the context ends
+
+
 @pytest.mark.slow
 def test_a_full_context_goes_on_and_can_be_saved_undone_and_resumed(talk, tmp_path):
     """What is left out is said by the answer, by what judges it on the side, and by what is resumed."""
