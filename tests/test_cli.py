@@ -99,6 +99,18 @@ def test_lines_through_a_pipe(answerability):
     assert "\x1b" not in done.stdout.decode()
 
 
+def test_a_mark_of_utf_8_is_no_part_of_a_message():
+    done = process("chat", input=b"\xef\xbb\xbf/docs\n", env={**os.environ, "PYTHONUTF8": "1"})
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout == b"> /docs\nno documents; /doc FILE attaches one\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="by a shell")
+def test_closed_streams_are_empty():
+    command = 'exec "$0" -c "from alora_gguf.cli import main; raise SystemExit(main())" chat <&- >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_prompt_from_standard_input():
     given, piped = (process("chat", "--prompt", text, "--no-answer", "--json", input=PASSAGE.encode()) for text in (PASSAGE, "-"))
     assert given.returncode == 0 and given.stdout == piped.stdout
