@@ -291,7 +291,7 @@ class Held:
     def fewer(self, chat_template_kwargs: Mapping[str, Any] | None) -> tuple[list[Message], list[str]] | None:
         """What intrinsics and typed questions see where the context has no room for them, and a line about it; None if it cannot be less.
 
-        As many of the oldest turns are left out as leave half of the tokens. The conversation stays as it is.
+        As many of the oldest turns are left out as leave half of the tokens, or half of the context. The conversation stays as it is.
         """
         if self.on_full == "error" or not self.messages:
             return None
@@ -300,5 +300,6 @@ class Held:
         def n_tokens(kept: list[Message]) -> int:
             return len(self.engine.prompts.chat(kept, setting).tokens)
 
-        n = window.n_to_drop(self.messages, self.n_dropped, n_tokens, n_tokens(without_oldest(self.messages, self.n_dropped)) - 1)
+        n_most = min(n_tokens(without_oldest(self.messages, self.n_dropped)) - 1, self.n_ctx)
+        n = window.n_to_drop(self.messages, self.n_dropped, n_tokens, n_most)
         return (without_oldest(self.messages, n), [dropped_line(n, "for this")]) if n > self.n_dropped else None
