@@ -189,6 +189,7 @@ def test_errors_are_a_line_and_the_chat_goes_on(talk):
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
     assert re.fullmatch(r"<error: context: expected at most 2048 tokens, got .*>\n", talk(f"/decide {'so ' * 3000}"))
+    assert talk("/decide Who? a |").startswith("<error: question: expected an option on each side of a |, got 'Who? a |'; ")
 
 
 def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path):

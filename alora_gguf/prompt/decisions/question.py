@@ -267,6 +267,8 @@ def question_in(line: str) -> Question:
     """From a line that somebody types: a statement, or `Which? this | that`. Raises PromptError."""
     asked, mark, rest = line.partition("?") if "?" in line and "|" in line else ("Which is it", "?", line)
     options = [option.strip() for option in rest.split("|")]
+    if "|" in line and not all(options):
+        raise PromptError(f"question: expected an option on each side of a |, got {line!r:.80}; write it as `Which? this | that`")
     return Choice(asked + mark, options) if "|" in line else Predicate(line)
 
 
