@@ -69,6 +69,14 @@ def test_a_document_and_a_saved_chat(alora, answerability, tmp_path):
     assert code == 0 and usage["cached_tokens"] > 30
 
 
+def test_an_intrinsic_that_sees_less_of_a_long_chat_says_so(alora, answerability, tmp_path):
+    saved = tmp_path / "chat"
+    process("chat", "--ctx", "256", "--max-tokens", "1", input=f"{'so ' * 100}\n{'so ' * 100}\n/save {saved}\n".encode())
+    code, _, err = alora("chat", "--ctx", "256", "--adapter", answerability, "--resume", saved, "--prompt", "How long does it take?", "--no-answer",
+                         "--invoke", "answerability")  # fmt: skip
+    assert (code, err.count("\n")) == (0, 1) and re.search(r"warning: context: the oldest \d messages are left out for this", err)
+
+
 def test_no_name_of_an_adapter_commands_the_terminal(answerability, tmp_path):
     hostile = tmp_path / "a\x1b[2J\x9b31m.gguf"
     hostile.write_bytes(answerability.read_bytes())
@@ -89,6 +97,18 @@ def test_lines_through_a_pipe(answerability):
     assert (done.returncode, done.stderr) == (2, b"/nobody: no such command; /help lists them\n")  # and what came before was done
     assert lines[0] == "> caf\ufffd?" and lines[4] == "> /answerability" and lines[-1] == "> /nobody"
     assert "\x1b" not in done.stdout.decode()
+
+
+def test_a_mark_of_utf_8_is_no_part_of_a_message():
+    done = process("chat", input=b"\xef\xbb\xbf/docs\n", env={**os.environ, "PYTHONUTF8": "1"})
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout == b"> /docs\nno documents; /doc FILE attaches one\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="by a shell")
+def test_closed_streams_are_empty():
+    command = 'exec "$0" -c "from alora_gguf.cli import main; raise SystemExit(main())" chat <&- >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_prompt_from_standard_input():
@@ -131,12 +151,17 @@ PYTHONS = re.compile(r"n_ctx|load_adapter|force|\w+\(|\w=")
      "adapter 'x': expected an intrinsic, got another; ask it with /decide in a chat, or with `alora decide`"),
     ("x.gguf: expected a chat template, got none; give one with chat_template=", "x.gguf: expected a chat template, got none; take a model with one"),
     ("top_p: expected a number, got 'top_p: 2'", "--top-p: expected a number, got 'top_p: 2'"),
-], ids=range(8))  # fmt: skip
+    ("error: top_p: expected a number, got 2", "error: --top-p: expected a number, got 2"),
+    ("thinking_budget: expected a whole number from 0 on or None, got -1", "--thinking-budget: expected a whole number from 0 on, got -1"),
+    ("x (io.yaml): output: expected JSON, got ''; give it more max_tokens if it was cut, else train the adapter with this io.yaml",
+     "x (io.yaml): output: expected JSON, got ''; give it more max_completion_tokens if it was cut, else train the adapter with this io.yaml"),
+], ids=range(11))  # fmt: skip
 def test_errors_are_in_the_words_of_the_command_line(text, written):
     from alora_gguf.cli.words import in_options
 
-    assert in_options(text, ["ctx", "adapter", "model", "top_p"]) == written and not PYTHONS.search(written)
-    assert in_options(written, ["ctx", "adapter", "model", "top_p"]) == written
+    options = ["ctx", "adapter", "model", "top_p", "thinking_budget"]
+    assert in_options(text, options) == written and not PYTHONS.search(written)
+    assert in_options(written, options) == written
     assert in_options(text, []) == text
 
 
@@ -165,6 +190,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--adapter", "nothing.gguf"], "nothing.gguf"),
     (["chat", "--adapter", "ADAPTER", "--adapter", "ADAPTER"], "expected a name of its own, got 'answerability'"),
     (["chat", "--adapter", "all.gguf"], "expected a name of its own, got 'all'"),
+    (["chat", "--adapter", "bye.gguf"], "expected a name of its own, got 'bye'"),
     (["chat", "--prompt", "x", "--invoke", "nobody"], "adapter 'nobody': expected one that is loaded (none)"),
     (["chat", "--invoke", "answerability"], "expected --prompt TEXT"),
     (["chat", "--json"], "expected --prompt TEXT"),
@@ -182,7 +208,7 @@ def test_a_reader_that_leaves_early_is_no_error(answerability):
     (["chat", "--doc", "nothing"], "nothing: expected a document, got nothing"),
     (["show", "nothing\x1b[2J\n.gguf"], "nothing\\x1b[2J\\n.gguf"),
     (["show", "ADAPTER.txt"], "text.gguf"),
-], ids=range(21))  # fmt: skip
+], ids=range(22))  # fmt: skip
 def test_errors_are_one_line_and_exit_2(alora, answerability, tmp_path, argv, said):
     (tmp_path / "text.gguf").write_text("no adapter")
     files = {"ADAPTER": answerability, "ADAPTER.txt": tmp_path / "text.gguf"}

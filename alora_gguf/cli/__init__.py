@@ -17,9 +17,7 @@ COMMANDS = chat, decide, serve, pull, listing, rm, show, verify, export, train, 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     args.command_line = sys.argv[2:] if argv is None else argv[1:]  # for what writes down how it was made
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # better a wrong character than no answer
+    _prepare_streams()
     try:
         with hub.telling():
             status = args.run(args)
@@ -45,6 +43,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_streams() -> None:
+    """Better a wrong character than no answer; a file's mark of UTF-8 is none of what it says; what is closed is empty."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            is_marked = mode == "r" and stream.encoding.lower() in ("utf-8", "utf8")
+            stream.reconfigure(encoding="utf-8-sig" if is_marked else None, errors="replace")
 
 
 def _leave_stdout() -> None:

@@ -80,7 +80,7 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import Model, SamplingParams, bundled_adapters, default_model
     from ..hub.names import adapter_name
-    from ..terminal.chat import COMMANDS
+    from ..terminal.chat import TAKEN
 
     if args.prompt is None and (args.invoke or args.no_answer or args.json):
         raise PromptError("--invoke, --no-answer, --json: expected --prompt TEXT with them, got none; in a chat an adapter is a command")
@@ -97,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
         args.model or default_model(), n_ctx=args.ctx, n_threads=args.threads, parse_special=args.parse_special, **devices.options(args)
     ) as model:
         for name, path in [*(bundled_adapters().items() if args.demo else ()), *((adapter_name(given), given) for given in args.adapter)]:
-            taken = name in model.adapters or name in COMMANDS and name != "decide"  # which is what an adapter for decisions may be called
-            if taken or not model.load_adapter(path, name).decides and name in COMMANDS:
+            taken = name in model.adapters or name in TAKEN and name != "decide"  # which is what an adapter for decisions may be called
+            if taken or not model.load_adapter(path, name).decides and name in TAKEN:
                 raise PromptError(f"--adapter {path}: expected a name of its own, got {name!r}, which is taken; rename the file")
-        hub.load_intrinsics(args, model, COMMANDS)
+        hub.load_intrinsics(args, model, TAKEN)
         begin = lambda: model.conversation(system=args.system, chat_template_kwargs=variables, on_full=args.on_full)
         return (_talk if args.prompt is None else _ask_once)(args, model, begin, sampling)
 
@@ -157,8 +157,9 @@ def _ask_once(args: argparse.Namespace, model, begin: Callable[[], Any], samplin
     else:
         reply = conversation.ask(args.prompt, **sampling)
     verdicts = conversation.invoke_all(args.invoke) if args.invoke else {}
-    cut = cut_line(reply, conversation.n_ctx) if reply and not args.json else None
-    for warning in [*(reply.warnings if reply else ()), *([cut] if cut else ())]:
+    cut = cut_line(reply, model.engine.context.n_ctx) if reply and not args.json else None
+    warnings = [warning for one in (reply, *verdicts.values()) if one for warning in one.warnings]
+    for warning in dict.fromkeys([*warnings, *([cut] if cut else ())]):
         print(f"alora: warning: {printable(in_options(warning, vars(args)), limit=2000)}", file=sys.stderr)
     if args.json:
         thought = lambda r: {"reasoning": r.reasoning} if r.reasoning else {}

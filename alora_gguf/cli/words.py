@@ -16,7 +16,9 @@ _ADVICE = (  # an option that it is for, what Python says, and what is said here
     ("adapter", r"; load it first$", "; load it with --adapter"),
     ("adapter", r"; use decide\(adapter=.*\)$", "; ask it with /decide in a chat, or with `alora decide`"),
     ("adapter", r", or load it by force$", ""),
+    ("adapter", r"; give it more max_tokens if it was cut,", "; give it more max_completion_tokens if it was cut,"),  # io.yaml's word
     ("adapter", r"; add one first$", "; ask something first"),
+    ("thinking_budget", r"(?<=^thinking_budget: expected a whole number from 0 on) or None", ""),  # which is to leave it out
     ("model", r"; give (one|another) with chat_template=$", "; take a model with one"),
 )
 
@@ -29,7 +31,7 @@ def in_options(text: str, options: Collection[str]) -> str:
     for name, option in _OPTIONS.items():
         if option in options:
             text = re.sub(rf"\b{name}\b", _written(option), text)
-    name = text.partition(":")[0]
+    name = text.removeprefix("error: ").partition(":")[0]  # as a chat begins it
     return text.replace(name, _written(name), 1) if name in _SAME and name in options else text
 
 

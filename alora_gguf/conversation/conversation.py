@@ -79,7 +79,7 @@ class Conversation(Held):
         pages      of a PDF: "3-7"
 
         What has been said is computed anew behind it. Raises DocumentError for a file that cannot be read, and ContextFullError
-        if the documents alone are more than the context.
+        if there is no room for a question behind the documents.
         """
         if isinstance(document, PathLike):
             document = read_document(document, pages=pages)
@@ -91,9 +91,10 @@ class Conversation(Held):
         title = title or document.title
         documents = documents_of([*self.documents, {"text": document.text, **({"title": title} if title else {})}])
         n_each = [len(self.engine.vocab.tokenize(d["text"])) for d in documents]
-        n, n_ctx, n_trained = sum(n_each), self.engine.context.n_ctx, self.engine.vocab.n_trained
-        if n > n_ctx:
-            raise _no_room(document, n_each, n_ctx, n_trained)
+        n, n_trained = sum(n_each), self.engine.vocab.n_trained
+        n_most = self.engine.context.n_ctx - self.n_beside(documents, n)
+        if n > n_most:
+            raise _no_room(document, n_each, n_most, n_trained)
         self.documents = documents
         if 0 < n_trained < n:
             note = f"{n} tokens with it, more than the {n_trained} that this model was trained on"
@@ -542,16 +543,16 @@ class Conversation(Held):
 _NOTHING = Usage(prompt_tokens=0, cached_tokens=0, completion_tokens=0, ttft_ms=0.0, tokens_per_second=0.0)
 
 
-def _no_room(document: Document, n_each: Sequence[int], n_ctx: int, n_trained: int) -> ContextFullError:
+def _no_room(document: Document, n_each: Sequence[int], n_most: int, n_trained: int) -> ContextFullError:
     """Of documents of so many tokens, the last of which is this; it says what would have room, and a conversation behind it."""
     n = sum(n_each)
-    room = min(n_ctx, n_trained or n_ctx) * 3 // 4 - sum(n_each[:-1])
+    room = min(n_most, n_trained or n_most) * 3 // 4 - sum(n_each[:-1])
     n_fit = len(document.read) * room // n_each[-1]
     part = f"some of its pages, as {document.read[0]}-{document.read[n_fit - 1]}" if n_fit > 0 else "a part of it"
     more = (
         f"this model was trained on {n_trained}" if 0 < n_trained < n else f"or give a larger context (--ctx, n_ctx), as {-(-n * 4 // 3072) * 1024}"
     )
-    return ContextFullError(f"{document.title or 'document'}: expected at most {n_ctx} tokens of documents, got {n}; attach {part}; {more}")
+    return ContextFullError(f"{document.title or 'document'}: expected at most {n_most} tokens of documents, got {n}; attach {part}; {more}")
 
 
 def _failed(error: AloraError) -> Reply:

@@ -26,6 +26,7 @@ from .panel import Panel, Posed, Where
 from .turn import Turns
 
 _MOST_ASIDES = 64
+_LEAST_ROOM = 32  # tokens of a question on documents, and of its answer
 _ASIDE_SHARE, _LEAST_ASIDE = 8, 64  # room for what an intrinsic answers: one part of so many of the context; tokens
 
 
@@ -101,6 +102,11 @@ class Held:
         """How many tokens it can have, as far as the model was trained."""
         return self.engine.n_ctx
 
+    @property
+    def can_have_more(self) -> bool:
+        """Whether a larger context gives it more tokens than that."""
+        return self.n_ctx < (self.engine.vocab.n_trained or self.n_ctx + 1)
+
     def check_open(self) -> None:
         if self._closed:
             raise ClosedError("conversation: expected an open one, got one that was closed; begin a new one")
@@ -138,6 +144,15 @@ class Held:
         """The text of what has been said, and its tokens."""
         prompt = self.engine.prompts.chat(without_oldest(self.messages, self.n_dropped), self.setting(self.variables()), add_generation_prompt=False)
         return prompt.text, prompt.tokens
+
+    def n_beside(self, documents: Sequence[Mapping[str, str]], n: int) -> int:
+        """What a prompt has beside documents of `n` tokens at least: the system message, what the template writes, a short question and answer."""
+        begin = window.system_messages(self.messages)
+        try:
+            prompt = self.engine.prompts.chat([*begin, {"role": "user", "content": ""}], self.setting(self.variables())._replace(documents=documents))
+        except PromptError:  # as where there is no template
+            return _LEAST_ROOM
+        return max(0, len(prompt.tokens) - n) + _LEAST_ROOM
 
     def fork(
         self,
@@ -276,7 +291,7 @@ class Held:
     def fewer(self, chat_template_kwargs: Mapping[str, Any] | None) -> tuple[list[Message], list[str]] | None:
         """What intrinsics and typed questions see where the context has no room for them, and a line about it; None if it cannot be less.
 
-        As many of the oldest turns are left out as leave half of the tokens. The conversation stays as it is.
+        As many of the oldest turns are left out as leave half of the tokens, or half of the context. The conversation stays as it is.
         """
         if self.on_full == "error" or not self.messages:
             return None
@@ -285,5 +300,6 @@ class Held:
         def n_tokens(kept: list[Message]) -> int:
             return len(self.engine.prompts.chat(kept, setting).tokens)
 
-        n = window.n_to_drop(self.messages, self.n_dropped, n_tokens, n_tokens(without_oldest(self.messages, self.n_dropped)) - 1)
+        n_most = min(n_tokens(without_oldest(self.messages, self.n_dropped)) - 1, self.n_ctx)
+        n = window.n_to_drop(self.messages, self.n_dropped, n_tokens, n_most)
         return (without_oldest(self.messages, n), [dropped_line(n, "for this")]) if n > self.n_dropped else None

@@ -191,12 +191,12 @@ class Panel:
         return sum(n for n, _ in of_each), sum(n for _, n in of_each)
 
     def result(self) -> Decisions:
-        """After the end: those that were decided. Raises ClosedError."""
+        """After the end: those that were decided, and the usage of all that was asked. Raises ClosedError."""
         for one in self._decided.values():
             if isinstance(one.error, ClosedError):
                 raise copied(one.error)
         decided = {name: self._decided[name] for name in self._items if name in self._decided}
-        return Decisions(decided, self._usage([way for name in decided for way in self._items[name].ways]))
+        return Decisions(decided, self._usage([way for item in self._items.values() for way in item.ways]))
 
     # making
 
@@ -287,8 +287,8 @@ class Panel:
         way.scores = scoring.scores
         if isinstance(scoring.error, Exception):
             item.error = item.error or scoring.error
+        way.n_new += scoring.usage.prompt_tokens - scoring.usage.cached_tokens
         if way.scores is not None:
-            way.n_new += scoring.usage.prompt_tokens - scoring.usage.cached_tokens
             self._engine.scores.put(scoring)
         item.n_left -= 1
         if not item.n_left:

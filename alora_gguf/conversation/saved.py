@@ -121,14 +121,21 @@ class Saved:
 def check_target(path: Path) -> None:
     """Raises SavedConversationError if `path` is there and no saved conversation: to be replaced by one, it has to be one."""
     try:
-        with open(path, "rb") as f:
-            begin = f.read(8) if path.is_file() else b""
+        begin = _begin(path)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as e:
         raise SavedConversationError(f"{path}: expected a file that can be written, got: {getattr(e, 'strerror', None) or e}; check the path") from e
     if begin != _MAGIC:
         raise SavedConversationError(f"{path}: expected a new file or a saved conversation, got another kind of file; choose another name")
+
+
+def _begin(path: Path) -> bytes:
+    """The first bytes of a file; none of what is no file, as a pipe, in which one would wait. Raises OSError, ValueError."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return b""
+    with open(path, "rb") as f:
+        return f.read(len(_MAGIC))
 
 
 def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
@@ -145,16 +152,17 @@ def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except OSError as e:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise SavedConversationError(f"{path}: expected a file that can be written, got: {e.strerror}; check the path and the room there") from e
+    finally:  # after a signal too
+        if temporary:
+            with contextlib.suppress(OSError):  # it is `path` now
+                os.unlink(temporary)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
     """The header, and the states of the conversation and of its asides."""
     try:
-        data = memoryview(path.read_bytes())
+        data = memoryview(path.read_bytes() if _begin(path) == _MAGIC else b"")
     except (OSError, ValueError) as e:
         raise SavedConversationError(f"{path}: expected a saved conversation, got: {getattr(e, 'strerror', None) or e}; check the path") from e
     if data[:8] != _MAGIC or len(data) < 48:

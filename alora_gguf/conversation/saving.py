@@ -68,6 +68,8 @@ def restore(held: Held, saved: Saved, path: str | PathLike[str]) -> None:
     engine.history.remember(saved.text, saved.tokens, held.cache_salt)
     for aside in reversed(saved.asides):
         held.note_aside(Aside(aside["after"], tuple(aside["tokens"])))
+    if saved.n_cells > engine.context.n_ctx and held.on_full != "error":
+        return  # the next question leaves out the oldest turns, and computes the rest
     if saved.n_cells:
         paths = [saved.tokens[: saved.n_cells], *([*saved.tokens[: aside["after"]], *aside["tokens"]] for aside in saved.asides)]
         starts = [0, *(len(path) - aside["n_cells"] for path, aside in zip(paths[1:], saved.asides))]

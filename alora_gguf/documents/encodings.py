@@ -105,8 +105,6 @@ def _single(data: bytes) -> tuple[str, str] | None:
     if n_alone > (0.9 if n_low > 0.2 * n_high else 0.5) * n_high:
         fits = set(_LATIN)
     else:
-        from charset_normalizer import from_bytes
-
         matches = list(from_bytes(data, cp_isolation=list(_GUESSED), enable_fallback=False))
         good = [m for m in matches if (m.chaos, m.coherence) == (matches[0].chaos, matches[0].coherence)]
         fits = {name for match in good for name in match.could_be_from_charset}

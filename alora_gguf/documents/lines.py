@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 
 _SPLIT_WORD = re.compile(r"(\w*[^\W\d_])[-\u00ad\u2010]\n([^\W\d_]\w*)(\S*)")
-_WORD = re.compile(r"(\w*[^\W\d_])[-\u00ad\u2010]\n((?=[^\W\d_])[^\WA-Z\d_]\w*)")
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _LIGATURES = {
     ord(c): t for c, t in {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}.items()

@@ -10,20 +10,30 @@ from .pages import PAGES
 _ESCAPED = re.compile(r"\\([^\w/])") if os.name == "posix" else re.compile(r"(?!)")  # on Windows a backslash is a folder's end
 
 
+def at_home(given: str) -> Path:
+    """The file of this name, where ~ stands for the home folder."""
+    try:
+        return Path(os.path.expanduser(given))
+    except ValueError:  # a name that nobody can have
+        return Path(given)
+
+
 def file_named(given: str) -> Path:
     """The file that is meant. A name that there is, as it stands, is that file, whatever is in it."""
     given = given.strip()
-    plain = Path(os.path.expanduser(given))
+    plain = at_home(given)
     if _is_there(plain):
         return plain
     if given.lower().startswith("file:"):
-        url = urlsplit(given)
-        name = unquote(url.path)
+        try:
+            name = unquote(urlsplit(given).path)
+        except ValueError:  # no address
+            return plain
         return Path(name[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", name) else name)
     if len(given) > 1 and given[0] == given[-1] and given[0] in "'\"":
         inner = given[1:-1].replace("'\\''", "'") if given[0] == "'" else re.sub(r'\\(["\\$`])', r"\1", given[1:-1])
-        return Path(os.path.expanduser(inner))
-    unescaped = Path(os.path.expanduser(_ESCAPED.sub(r"\1", given)))
+        return at_home(inner)
+    unescaped = at_home(_ESCAPED.sub(r"\1", given))
     return unescaped if _is_there(unescaped) else plain
 
 

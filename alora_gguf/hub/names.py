@@ -42,6 +42,8 @@ def adapter_source(given: str | PathLike[str], base: Callable[[], Path], bundled
     if is_hub_name(given):
         return fetch_intrinsic(parse_hub_name(given), OpenBase.of(base()))
     name, path = os.fspath(given), _folder_of(Path(given))
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # as a pipe, in which one would wait
+        raise AdapterFileError(f"{printable(name)}: expected a GGUF file or a PEFT folder, got neither; check the path")
     if os.path.exists(path) or not _is_name(name):
         return checked(path, os.fspath(path)) if os.path.isdir(path) else path
     known = bundled()

@@ -34,6 +34,11 @@ def without_oldest(messages: Sequence[Message], n: int) -> list[Message]:
     return [*messages[:start], *messages[start + last :]]
 
 
+def system_messages(messages: Sequence[Message]) -> list[Message]:
+    """Those at the beginning, which stay."""
+    return [*messages[: _n_system(messages)]]
+
+
 def first_kept(messages: Sequence[Message], n: int) -> Message | None:
     """The one that prompts begin with behind the system's, where `n` are left out. None: all of them are in prompts."""
     rest = messages[_n_system(messages) :]

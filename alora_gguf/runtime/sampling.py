@@ -189,7 +189,8 @@ class Sampler:
             add(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
             add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
             add(llama_cpp.llama_sampler_init_temp(params.temperature))
-            seed = llama_cpp.LLAMA_DEFAULT_SEED if params.seed is None else params.seed & 0xFFFFFFFF
+            by_chance = llama_cpp.LLAMA_DEFAULT_SEED  # the largest u32, which no seed may become
+            seed = by_chance if params.seed is None else params.seed % by_chance
             add(llama_cpp.llama_sampler_init_dist(seed))
         self._is_argmax = params.temperature == 0 and not penalised
         self._chain = chain

@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import itertools
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..conversation.conversation import Conversation
 from ..conversation.saved import check_target
-from ..documents.names import file_and_pages
+from ..documents.names import at_home, file_and_pages
 from ..documents.reader import read_document
 from ..engine.stream import Stream
 from ..errors import AloraError, ContextFullError, PromptError
@@ -37,7 +36,9 @@ COMMANDS = {  # beside the adapters: what stands behind it, and what it does
     "quit": ("", "leave (or Ctrl-D); Ctrl-C stops an answer"),
 }
 LEAVE = "/quit", "/exit", "/bye"
+TAKEN = {*COMMANDS, *(word.removeprefix("/") for word in LEAVE)}  # what no adapter can be called here
 _FULL = 0.8  # of the context: from there on it is said
+NOT_KEPT = "nothing was said yet, so the question is not kept; the Up key has it"
 NO_ADAPTERS = "no adapters; end with /quit and begin with --demo for those that come along, --intrinsics hf:owner/repo for a library, or --adapter and a file, folder or name"
 OF_FILES = [f"/{name}" for name, (argument, _) in COMMANDS.items() if "FILE" in argument]
 
@@ -169,7 +170,13 @@ class Chat:
 
     def _ask(self, message: str) -> None:
         began = time.perf_counter()
-        with cancel_on_sigint(self._conversation.ask(message, stream=True, **self._sampling)) as stream, self._waiting(stream) as come:
+        try:
+            stream = self._conversation.ask(message, stream=True, **self._sampling)
+        except KeyboardInterrupt:
+            self._screen.line("stopped", "dim")
+            self._screen.line(NOT_KEPT, "dim")
+            return
+        with cancel_on_sigint(stream), self._waiting(stream) as come:
             kind = "text"
             for chunk in stream:
                 come()
@@ -181,7 +188,7 @@ class Chat:
         reply = stream.result
         self._cost([reply], began, stream.progress[0])
         if reply.finish_reason == "cancelled" and not reply.usage.completion_tokens:
-            self._screen.line("nothing was said yet, so the question is not kept; the Up key has it", "dim")
+            self._screen.line(NOT_KEPT, "dim")
         self._say_room(reply)
 
     def _invoke(self, names: Sequence[str], *, as_table: bool) -> None:
@@ -238,11 +245,11 @@ class Chat:
             else:
                 self._screen.line(decided(decision), "summary")
         error = next((decision.error for decision in decisions.values()), None)
-        self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled", error=error)], began)
+        self._cost([Reply("", decisions.usage, "stop" if decisions else "cancelled", error=error)], began, stream.progress[0])
         self._warn(decisions.values())
 
     def _with_file(self, command: str, argument: str) -> None:
-        path = Path(os.path.expanduser(argument)) if argument else self._path
+        path = at_home(argument) if argument else self._path
         if path is None or (command == "doc" and not argument):
             raise PromptError(f"/{command}: expected the name of a file behind it, got none")
         if command == "doc":
@@ -304,11 +311,12 @@ class Chat:
         """What there is to say about the end of an answer, and of the context."""
         self._warn([reply])
         n, n_ctx = reply.usage.prompt_tokens + reply.usage.completion_tokens, self._conversation.n_ctx
-        if cut := cut_line(reply, n_ctx):
+        if cut := cut_line(reply, self._conversation.engine.context.n_ctx):
             self._screen.line(cut, "dim")
         if n >= _FULL * n_ctx:
             soon = "the oldest turns are left out soon" if self._conversation.on_full == "drop-oldest" else "/undo makes room"
-            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew, and --ctx N gives more", "dim")
+            more = ", and --ctx N gives more" if self._conversation.can_have_more else ""
+            self._screen.line(f"the context is {n / n_ctx:.0%} full: {soon}; /reset begins anew{more}", "dim")
 
     def _cost(self, replies: list[Reply], began: float, n_read: int | None = None) -> None:
         """n_read: how many tokens of prompts are in the cache, where not all are because a call was stopped."""

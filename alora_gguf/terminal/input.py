@@ -23,7 +23,7 @@ def history_file() -> Path:
 def is_open(text: str) -> bool:
     """Whether the next line belongs to it: after a backslash, and in a block that \"\"\" began and has not ended."""
     text = text.strip()
-    return text.endswith("\\") if not text.startswith(_BLOCK) else len(text) < 6 or not text.endswith(_BLOCK)
+    return text.endswith("\\") if not _is_block(text) else len(text) < 6 or not text.endswith(_BLOCK)
 
 
 def typed_messages(commands: Sequence[str], of_files: Collection[str]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def piped_messages(lines: Iterable[str], screen: Screen) -> Iterator[str]:
         text += line
         if is_open(text):
             continue
-        text, message = "", _unwrapped(text).replace("\\\n", "\n").strip()
+        text, message = "", (_unwrapped(text) if _is_block(text) else text.replace("\\\n", "\n")).strip()
         if message:
             screen.message(message)
             yield message
@@ -73,10 +73,15 @@ def piped_messages(lines: Iterable[str], screen: Screen) -> Iterator[str]:
         yield text.strip()
 
 
+def _is_block(text: str) -> bool:
+    """Whether it began with \"\"\": a backslash in it is one."""
+    return text.lstrip().startswith(_BLOCK)
+
+
 def _unwrapped(text: str) -> str:
     """The text in a block; any other as it is."""
     block = text.strip()
-    return block[3:-3].strip("\n") if block.startswith(_BLOCK) and not is_open(block) else text
+    return block[3:-3].strip("\n") if _is_block(block) and not is_open(block) else text
 
 
 def _bindings():
@@ -96,7 +101,7 @@ def _bindings():
         if not is_open(buffer.text):
             buffer.validate_and_handle()
             return
-        if buffer.document.char_before_cursor == "\\":
+        if buffer.document.char_before_cursor == "\\" and not _is_block(buffer.text):
             buffer.delete_before_cursor()
         buffer.insert_text("\n")
 

@@ -62,7 +62,7 @@ class Screen:
     def entry(self, name: str, text: str) -> None:
         """A name and what it means, which goes on below itself where the terminal ends."""
         text = " ".join(harmless(text).split())
-        room = shutil.get_terminal_size().columns - len(name) if self._is_terminal else 0
+        room = shutil.get_terminal_size().columns - 1 - len(name) if self._is_terminal else 0  # as _Lines has it
         self.line(name + f"\n{' ' * len(name)}".join(textwrap.wrap(text, room) if room >= _LEAST else [text]))
 
     def message(self, text: str) -> None:
@@ -71,13 +71,17 @@ class Screen:
 
     @contextlib.contextmanager
     def waiting(self, said: Callable[[], str]) -> Iterator[Callable[[], None]]:
-        """In a terminal, a line that says what is under way once that takes long. Yields what ends it: nothing may be written before."""
+        """In a terminal, a line that says what is under way once that takes long, cut where the terminal ends: what goes on below is not erased.
+
+        Yields what ends it: nothing may be written before.
+        """
         ended = threading.Event()
 
         def show() -> None:
             seconds, is_shown = _PATIENCE, False
             while not ended.wait(seconds):
-                self._out.write(f"\r{_ERASE}" + self._styled(harmless(said()), "dim"))
+                line = harmless(said())[: shutil.get_terminal_size().columns - 1]
+                self._out.write(f"\r{_ERASE}" + self._styled(line, "dim"))
                 self._out.flush()
                 seconds, is_shown = _TICK, True
             if is_shown:
@@ -129,7 +133,7 @@ class Screen:
 
         def picture() -> Table:
             chosen = slice(None) if console.width >= _NARROW else slice(None, None, len(header) - 1)
-            columns = [Column(Text(name), no_wrap=not i) for i, name in enumerate(header)]
+            columns = [Column(Text(name), overflow="fold") for name in header]
             table = Table(*columns[chosen], box=None, pad_edge=False, header_style="dim" if self._has_colour else "")
             for row in rows():
                 cells = [*map(Text, row[:-1]), Text(row[-1], "cyan" if self._has_colour else "")]

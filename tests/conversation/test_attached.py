@@ -49,8 +49,10 @@ def test_what_is_too_long_says_what_would_fit(shared, report, monkeypatch):
     with shared.conversation() as chat:
         with pytest.raises(ContextFullError) as e:
             chat.attach(report)
-        fit = 9 * 1536 // n
-        line = f"report.pdf: expected at most 2048 tokens of documents, got {n}; attach some of its pages, as 1-{fit}; or give a larger context"
+        most = int(str(e.value).split()[4])
+        assert 1900 < most < 2048 - 32
+        fit = 9 * (most * 3 // 4) // n
+        line = f"report.pdf: expected at most {most} tokens of documents, got {n}; attach some of its pages, as 1-{fit}; or give a larger context"
         assert str(e.value).startswith(line) and int(str(e.value).rpartition(" ")[2]) * 3 / 4 >= n
         document = chat.attach(report, pages=f"1-{fit}")
         assert document.note is None
@@ -62,3 +64,18 @@ def test_what_is_too_long_says_what_would_fit(shared, report, monkeypatch):
             chat.attach(report)
         document = chat.attach(report, pages="1-5")
         assert document.note == f"{len(shared.tokenize(document.text))} tokens with it, more than the 1000 that this model was trained on"
+
+
+@pytest.mark.parametrize("system", [None, "word " * 200])
+def test_there_is_room_for_a_question_behind_the_longest_document(shared, system):
+    words = " word" * 2000
+    with shared.conversation(system=system) as chat:
+        with pytest.raises(ContextFullError) as e:
+            chat.attach(words)
+        most = int(str(e.value).split()[4])
+        with pytest.raises(ContextFullError, match=rf"at most {most} tokens of documents, got {most + 1};"):
+            chat.attach(" word" * (most + 1))
+        chat.attach(" word" * most)
+        question = {"role": "user", "content": "How long does it take?"}
+        prompt = shared.engine.prompts.chat([*chat.messages, question], chat.setting(chat.variables()))
+        assert 2048 - 32 < len(prompt.tokens) < 2048 - 16

@@ -524,6 +524,16 @@ def test_intrinsics_and_decisions_have_room_in_a_full_context(small):
     assert chats["drop-oldest"].ask("And now?", **GREEDY).warnings
 
 
+def test_intrinsics_and_decisions_have_room_on_what_came_from_elsewhere(small):
+    """As a conversation that was saved in a larger context, before its next question."""
+    said = [{"role": role, "content": f"{i} {'so ' * 40}"} for i in range(12) for role in ("user", "assistant")]
+    chat = small.conversation(messages=said, on_full="drop-oldest")
+    assert len(prompt_of(small, said)) > 3 * 256
+    for reply in (chat.invoke("other", max_tokens=4), chat.decide({"q": Predicate("It is late.")})["q"]):
+        assert reply.error is None and "are left out for this" in reply.warnings[-1] and reply.usage.prompt_tokens < 256
+    assert chat.messages == said and chat.n_dropped == 0
+
+
 @pytest.mark.slow
 def test_a_full_context_is_an_error_where_nothing_else_is_asked_for(small):
     chat = small.conversation(system="Be brief.")

@@ -302,6 +302,7 @@ def test_a_cancelled_call_has_those_that_were_decided(model, monkeypatch):
     stream.cancel()
     go.set()
     assert {name: one.probabilities for name, one in stream.result.items()} == {"team": known["team"].probabilities}
+    assert stream.result.usage.prompt_tokens > 800 and stream.result.usage.cached_tokens == 0  # of those that were not, too
 
 
 def test_a_cancelled_call_makes_no_more_prompts(chat, monkeypatch):

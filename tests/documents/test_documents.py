@@ -296,4 +296,6 @@ def test_a_file_is_found_by_what_people_and_terminals_write(tmp_path, monkeypatc
     assert file_and_pages("c.pdf 3") == (Path("c.pdf 3"), None)  # it is there
     (tmp_path / "'quoted'").write_text("x")
     assert file_named("'quoted'").name == "'quoted'"
-    assert file_named("no such").name == "no such" and file_named("'no such'").name == "no such" and str(file_named("x\0y")) == "x\0y"
+    assert file_named("no such").name == "no such" and file_named("'no such'").name == "no such"
+    for none in ("x\0y", "~\0x", "'~\0x'", "file://[x"):  # what no file, nobody and no address can be
+        assert file_named(none) == Path(none.strip("'")) and file_and_pages(none)[1] is None

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import random
+import signal
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from tiny import random_adapter
 
 from alora_gguf import AloraError, ContextFullError, Model, SavedConversationError, UnknownAdapterError
+from alora_gguf.conversation.saved import check_target
 
 IO_YAML = "model: ~\nresponse_format: ~\ntransformations: ~\nparameters: {{max_completion_tokens: 6}}\ninstruction: '{}'\n"
 JUDGES = {"judge": "Please judge what was said, at once. <judge> Now.", "weigh": "Please judge what was asked. <weigh> Well?"}
@@ -132,7 +136,7 @@ def test_the_lora_of_a_conversation_comes_with_it(base_q4, open_model, tmp_path)
             model.restore(tmp_path / "chat")
 
 
-def test_saving_is_all_or_nothing(small, tmp_path):
+def test_saving_is_all_or_nothing(small, tmp_path, monkeypatch):
     chat = small.conversation(messages=[{"role": "user", "content": "Hi"}])
     with pytest.raises(SavedConversationError):
         chat.save(tmp_path / "no folder" / "chat")
@@ -140,7 +144,21 @@ def test_saving_is_all_or_nothing(small, tmp_path):
     path.mkdir()
     with pytest.raises(SavedConversationError):
         chat.save(path)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr("os.fsync", lambda _: signal.raise_signal(signal.SIGINT))
+        chat.save(tmp_path / "another")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_is_no_file_is_not_waited_for(small, tmp_path):
+    """Neither a pipe that nobody writes into nor a device without an end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(SavedConversationError, match="got another kind of file"):
+            small.restore(path)
+        with pytest.raises(SavedConversationError, match="got another kind of file"):
+            check_target(path)
 
 
 def test_a_conversation_that_was_never_computed_is_saved_as_text(small, tmp_path):
@@ -161,6 +179,10 @@ def test_one_that_does_not_fit_is_refused_and_nothing_is_lost(open_model, tmp_pa
         with pytest.raises(ContextFullError, match="256"):
             model.restore(tmp_path / "chat")
         assert model.generate([300] * 50, max_tokens=1).usage.cached_tokens == 50
+        chat = model.restore(tmp_path / "chat", on_full="drop-oldest")  # where the next question leaves it out
+        assert len(chat.messages) == 3 and chat.n_dropped == 0
+        reply = chat.ask("Go on", max_tokens=1)
+        assert chat.n_dropped == 3 and len(reply.warnings) == 1 and len(chat.messages) == 5
 
 
 # what stands between the conversation and an intrinsic

@@ -79,6 +79,13 @@ def test_a_path_is_no_name(bare, path):
     assert "certainty" not in str(e.value) and "\n" not in str(e.value)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_pipe_is_not_waited_for(bare, tmp_path):
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(AdapterFileError, match="pipe.gguf: expected a GGUF file or a PEFT folder, got neither; check the path$"):
+        bare.load_adapter(tmp_path / "pipe.gguf")
+
+
 def test_the_package_is_not_asked_about_paths(answerability):
     nobody = lambda: pytest.fail("asked")
     assert adapter_file(answerability, nobody, nobody) == answerability

@@ -1,9 +1,10 @@
 """The sampling arguments: what they do, and that bad ones are refused by name."""
 
+import numpy as np
 import pytest
 
 from alora_gguf import PromptError
-from alora_gguf.runtime.sampling import SamplingParams
+from alora_gguf.runtime.sampling import Sampler, SamplingParams
 
 NAN, INF = float("nan"), float("inf")
 
@@ -103,3 +104,17 @@ def test_a_bias_of_a_token_that_there_is_not_is_refused(shared):
 
 def test_without_a_seed_it_is_another_each_time(shared):
     assert len({tuple(said(shared, temperature=3, top_p=1, min_p=0)) for _ in range(3)}) > 1
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**64])
+def test_any_seed_makes_it_repeatable(shared, seed):
+    """llama.cpp takes one of them for none."""
+
+    def drawn(seed):
+        sampler = Sampler(SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0, seed=seed), shared.vocab, [1])
+        tokens = [sampler.sample(np.zeros(shared.vocab.n_tokens, np.float32)) for _ in range(4)]
+        sampler.free()
+        return tokens
+
+    assert drawn(seed) == drawn(seed)
+    assert drawn(None) != drawn(None)

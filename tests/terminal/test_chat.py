@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, Chat
+from alora_gguf.terminal.chat import COMMANDS, NO_ADAPTERS, NOT_KEPT, Chat
 from alora_gguf.terminal.screen import Screen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "documents"))
@@ -98,6 +98,15 @@ def test_it_says_how_full_the_context_is_and_that_an_answer_was_cut(shared, talk
     ]
 
 
+def test_a_context_that_a_model_was_not_trained_on_is_no_room(shared, talk, monkeypatch):
+    monkeypatch.setattr(shared.vocab, "n_trained", 100)
+    raw = []
+    talk("so " * 90, on_write=raw.append, max_tokens=1)
+    lines = [line for line in raw if line.startswith("the ")]
+    assert re.fullmatch(r"the context is 1\d\d% full: /undo makes room; /reset begins anew\n", lines[-1])
+    assert lines[:-1] == [CUT[1:-1] + "\n"]  # by --max-tokens, not where the context ends
+
+
 @pytest.mark.slow
 def test_a_full_context_goes_on_and_can_be_saved_undone_and_resumed(talk, tmp_path):
     """What is left out is said by the answer, by what judges it on the side, and by what is resumed."""
@@ -179,6 +188,8 @@ def test_errors_are_a_line_and_the_chat_goes_on(talk):
     assert talk("/all", adapters=()) == f"<{NO_ADAPTERS}>\n"
     text = talk("/plain", "so " * 3000, "/help", adapters=["plain"])
     assert re.fullmatch(r"<error: adapter 'plain': expected invocation tokens.*>\n<error: context: expected at most.*>\n/plain .*", text, re.DOTALL)
+    assert re.fullmatch(r"<error: context: expected at most 2048 tokens, got .*>\n", talk(f"/decide {'so ' * 3000}"))
+    assert talk("/decide Who? a |").startswith("<error: question: expected an option on each side of a |, got 'Who? a |'; ")
 
 
 def test_a_document_is_seen_by_the_base_and_by_intrinsics(shared, talk, tmp_path):
@@ -227,7 +238,7 @@ def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_tak
 <document 4: old.txt, 4 characters, read as Windows-1252, which is a guess>
 <error: .*the ferry's.pdf: pages: expected some of 1-9, got 12; give others>
 <a new conversation>
-<error: the ferry's.pdf: expected at most 2048 tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
+<error: the ferry's.pdf: expected at most 19\d\d tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
 """,
         text,
     )
@@ -235,12 +246,13 @@ def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_tak
 
 def test_documents_that_are_none_are_a_line(talk, tmp_path):
     (tmp_path / "long").write_text("so " * 3000)
-    text = talk("/doc", "/doc ~nobody-here/x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
+    text = talk("/doc", "/doc ~nobody-here/x", "/doc file://[x", f"/doc {tmp_path}", f"/doc {tmp_path}/long", "/docs")
     assert re.fullmatch(
         r"""<error: /doc: expected the name of a file behind it, got none>
 <error: ~nobody-here/x: expected a document, got nothing; check the path>
+<error: file:/+\[x: expected a document, got nothing; check the path>
 <error: .*: expected a document, got a folder; check the path>
-<error: long: expected at most 2048 tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
+<error: long: expected at most 19\d\d tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
 <no documents; /doc FILE attaches one>
 """,
         text,
@@ -307,7 +319,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, talk, monkeypatch):
+@pytest.mark.parametrize("command", ["", "/decide It is late. "])
+def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, talk, monkeypatch, command):
     decode, sizes = shared.engine.context.decode, []
 
     def stopped(spans):
@@ -317,9 +330,11 @@ def test_what_was_stopped_while_its_prompt_was_read_costs_what_was_read(shared, 
         return decode(spans)
 
     monkeypatch.setattr(shared.engine.context, "decode", stopped)
-    text = talk("so " * 1500, "/undo")
+    shared.clear_cache()
+    text = talk(command + "so " * 1500, "/undo")
     monkeypatch.undo()
-    shown = re.fullmatch(r"\n<0 tokens reused, (\d+) decoded, MS, stopped>\n<nothing was said yet, so .*>\n<error: /undo: .*>\n", text)
+    kept = "" if command else "\n<nothing was said yet, so .*>"
+    shown = re.fullmatch(rf"\n?<0 tokens reused, (\d+) decoded, MS, stopped>{kept}\n<error: /undo: .*>\n", text)
     assert shown and 0 < int(shown[1]) == sum(sizes) < 1500
 
 
@@ -335,4 +350,4 @@ def test_ctrl_c_before_the_first_token_is_no_error(shared, talk, monkeypatch):
 
     monkeypatch.setattr(shared.engine.prompts, "render", interrupted)
     text = talk("Hello", "/answerability")
-    assert re.fullmatch(r"<stopped>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)
+    assert re.fullmatch(rf"<stopped>\n<{NOT_KEPT}>\n(un)?answerable\n<0 tokens reused, \d+ decoded, MS>\n", text)

@@ -33,11 +33,12 @@ def test_what_more_lines_belong_to(text, wanted):
     ("one\n\n  \ntwo", ["one", "two"], "> one\n> two\n"),
     ("one\\\ntwo \\\nthree\nfour\n", ["one\ntwo \nthree", "four"], "> one\n  two \n  three\n> four\n"),
     ('"""\n  one\n\ntwo\\\n"""\nthree\n', ["one\n\ntwo\\", "three"], "> one\n  \n  two\\\n> three\n"),
+    ('"""\nls \\\n  -l\n"""\n', ["ls \\\n  -l"], "> ls \\\n    -l\n"),
     ('"""one"""\n', ["one"], "> one\n"),
     ('"""\none\n', ['"""\none'], '> """\n  one\n'),
     ("one\\", ["one\\"], "> one\\\n"),
     ('""""""\n', [], ""),
-], ids=range(7))  # fmt: skip
+], ids=range(8))  # fmt: skip
 def test_piped_messages_are_shown_as_if_typed(given, messages, shown):
     out = io.StringIO()
     assert list(piped_messages(io.StringIO(given), Screen(out))) == messages

@@ -6,7 +6,7 @@ import threading
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alora_gguf.terminal.screen import Screen, harmless
@@ -32,6 +32,7 @@ def test_control_sequences_lose_their_teeth():
     assert out.getvalue() == "a[2Jb31mcdefg\ue000\tok\n"
 
 
+@settings(deadline=None)  # the first one imports
 @given(st.text())
 def test_no_control_character_comes_through(text):
     out = io.StringIO()
@@ -97,6 +98,21 @@ def test_a_table_in_a_narrow_terminal_is_what_was_found(plain_environment, monke
         assert shown == ["intrinsic      reused  decoded  result", "answerability  113     31       likelihood 0.95, found: 14 euros"]
 
 
+def test_a_table_in_a_very_narrow_terminal_loses_nothing(plain_environment, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("LINES", "24")
+    name, found = "the-longest-name-of-all", "likelihood 0.95, found: 14 euros"
+    out = Terminal()
+    with Screen(out).table("intrinsic", "reused", "decoded", "result") as show:
+        show([(name, "113", "31", found)])
+    seen = pyte.Screen(20, 24)
+    pyte.Stream(seen).feed(out.getvalue().replace("\n", "\r\n"))
+    lines = [line for line in seen.display if line.strip()]
+    at = lines[0].index("result")
+    assert "".join(line[:at].strip() for line in lines[1:]) == name
+    assert "".join("".join(line[at:].split()) for line in lines[1:]) == found.replace(" ", "")
+
+
 def test_a_live_table_has_no_colour_where_none_is_wanted(monkeypatch, plain_environment):
     monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
@@ -154,6 +170,39 @@ def test_a_line_says_what_takes_long_and_goes(plain_environment, monkeypatch):
     assert len(called) > 2 and screen.display[0].rstrip() == "It"
     asked.set()
     assert written(io.StringIO()) == "It"
+
+
+def test_what_is_said_meanwhile_is_one_line_in_a_narrow_terminal(plain_environment, monkeypatch):
+    monkeypatch.setattr("alora_gguf.terminal.screen._PATIENCE", 0.01)
+    monkeypatch.setattr("alora_gguf.terminal.screen._TICK", 0.01)
+    monkeypatch.setenv("COLUMNS", "20")
+    asked, called = threading.Event(), []
+
+    def said():
+        called.append(1)
+        if len(called) > 3:
+            asked.set()
+        return "reading 1,024 of 9,999 tokens"
+
+    out = Terminal()
+    with Screen(out).waiting(said):
+        asked.wait(5)
+    out.write("It")
+    seen = pyte.Screen(20, 8)
+    pyte.Stream(seen).feed(out.getvalue())
+    assert len(called) > 3 and [line.rstrip() for line in seen.display if line.strip()] == ["It"]
+
+
+@pytest.mark.parametrize("columns", range(40, 60))
+def test_what_a_command_does_goes_on_below_itself(plain_environment, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out, text = Terminal(), "attach a document: text, Markdown, HTML, PDF or DOCX; of a PDF also some pages, as /doc FILE 3-7"
+    Screen(out).entry("/doc FILE  ", text)
+    seen = pyte.Screen(columns, 12)
+    pyte.Stream(seen).feed(out.getvalue().replace("\n", "\r\n"))
+    lines = [line.rstrip() for line in seen.display if line.strip()]
+    assert [line[:11] for line in lines] == ["/doc FILE  ", *[" " * 11] * (len(lines) - 1)]
+    assert " ".join(line[11:] for line in lines) == text
 
 
 def test_failures_have_a_place_of_their_own():

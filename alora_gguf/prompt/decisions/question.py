@@ -241,8 +241,8 @@ def question_of(given: Any, where: str) -> Question:
     kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
-        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria=None, **more: Choice(instructions, criteria, **more)),
-        "score": (("criteria", "adapter"), lambda instructions, *, criteria=None, **more: Score(instructions, criteria, **more)),
+        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria: Any = None, **more: Choice(instructions, criteria, **more)),
+        "score": (("criteria", "adapter"), lambda instructions, *, criteria: Any = None, **more: Score(instructions, criteria, **more)),
     }
     if not isinstance(kind, str) or kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
@@ -279,6 +279,8 @@ def question_in(line: str) -> Question:
     """From a line that somebody types: a statement, or `Which? this | that`. Raises PromptError."""
     asked, mark, rest = line.partition("?") if "?" in line.rpartition("|")[0] else ("Which is it", "?", line)
     options = [option.strip() for option in rest.split("|")]
+    if "|" in line and not all(options):
+        raise PromptError(f"question: expected an option on each side of a |, got {line!r:.80}; write it as `Which? this | that`")
     return Choice(asked + mark, options) if "|" in line else Predicate(line)
 
 
