@@ -176,9 +176,9 @@ class Chat:
             self._screen.line("stopped", "dim")
             self._screen.line(NOT_KEPT, "dim")
             return
-        with cancel_on_sigint(stream), self._waiting(stream) as come:
+        with cancel_on_sigint(stream) as chunks, self._waiting(stream) as come:
             kind = "text"
-            for chunk in stream:
+            for chunk in chunks:
                 come()
                 if kind == "reasoning" != chunk.kind:
                     self._screen.line("\n")

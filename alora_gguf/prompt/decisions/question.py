@@ -241,8 +241,8 @@ def question_of(given: Any, where: str) -> Question:
     kind = "predicate" if given.get("type") == "noul" else given.get("type")
     forms: Mapping[Any, tuple[tuple[str, ...], Callable[..., Question]]] = {
         "predicate": (("criteria", "adapter"), _predicate),
-        "choice": (("criteria", "adapter", "labels"), lambda instructions, *, criteria: Any = None, **more: Choice(instructions, criteria, **more)),
-        "score": (("criteria", "adapter"), lambda instructions, *, criteria: Any = None, **more: Score(instructions, criteria, **more)),
+        "choice": (("criteria", "adapter", "labels"), _from_criteria(Choice)),
+        "score": (("criteria", "adapter"), _from_criteria(Score)),
     }
     if not isinstance(kind, str) or kind not in forms:
         raise PromptError(f"{where}.type: expected predicate (or noul), choice or score, got {given.get('type')!r:.80}")
@@ -256,6 +256,11 @@ def question_of(given: Any, where: str) -> Question:
         said = str(e)
         own, _, rest = said.partition(":")
         raise PromptError(f"{where}.criteria:{rest}" if own in ("options", "levels") else f"{where}.{said}") from e
+
+
+def _from_criteria(make: Callable[..., Question]) -> Callable[..., Question]:
+    """`criteria` are the options or levels, which it checks."""
+    return lambda instructions, *, criteria=None, **more: make(instructions, criteria, **more)
 
 
 def _with_instructions(question: Mapping[str, Any]) -> dict[str, Any]:
