@@ -2,6 +2,8 @@
 
 // What an exception becomes before it would leave llama.cpp's C surface, where it ends the process.
 
+#include "alora-system.h"
+
 #include "llama-cparams.h"
 #include "llama-impl.h"
 #include "llama-memory.h"
@@ -9,7 +11,6 @@
 #include "ggml.h"
 
 #include <array>
-#include <cstdlib>
 #include <exception>
 #include <new>
 
@@ -31,11 +32,7 @@ inline void alora_check_memory(size_t n_nodes, size_t n_backends, bool is_parall
     const size_t splits   = n_nodes * n_inputs * sizeof(ggml_tensor);
     const size_t backends = n_nodes * (1 + n_inputs) * 4*sizeof(int);
     const size_t hash     = 2*n_nodes * (2*sizeof(void *) + sizeof(int) + n_backends*n_copies*sizeof(void *)); // up to the next of its primes
-    void * volatile block = malloc(graph + splits + backends + hash); // volatile: nobody leaves it out
-    if (!block) {
-        throw std::bad_alloc();
-    }
-    free(block);
+    alora_pages room(graph + splits + backends + hash); // not malloc, which keeps more for later once such a block has come back
 }
 
 // Gives back the cells of a batch that an exception ended: llama.cpp puts them in to try whether they fit, and takes

@@ -82,7 +82,7 @@ def test_documents(example, checkout):
     rows = shell(
         checkout, 'python examples/documents.py build/adapters/answerability.gguf long "What does the night ferry to Saint Maren cost?"'
     ).splitlines()
-    assert "expected at most 4096 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
+    assert "expected at most 4013 tokens" in rows[-4] and rows[-3].split() == ["b.txt", "yes"]
 
 
 def test_conversations(example, checkout):
