@@ -238,7 +238,7 @@ def test_a_document_is_named_as_terminals_paste_it_and_some_of_its_pages_are_tak
 <document 4: old.txt, 4 characters, read as Windows-1252, which is a guess>
 <error: .*the ferry's.pdf: pages: expected some of 1-9, got 12; give others>
 <a new conversation>
-<error: the ferry's.pdf: expected at most 19\d\d tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
+<error: the ferry's.pdf: expected at most 1957 tokens of documents, got [23]\d{3}; attach some of its pages, as 1-[3-6]; or give a larger context .*>
 """,
         text,
     )
@@ -252,7 +252,7 @@ def test_documents_that_are_none_are_a_line(talk, tmp_path):
 <error: ~nobody-here/x: expected a document, got nothing; check the path>
 <error: file:/+\[x: expected a document, got nothing; check the path>
 <error: .*: expected a document, got a folder; check the path>
-<error: long: expected at most 19\d\d tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
+<error: long: expected at most 1957 tokens of documents, got 300\d; attach a part of it; or give a larger context \(--ctx, n_ctx\), as 4096>
 <no documents; /doc FILE attaches one>
 """,
         text,
