@@ -57,7 +57,7 @@ def test_standard_input_and_a_byte_order_mark(alora, files, monkeypatch):
         return [one["probabilities"] for one in json.loads(out)["decisions"].values()]
 
     def piped(text):
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
         return probabilities(*files()[:2], "-", *files()[3:])
 
     text = probabilities(*files())

@@ -80,7 +80,7 @@ def _state(given: str) -> Any:
     if given != "-":
         text = _read(Path(given))
         return _parsed(text, given) if given.lower().endswith(".json") else text
-    text = "" if sys.stdin is None else sys.stdin.read().removeprefix("\ufeff")
+    text = sys.stdin.read()
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
